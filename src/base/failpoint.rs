@@ -1,0 +1,79 @@
+//! Named places where a test can kill, fail or delay the program.
+//!
+//! Set `CHIRON_FAILPOINTS=name=kill;other=error` in the environment of the process. Unset, a place costs one atomic load.
+//! `name=kill@3` strikes at the third passing.
+#![expect(clippy::disallowed_methods, reason = "the environment is read once, at the first passing")]
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// What a failpoint does to whoever passes it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Strike {
+    /// The process ends at once, as by SIGKILL.
+    Kill,
+    /// The caller is to behave as if the step had failed.
+    Error,
+}
+
+struct Armed {
+    strike: Strike,
+    left: AtomicU32,
+}
+
+/// Every failpoint of the program. A test walks over this list, so that no step is forgotten.
+pub const NAMES: [&str; 12] = [
+    "accept.before_commit",
+    "accept.after_commit",
+    "plan.before_commit",
+    "plan.after_commit",
+    "effect.before",
+    "effect.after",
+    "finish.before_commit",
+    "finish.after_commit",
+    "verify.before_commit",
+    "verify.after_commit",
+    "snapshot.before_commit",
+    "snapshot.after_commit",
+];
+
+fn armed() -> &'static HashMap<String, Armed> {
+    static ARMED: OnceLock<HashMap<String, Armed>> = OnceLock::new();
+    ARMED.get_or_init(|| std::env::var("CHIRON_FAILPOINTS").map(|text| parse(&text)).unwrap_or_default())
+}
+
+fn parse(text: &str) -> HashMap<String, Armed> {
+    text.split(';')
+        .filter_map(|part| {
+            let (name, strike) = part.split_once('=')?;
+            let (strike, at) = strike.split_once('@').unwrap_or((strike, "1"));
+            let strike = match strike {
+                "kill" => Strike::Kill,
+                "error" => Strike::Error,
+                _ => return None,
+            };
+            Some((name.to_owned(), Armed { strike, left: AtomicU32::new(at.parse().ok()?) }))
+        })
+        .collect()
+}
+
+/// Passes the failpoint `name`. Returns true if the caller is to fail; does not return if it kills.
+pub fn pass(name: &str) -> bool {
+    let armed = armed();
+    if armed.is_empty() {
+        return false;
+    }
+    let Some(point) = armed.get(name) else { return false };
+    if point.left.fetch_sub(1, Ordering::SeqCst) != 1 {
+        return false;
+    }
+    match point.strike {
+        Strike::Kill => {
+            let me = rustix::process::getpid();
+            let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
+            true
+        }
+        Strike::Error => true,
+    }
+}

@@ -1,0 +1,7 @@
+//! What every shell module shares: clock, settings tree, bounded files, HTTP client, failpoints.
+//!
+//! Where it sits: above `model`, below `observe`, `execute`, `store`, `publish` and `config`.
+
+pub mod clock;
+pub mod failpoint;
+pub mod tree;

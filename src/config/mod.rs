@@ -1,0 +1,75 @@
+//! Settings: one file and the flags, checked whole, into [`Settings`]; every mistake at once.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::model::{Name, Subsystem};
+use crate::observe::check::ScheduledCheck;
+use crate::{admit, alerts, detect, execute, http, policy, recommend, store};
+
+/// Whether money is at stake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Simulated money.
+    Paper,
+    /// Real money.
+    Real,
+}
+
+/// One enabled subsystem and its check, in the order of the profile's table, then of the file.
+#[derive(Clone, Debug)]
+pub struct SubsystemSettings {
+    /// Name, criticality, dependencies.
+    pub subsystem: Subsystem,
+    /// Its check and schedule.
+    pub scheduled: ScheduledCheck,
+}
+
+/// Everything chiron needs to know, checked.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// The file they came from, if any.
+    pub file: Option<PathBuf>,
+    /// SHA-256 of that file, hex; of nothing without one.
+    pub digest: String,
+    /// `quantum` or `none`.
+    pub profile: Name,
+    /// The bot's workspace, absolute.
+    pub workspace: PathBuf,
+    /// The bot's data folder, absolute.
+    pub data_dir: PathBuf,
+    /// The bot's log folder, absolute.
+    pub log_dir: PathBuf,
+    /// chiron's own state folder, absolute: `.chiron` below the workspace unless the storage URL names another.
+    pub state_dir: PathBuf,
+    /// `None` if not given; then nothing is acted upon.
+    pub mode: Option<Mode>,
+    /// Enabled subsystems.
+    pub subsystems: Vec<SubsystemSettings>,
+    /// Paths whose disks are watched; default the workspace.
+    pub disk_paths: Vec<PathBuf>,
+    /// `check_interval`; default 30 s.
+    pub check_interval: Duration,
+    /// `critical_check_interval`; default 5 s.
+    pub critical_check_interval: Duration,
+    /// The policy file; default `safety_policy.json` in the data folder.
+    pub policy_file: PathBuf,
+    /// The report file; default `self_healing_report.json` in the data folder.
+    pub report_file: PathBuf,
+    /// Detection.
+    pub detect: detect::Settings,
+    /// Recommendation.
+    pub recommend: recommend::Settings,
+    /// Admission.
+    pub admit: admit::Settings,
+    /// Policy.
+    pub policy: policy::Settings,
+    /// Alerts.
+    pub alerts: alerts::Settings,
+    /// Bindings, checked against the known actions and the configured subsystems.
+    pub bindings: Vec<execute::Binding>,
+    /// Storage.
+    pub storage: store::Settings,
+    /// HTTP.
+    pub http: http::Settings,
+}

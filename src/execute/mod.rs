@@ -1,0 +1,110 @@
+//! Stage 4: the only stage that changes the world.
+//!
+//! In: an [`Order`] whose run is durably `started`. Out: an [`Answer`], which the decision task journals.
+//! **Invariant:** no order is built here; nothing here decides whether to act.
+
+pub mod actions;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use crate::model::{Class, Ending, Means, Name, RunKey};
+
+/// How success is looked for after an action (ACT-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VerifySettings {
+    /// Wait before the first look.
+    pub settle: Duration,
+    /// Unverified if not healthy by then, counted from the end of the action.
+    pub within: Duration,
+    /// Healthy checks in a row that count as proof; at least 1.
+    pub hold_down: u32,
+}
+
+/// The configured pairing of action, target and means.
+#[derive(Clone)]
+pub struct Binding {
+    /// `ACTION@SUBSYSTEM`, unique.
+    pub id: Name,
+    /// The verb.
+    pub action: Name,
+    /// The target.
+    pub subsystem: Name,
+    /// What a crash permits.
+    pub class: Class,
+    /// How success is looked for.
+    pub verify: VerifySettings,
+    /// Further tries on the same rung for an ending that permits one (ACT-3); 0 by default.
+    pub retries: u32,
+    /// Ended at this time, with its process group; 60 s by default.
+    pub timeout: Duration,
+    /// What carries it out.
+    pub actuator: Arc<dyn Actuator>,
+}
+
+impl std::fmt::Debug for Binding {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Binding").field("id", &self.id).field("class", &self.class).finish_non_exhaustive()
+    }
+}
+
+/// What an actuator is told. Nothing in it comes from an alert's text (SEC-5).
+#[derive(Clone, Debug)]
+pub struct Order {
+    /// The run; also the key under which a `keyed` target recognises a repetition.
+    pub key: RunKey,
+    /// The verb.
+    pub action: Name,
+    /// The target.
+    pub target: Name,
+    /// The epoch, for targets that can check it.
+    pub epoch: u64,
+    /// Ended at this time.
+    pub timeout: Duration,
+}
+
+/// How the means answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// How it ended.
+    pub ending: Ending,
+    /// One sentence: exit code, error.
+    pub detail: String,
+    /// The end of what it printed, at most 4 KiB, valid UTF-8.
+    pub output: String,
+}
+
+/// What a probe says about a run that a crash interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ProbeAnswer {
+    /// The effect is in place.
+    Happened,
+    /// It provably is not.
+    DidNotHappen,
+    /// It cannot be told.
+    Unknown,
+    /// Ask the subsystem's check instead.
+    AskCheck,
+}
+
+/// A means with its parameters.
+#[async_trait]
+pub trait Actuator: Send + Sync + 'static {
+    /// Which means it is.
+    fn means(&self) -> Means;
+
+    /// Does it. Never panics on what it meets; ends within the order's timeout plus a short grace.
+    async fn apply(&self, order: &Order) -> Answer;
+
+    /// For class `probeable`, after a crash: did it happen?
+    async fn probe(&self, order: &Order) -> ProbeAnswer;
+
+    /// What would keep it from working now (a missing program, an unwritable folder), for a warning when settings
+    /// load. Empty if all is well.
+    fn preflight(&self) -> Vec<String>;
+
+    /// One line for people: what would be done.
+    fn describe(&self) -> String;
+}

@@ -1,0 +1,14 @@
+//! The durable record of what was decided and done, and the state that follows from it.
+//!
+//! In: [`Record`]s from the decision task. Out: [`State`], by [`State::apply`] alone, live and in replay.
+//! **Invariant:** pure; stores implement [`JournalStore`] elsewhere, and nothing here does I/O.
+
+mod record;
+
+mod store;
+mod transitions;
+
+pub use record::{AlertPart, Entry, IssueFacts, Record, Rung, RungOrigin};
+
+pub use store::{Epoch, JournalStore, Recovered, StoreError, StoreErrorKind};
+pub use transitions::{Guard, guard, is_legal};

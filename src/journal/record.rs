@@ -1,0 +1,306 @@
+//! The record types of the journal. Adding a variant or an optional field is compatible; renaming is not.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    AlertOutcome, AlertStatus, Autonomy, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, IssueSource, Level, Name,
+    Outcome, PolicySource, Reason, RunKey, Severity, Timestamp,
+};
+
+/// A record with its place in the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Entry {
+    /// Gapless, from 1. The order of events; wall time is not.
+    pub seq: u64,
+    /// Wall time of the decision, for people.
+    pub at: Timestamp,
+    /// What happened.
+    #[serde(flatten)]
+    pub record: Record,
+}
+
+/// The part of an issue that may change while its episode is open.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct IssueFacts {
+    /// How bad it is now.
+    pub severity: Severity,
+    /// One line in fixed wording.
+    pub description: String,
+    /// What was observed.
+    pub symptoms: Vec<String>,
+    /// The broken subsystem it depends on, if any.
+    pub root_cause: Option<Name>,
+    /// Whether trading suffers.
+    pub impacts_trading: bool,
+    /// Whether it may move the policy: its subsystem's criticality is not `none`.
+    pub moves_policy: bool,
+    /// Who depends on it.
+    pub affects_subsystems: Vec<Name>,
+    /// Who saw it.
+    pub source: IssueSource,
+}
+
+/// Why a rung is on a ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RungOrigin {
+    /// REC-1 or DET-5.
+    Ladder,
+    /// A routed alert asked for it.
+    Alert(Fingerprint),
+}
+
+/// One step of an episode's ladder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rung {
+    /// The verb.
+    pub action: Name,
+    /// How far it may go alone.
+    pub autonomy: Autonomy,
+    /// It contains and heals nothing.
+    pub containing: bool,
+    /// Why it is there.
+    pub origin: RungOrigin,
+    /// How it ended; `None` while it is the current one or still to come.
+    pub outcome: Option<Outcome>,
+    /// Tries so far.
+    pub attempts: u32,
+}
+
+/// What an alert contributes to an episode.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AlertPart {
+    /// Our identity of it.
+    pub fingerprint: Fingerprint,
+    /// Its labels, for people and for `GET /alerts`.
+    pub labels: BTreeMap<String, String>,
+    /// When it began, by the sender's clock.
+    pub starts_at: Timestamp,
+    /// The level its route or label asks for.
+    pub policy: Option<Level>,
+}
+
+/// One fact of the journal.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Record {
+    /// An instance took the journal over.
+    InstanceStarted {
+        /// Random per process.
+        incarnation: String,
+        /// Of the program.
+        version: String,
+        /// Whether it acts on nothing.
+        dry_run: bool,
+    },
+    /// Settings took effect; the generation only rises.
+    ConfigLoaded {
+        /// 1 for the first.
+        generation: u64,
+        /// SHA-256 of the file, hex.
+        digest: String,
+    },
+    /// Something is wrong.
+    EpisodeOpened {
+        /// Unique.
+        id: EpisodeId,
+        /// What it is about.
+        #[serde(flatten)]
+        key: EpisodeKey,
+        /// The issue.
+        facts: IssueFacts,
+        /// The rungs to try, in order.
+        ladder: Vec<Rung>,
+        /// Whether a check or rule holds it open (else alerts alone do).
+        by_check: bool,
+    },
+    /// The same episode, seen differently: severity, wording, ladder, or who holds it open.
+    EpisodeChanged {
+        /// Which.
+        id: EpisodeId,
+        /// The issue now.
+        facts: IssueFacts,
+        /// The whole ladder now, tried rungs first.
+        ladder: Vec<Rung>,
+        /// Whether a check or rule holds it open.
+        by_check: bool,
+        /// It has come and gone too often and is damped (DET-3).
+        flapping: bool,
+    },
+    /// It is over.
+    EpisodeResolved {
+        /// Which.
+        id: EpisodeId,
+    },
+    /// Every rung has been tried, or nothing may run: a person has been told (ACT-5).
+    EpisodeEscalated {
+        /// Which.
+        id: EpisodeId,
+        /// Why.
+        reason: Reason,
+    },
+    /// An accepted alert got its one outcome.
+    AlertTaken {
+        /// Its number in the intake.
+        intake: u64,
+        /// Our identity of it.
+        fingerprint: Fingerprint,
+        /// What it said.
+        status: AlertStatus,
+        /// What became of it.
+        outcome: AlertOutcome,
+        /// The episode it belongs to, if any.
+        episode: Option<EpisodeId>,
+        /// What it contributes, when it joins an episode.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        part: Option<AlertPart>,
+    },
+    /// An alert that said resolved earlier is believed now.
+    AlertBelieved {
+        /// Which.
+        fingerprint: Fingerprint,
+        /// Of which episode.
+        episode: EpisodeId,
+    },
+    /// A run was decided.
+    RunIntended {
+        /// Unique in the store.
+        key: RunKey,
+        /// The verb.
+        action: Name,
+        /// The subsystem acted upon.
+        target: Name,
+        /// The binding's id.
+        binding: Name,
+        /// What a crash permits.
+        class: Class,
+        /// A rehearsal.
+        dry_run: bool,
+        /// Lowers risk: outside budgets and cooldowns.
+        lowers_risk: bool,
+        /// Cancelled if not begun by then; `None` for what lowers risk, which never expires.
+        not_after: Option<Timestamp>,
+    },
+    /// It may have begun from here on.
+    RunStarted {
+        /// Which.
+        key: RunKey,
+        /// What a probe needs to tell before from after.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        evidence: Option<String>,
+    },
+    /// After a crash it is done again under the same key.
+    RunResumed {
+        /// Which.
+        key: RunKey,
+    },
+    /// The means has answered.
+    RunFinished {
+        /// Which.
+        key: RunKey,
+        /// How.
+        ending: Ending,
+        /// One sentence: exit code, error.
+        detail: String,
+        /// The end of what it printed, at most 4 KiB.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        output: String,
+        /// How long it took.
+        duration_ms: u64,
+    },
+    /// Verification has answered.
+    RunVerified {
+        /// Which.
+        key: RunKey,
+        /// What.
+        outcome: Outcome,
+        /// The evidence, one sentence.
+        detail: String,
+    },
+    /// It will not be begun.
+    RunCancelled {
+        /// Which.
+        key: RunKey,
+        /// Why.
+        reason: Reason,
+    },
+    /// Nobody can tell whether it happened.
+    RunIndeterminate {
+        /// Which.
+        key: RunKey,
+        /// What is known.
+        detail: String,
+    },
+    /// A rung was left without a run: nothing is bound to it.
+    RungSkipped {
+        /// Whose.
+        episode: EpisodeId,
+        /// 1-based.
+        rung: u32,
+        /// `unbound`.
+        outcome: Outcome,
+    },
+    /// A source holds a level from now on; replaces what it held for the same subject.
+    HoldSet {
+        /// Who.
+        source: PolicySource,
+        /// For what.
+        subject: Name,
+        /// The level.
+        level: Level,
+        /// Why, one sentence.
+        reason: String,
+        /// When it ends by itself.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        until: Option<Timestamp>,
+    },
+    /// A source holds nothing for that subject any more.
+    HoldEnded {
+        /// Who.
+        source: PolicySource,
+        /// For what.
+        subject: Name,
+    },
+    /// `emergency_shutdown` stays until a person releases it.
+    Latched {
+        /// Why.
+        reason: String,
+    },
+    /// A person released it.
+    LatchReleased {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+impl Record {
+    /// The word of the kind, as stored.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::InstanceStarted { .. } => "instance_started",
+            Self::ConfigLoaded { .. } => "config_loaded",
+            Self::EpisodeOpened { .. } => "episode_opened",
+            Self::EpisodeChanged { .. } => "episode_changed",
+            Self::EpisodeResolved { .. } => "episode_resolved",
+            Self::EpisodeEscalated { .. } => "episode_escalated",
+            Self::AlertTaken { .. } => "alert_taken",
+            Self::AlertBelieved { .. } => "alert_believed",
+            Self::RunIntended { .. } => "run_intended",
+            Self::RunStarted { .. } => "run_started",
+            Self::RunResumed { .. } => "run_resumed",
+            Self::RunFinished { .. } => "run_finished",
+            Self::RunVerified { .. } => "run_verified",
+            Self::RunCancelled { .. } => "run_cancelled",
+            Self::RunIndeterminate { .. } => "run_indeterminate",
+            Self::RungSkipped { .. } => "rung_skipped",
+            Self::HoldSet { .. } => "hold_set",
+            Self::HoldEnded { .. } => "hold_ended",
+            Self::Latched { .. } => "latched",
+            Self::LatchReleased { .. } => "latch_released",
+        }
+    }
+}

@@ -1,0 +1,34 @@
+//! Nouns shared by every stage: time, names, health, issues, actions, runs, policy.
+//!
+//! Where it sits: below everything; imports nothing of ours.
+//! **Invariant:** pure data and small pure functions; never reads a clock, a file or the network.
+
+mod action;
+mod health;
+mod ids;
+mod intake;
+mod issue;
+mod policy;
+mod problem;
+mod reason;
+mod recommendation;
+mod report;
+mod resources;
+mod run;
+mod subsystem;
+mod time;
+
+pub use action::{ActionSpec, Autonomy, Means};
+pub use health::{Details, Health, Perfdata, Status};
+pub use ids::{EpisodeId, EpisodeKey, Fingerprint, Name, RunKey};
+pub use intake::{AlertOutcome, AlertStatus, IntakeAlert};
+pub use issue::{Issue, IssueSource, Severity};
+pub use policy::{CloseScope, Intent, Level, PolicySource, Restrictions};
+pub use problem::Problem;
+pub use reason::{Outcome, Reason};
+pub use recommendation::{Recommendation, RecommendationState};
+pub use report::{PolicyDocument, Report, SourceHold, Summary};
+pub use resources::{DiskUse, Resources};
+pub use run::{Class, Ending, RunState};
+pub use subsystem::{Criticality, HOST, Subsystem};
+pub use time::Timestamp;

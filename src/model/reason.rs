@@ -1,0 +1,117 @@
+//! Why something did or did not happen: fixed sets, usable as metric labels.
+
+use serde::{Deserialize, Serialize};
+
+/// Why a recommendation runs, waits or does not run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It may run.
+    Admitted,
+    /// chiron acts on nothing; it runs as a rehearsal.
+    DryRun,
+    /// No means is bound to this action on this target.
+    Unbound,
+    /// Only a person does this.
+    Manual,
+    /// A person has to approve it first.
+    ApprovalPending,
+    /// Another run is under way on the same target.
+    Busy,
+    /// The same target was touched too recently.
+    Cooldown,
+    /// The target's or the overall budget is spent.
+    Budget,
+    /// Too many runs are under way at once.
+    Concurrency,
+    /// A broken subsystem that this one depends on is healed first.
+    Dependency,
+    /// Not every check has been seen since the start.
+    Startup,
+    /// The journal cannot be written, so nothing may be begun.
+    JournalUnavailable,
+    /// Every rung has been tried; a person has been told.
+    Exhausted,
+    /// The need for it has passed.
+    Resolved,
+    /// It was decided too long ago.
+    Expired,
+    /// A crash came between decision and start.
+    Restart,
+    /// Its start or end is not known.
+    Indeterminate,
+    /// The rung is under way.
+    Running,
+}
+
+impl Reason {
+    /// The word used as a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Admitted => "admitted",
+            Self::DryRun => "dry_run",
+            Self::Unbound => "unbound",
+            Self::Manual => "manual",
+            Self::ApprovalPending => "approval_pending",
+            Self::Busy => "busy",
+            Self::Cooldown => "cooldown",
+            Self::Budget => "budget",
+            Self::Concurrency => "concurrency",
+            Self::Dependency => "dependency",
+            Self::Startup => "startup",
+            Self::JournalUnavailable => "journal_unavailable",
+            Self::Exhausted => "exhausted",
+            Self::Resolved => "resolved",
+            Self::Expired => "expired",
+            Self::Restart => "restart",
+            Self::Indeterminate => "indeterminate",
+            Self::Running => "running",
+        }
+    }
+}
+
+/// How a run ended, for people and for `chiron_actions_total` (ACT-4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The subsystem was seen healthy in time.
+    Verified,
+    /// It was not.
+    Unverified,
+    /// The means failed, or things got worse.
+    Failed,
+    /// Not known.
+    Indeterminate,
+    /// It was not begun.
+    Cancelled,
+    /// There was no means.
+    Unbound,
+    /// A rehearsal.
+    DryRun,
+}
+
+impl Outcome {
+    /// Every outcome, in the order metrics list them.
+    pub const ALL: [Self; 7] = [
+        Self::Verified,
+        Self::Unverified,
+        Self::Failed,
+        Self::Indeterminate,
+        Self::Cancelled,
+        Self::Unbound,
+        Self::DryRun,
+    ];
+
+    /// The word used as a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Unverified => "unverified",
+            Self::Failed => "failed",
+            Self::Indeterminate => "indeterminate",
+            Self::Cancelled => "cancelled",
+            Self::Unbound => "unbound",
+            Self::DryRun => "dry_run",
+        }
+    }
+}

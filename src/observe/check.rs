@@ -1,0 +1,123 @@
+//! What a check is: an async `read` that asks and a pure `judge` that grades.
+
+use std::any::Any;
+use std::future::Future;
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::base::clock::Clock;
+use crate::base::tree::Section;
+use crate::model::{Details, Perfdata, Status, Timestamp};
+
+/// How a reading is graded at one moment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// The grade; never `Failed`.
+    pub status: Status,
+    /// What was found, under fixed keys.
+    pub details: Details,
+    /// When the same reading will be graded differently, if ever (a file that turns stale), so nothing polls for it.
+    pub next_change_at: Option<Timestamp>,
+    /// The check could not be run at all; the status is then `Unknown` (OBS-1).
+    pub unrunnable: bool,
+    /// Numbers for the exporter.
+    pub perfdata: Vec<Perfdata>,
+}
+
+/// A check kind with its parameters.
+pub trait Check: Send + Sync + 'static {
+    /// What `read` brings back; it holds facts, no opinion.
+    type Reading: Send + Sync + 'static;
+    /// The word after `kind:`.
+    const KIND: &'static str;
+
+    /// Asks. Bounded in time by the runner and in memory by itself; never panics on what it finds.
+    fn read(&self) -> impl Future<Output = Self::Reading> + Send;
+
+    /// Grades a reading at `now`. Pure.
+    fn judge(&self, reading: &Self::Reading, now: Timestamp) -> Judgement;
+}
+
+/// A reading whose type only its own check knows.
+pub type AnyReading = Box<dyn Any + Send + Sync>;
+
+/// [`Check`] with its reading's type erased, so that checks of all kinds share a list.
+pub trait AnyCheck: Send + Sync + 'static {
+    /// The word after `kind:`.
+    fn kind(&self) -> &'static str;
+    /// See [`Check::read`].
+    fn read(&self) -> Pin<Box<dyn Future<Output = AnyReading> + Send + '_>>;
+    /// See [`Check::judge`].
+    fn judge(&self, reading: &AnyReading, now: Timestamp) -> Judgement;
+}
+
+impl<C: Check> AnyCheck for C {
+    fn kind(&self) -> &'static str {
+        C::KIND
+    }
+
+    fn read(&self) -> Pin<Box<dyn Future<Output = AnyReading> + Send + '_>> {
+        Box::pin(async move { Box::new(Check::read(self).await) as AnyReading })
+    }
+
+    fn judge(&self, reading: &AnyReading, now: Timestamp) -> Judgement {
+        let reading = reading.downcast_ref::<C::Reading>().expect("a check judges only its own readings");
+        Check::judge(self, reading, now)
+    }
+}
+
+/// What a check may need when it is built from its settings.
+#[derive(Clone, Debug)]
+pub struct BuildContext {
+    /// Relative paths are below it.
+    pub workspace: PathBuf,
+    /// `data_dir`, or `data` below the workspace.
+    pub data_dir: PathBuf,
+    /// `log_dir`, or `logs` below the workspace.
+    pub log_dir: PathBuf,
+    /// `thresholds.stale_data_seconds`; applies to `data_feed`.
+    pub stale_after: Duration,
+    /// Files that chiron itself writes; they never count as the bot's (OBS-3).
+    pub own_files: Arc<Vec<PathBuf>>,
+    /// The clock.
+    pub clock: Clock,
+    /// The shared HTTP client; no redirects, no proxy from the environment.
+    pub http: reqwest::Client,
+}
+
+/// A check kind as the registry lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct CheckSpec {
+    /// The word after `kind:`.
+    pub kind: &'static str,
+    /// The doc page, under the fixed headings What it asks / Why it matters / Failure reasons / Parameters.
+    pub doc: &'static str,
+    /// Builds a check from its settings; mistakes go to the section's problems and give `None`.
+    /// The caller calls `finish` on the section afterwards.
+    pub build: fn(&mut Section<'_>, &BuildContext) -> Option<Arc<dyn AnyCheck>>,
+}
+
+/// A subsystem's check with its schedule, as the runner wants it.
+#[derive(Clone)]
+pub struct ScheduledCheck {
+    /// Whose check it is.
+    pub subsystem: crate::model::Name,
+    /// What to do.
+    pub check: Arc<dyn AnyCheck>,
+    /// How often.
+    pub interval: Duration,
+    /// When to give up on one reading.
+    pub timeout: Duration,
+}
+
+impl std::fmt::Debug for ScheduledCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ScheduledCheck")
+            .field("subsystem", &self.subsystem)
+            .field("kind", &self.check.kind())
+            .field("interval", &self.interval)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,40 @@
+//! Stage 3: issues to ranked recommendations.
+
+use crate::model::{Name, Severity};
+
+/// How recommendations are chosen (REC-1, DET-5).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `restart_subsystem` may run by itself; default false.
+    pub auto_restart_enabled: bool,
+    /// `pause_trading` may run by itself; default false.
+    pub auto_pause_on_critical: bool,
+    /// `disable_module` may be the last rung of other subsystems' ladder; default false.
+    pub allow_disable_module: bool,
+    /// Ladders of the operator; the first that matches wins over the built-in ones.
+    pub ladders: Vec<Ladder>,
+}
+
+/// An operator's ladder (`recovery.ladders` in the settings).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ladder {
+    /// Only for this subsystem.
+    pub subsystem: Option<Name>,
+    /// Only for this issue type.
+    pub kind: Option<Name>,
+    /// Only for this severity.
+    pub severity: Option<Severity>,
+    /// The actions, mildest first; names of known actions.
+    pub actions: Vec<Name>,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            auto_restart_enabled: false,
+            auto_pause_on_critical: false,
+            allow_disable_module: false,
+            ladders: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,1 @@
+//! What chiron tells of itself and the platform: log set-up, metrics, exposition.
