@@ -1,6 +1,118 @@
 //! Between stages 3 and 4: may it run now?
+//!
+//! In: what is to be done, and the ledger of what was done. Out: an [`Admission`], always with a reason.
+//! **Invariant:** pure; what lowers risk is never held up by budgets, cooldowns or approvals.
+
+mod budget;
+mod cooldown;
 
 use std::time::Duration;
+
+use crate::model::{Autonomy, Reason, Timestamp};
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// How far it may go alone.
+    pub autonomy: Autonomy,
+    /// It lowers risk.
+    pub lowers_risk: bool,
+    /// It has a means, or chiron's own.
+    pub bound: bool,
+    /// It asks for the check's agreement, which is missing.
+    pub unconfirmed: bool,
+}
+
+/// What was done and what holds now, as far as this request is concerned.
+#[derive(Clone, Copy, Debug)]
+pub struct Ledger<'a> {
+    /// The journal can be written.
+    pub journal_ok: bool,
+    /// Every check has been seen since the start.
+    pub started_up: bool,
+    /// A run is under way on the target.
+    pub busy: bool,
+    /// Runs under way overall.
+    pub running: usize,
+    /// A broken subsystem that the target depends on is healed first.
+    pub root_broken: bool,
+    /// When the last counted run on the target ended.
+    pub target_ended_at: Option<Timestamp>,
+    /// Starts of counted runs on the target, oldest first.
+    pub target_starts: &'a [Timestamp],
+    /// Starts of counted runs overall, oldest first.
+    pub overall_starts: &'a [Timestamp],
+}
+
+/// Whether it may run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Now.
+    Run,
+    /// Now, as a rehearsal without effect.
+    Rehearse,
+    /// Not yet.
+    Wait,
+    /// A person has to approve it.
+    Ask,
+    /// Not by chiron.
+    No,
+}
+
+/// The answer to "may this run now?".
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Admission {
+    /// The answer.
+    pub verdict: Verdict,
+    /// Why.
+    pub reason: Reason,
+    /// When to ask again, if time alone will change the answer.
+    pub not_before: Option<Timestamp>,
+}
+
+/// May it run now? Every concern must agree; the first that does not gives the reason.
+pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: Timestamp) -> Admission {
+    let answer = |verdict, reason| Admission { verdict, reason, not_before: None };
+    match request.autonomy {
+        Autonomy::Manual => return answer(Verdict::No, Reason::Manual),
+        Autonomy::Approval => return answer(Verdict::Ask, Reason::ApprovalPending),
+        Autonomy::Automatic => {}
+    }
+    if !request.bound && !settings.dry_run {
+        return answer(Verdict::No, Reason::Unbound);
+    }
+    if !ledger.journal_ok {
+        return answer(Verdict::Wait, Reason::JournalUnavailable);
+    }
+    if request.unconfirmed {
+        return answer(Verdict::Wait, Reason::Unconfirmed);
+    }
+    if ledger.busy {
+        return answer(Verdict::Wait, Reason::Busy);
+    }
+    if settings.dry_run {
+        return answer(Verdict::Rehearse, Reason::DryRun);
+    }
+    if request.lowers_risk {
+        return answer(Verdict::Run, Reason::Admitted);
+    }
+    if !ledger.started_up {
+        return answer(Verdict::Wait, Reason::Startup);
+    }
+    if ledger.root_broken {
+        return answer(Verdict::Wait, Reason::Dependency);
+    }
+    if let Some(until) = cooldown::until(ledger.target_ended_at, settings, now) {
+        return Admission { verdict: Verdict::Wait, reason: Reason::Cooldown, not_before: Some(until) };
+    }
+    if let Some(until) = budget::until(ledger, settings, now) {
+        return Admission { verdict: Verdict::Wait, reason: Reason::Budget, not_before: Some(until) };
+    }
+    if ledger.running >= settings.concurrency {
+        return answer(Verdict::Wait, Reason::Concurrency);
+    }
+    answer(Verdict::Run, Reason::Admitted)
+}
 
 /// Limits of admission (ACT-3).
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,3 +149,6 @@ impl Default for Settings {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,6 +1,56 @@
 //! Stage 2: facts to issues.
+//!
+//! In: graded health of what changed, the host's resources. Out: [`Issue`]s without an id, at most one per rule and subject.
+//! **Invariant:** pure. Detection takes what changed, not the world, so that 10,000 quiet checks cost nothing here.
+
+pub mod dependencies;
+pub mod flapping;
+pub mod overall;
+pub mod rules;
+pub mod status;
 
 use std::time::Duration;
+
+use crate::model::{Health, Issue, Name, Resources, Subsystem, Timestamp};
+
+/// What a rule looks at.
+#[derive(Clone, Copy, Debug)]
+pub enum Subject<'a> {
+    /// One subsystem, graded.
+    Subsystem {
+        /// Who.
+        subsystem: &'a Subsystem,
+        /// Its health; the status may be `Failed` here.
+        health: &'a Health,
+        /// Every subsystem that depends on it.
+        affects: &'a [Name],
+        /// The broken subsystem it depends on, if any.
+        root_cause: Option<&'a Name>,
+    },
+    /// The host.
+    Host {
+        /// What it has left.
+        resources: &'a Resources,
+        /// Every enabled subsystem; each is affected.
+        all: &'a [Name],
+    },
+}
+
+/// A rule as the registry lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleSpec {
+    /// The issue type, a snake_case noun, unique.
+    pub kind: &'static str,
+    /// The doc page, under the fixed headings.
+    pub doc: &'static str,
+    /// The issue, if there is one.
+    pub evaluate: fn(Subject<'_>, &Settings, Timestamp) -> Option<Issue>,
+}
+
+/// What the rules say about one subject: every type that looks at such a subject, with its issue if raised.
+pub fn evaluate(subject: Subject<'_>, settings: &Settings, now: Timestamp) -> Vec<(&'static str, Option<Issue>)> {
+    rules::of(subject).iter().map(|rule| (rule.kind, (rule.evaluate)(subject, settings, now))).collect()
+}
 
 /// Limits of detection.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,11 +4,11 @@
 //! **Invariant:** pure; stores implement [`JournalStore`] elsewhere, and nothing here does I/O.
 
 mod record;
-
+mod state;
 mod store;
 mod transitions;
 
 pub use record::{AlertPart, Entry, IssueFacts, Record, Rung, RungOrigin};
-
+pub use state::{ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Run, State, Totals};
 pub use store::{Epoch, JournalStore, Recovered, StoreError, StoreErrorKind};
 pub use transitions::{Guard, guard, is_legal};

@@ -48,6 +48,8 @@ pub struct IssueFacts {
 pub enum RungOrigin {
     /// REC-1 or DET-5.
     Ladder,
+    /// A routed alert asked for it, to be done only while the subsystem's own check agrees (`confirm: check`).
+    AlertIfConfirmed(Fingerprint),
     /// A routed alert asked for it.
     Alert(Fingerprint),
 }

@@ -1,1 +1,669 @@
-//! placeholder
+//! What must survive, and the only way it changes: [`State::apply`].
+//!
+//! **Invariant:** replaying any prefix of the journal gives the state that was live after it; no clock is read, the
+//! time of an entry is the only time there is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use imbl::{OrdMap, Vector};
+use serde::{Deserialize, Serialize};
+
+use crate::model::{
+    AlertOutcome, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, Level, Name, Outcome, PolicySource, Reason,
+    RunKey, RunState, Timestamp,
+};
+
+use super::{Entry, IssueFacts, Record, Rung, is_legal};
+
+/// Ended episodes and runs kept for people.
+const RECENT_MAX: usize = 1_000;
+/// Closed alerts remembered, so that a late firing is known as such.
+const CLOSED_MAX: usize = 10_000;
+/// Starts and openings older than this are of no budget's and no damping's interest any more.
+const WINDOW_MAX: Duration = Duration::from_secs(86_400);
+/// Starts remembered per target and overall; no budget is larger.
+const STARTS_MAX: usize = 1_000;
+
+/// One problem from opened to resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Episode {
+    /// Unique; also the issue's id.
+    pub id: EpisodeId,
+    /// What it is about.
+    pub key: EpisodeKey,
+    /// The issue now.
+    pub facts: IssueFacts,
+    /// The rungs to try, tried ones first.
+    pub ladder: Vec<Rung>,
+    /// Whether a check or rule holds it open.
+    pub by_check: bool,
+    /// The alerts that hold it open.
+    pub alerts: Vec<Fingerprint>,
+    /// It came and went too often and is damped.
+    pub flapping: bool,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+    /// When it was resolved.
+    pub resolved_at: Option<Timestamp>,
+    /// Why a person was told, if one was.
+    pub escalated: Option<Reason>,
+    /// The run under way.
+    pub run: Option<RunKey>,
+}
+
+/// One try of a rung.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Unique.
+    pub key: RunKey,
+    /// The verb.
+    pub action: Name,
+    /// The subsystem acted upon.
+    pub target: Name,
+    /// The binding's id.
+    pub binding: Name,
+    /// What a crash permits.
+    pub class: Class,
+    /// A rehearsal.
+    pub dry_run: bool,
+    /// Outside budgets and cooldowns.
+    pub lowers_risk: bool,
+    /// Where it stands.
+    pub state: RunState,
+    /// When it was decided.
+    pub intended_at: Timestamp,
+    /// Not begun after this.
+    pub not_after: Option<Timestamp>,
+    /// When it was begun (last).
+    pub started_at: Option<Timestamp>,
+    /// When the means answered.
+    pub ended_at: Option<Timestamp>,
+    /// How the means answered.
+    pub ending: Option<Ending>,
+    /// The last word on it.
+    pub detail: String,
+    /// The end of what it printed.
+    pub output: String,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Why it was cancelled.
+    pub reason: Option<Reason>,
+    /// When it reached its final state.
+    pub closed_at: Option<Timestamp>,
+    /// Crashes of ours that it was open across.
+    pub crashes: u32,
+    /// What a probe may compare with.
+    pub evidence: Option<String>,
+    /// How long the means took, in milliseconds.
+    pub duration_ms: u64,
+}
+
+/// An alert that fires, or says resolved without proof.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ActiveAlert {
+    /// Our identity of it.
+    pub fingerprint: Fingerprint,
+    /// All labels.
+    pub labels: BTreeMap<String, String>,
+    /// When it began, by the sender's clock.
+    pub starts_at: Timestamp,
+    /// When it was first taken.
+    pub since: Timestamp,
+    /// The level it asks for.
+    pub policy: Option<Level>,
+    /// The episode it holds open.
+    pub episode: EpisodeId,
+    /// It said resolved, but the proof is missing.
+    pub unproven: bool,
+}
+
+/// What was done to a target lately; budgets and cooldowns live here.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct LastTouch {
+    /// When the last run on it ended.
+    pub ended_at: Option<Timestamp>,
+    /// Starts of counted runs, oldest first.
+    pub starts: Vec<Timestamp>,
+}
+
+/// Who holds a level, and for what.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct HoldKey {
+    /// Who.
+    pub source: PolicySource,
+    /// For what: an episode, an alert, a condition, a person.
+    pub subject: Name,
+}
+
+/// A level held.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Hold {
+    /// The level.
+    pub level: Level,
+    /// Why, one sentence.
+    pub reason: String,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends by itself.
+    pub until: Option<Timestamp>,
+}
+
+/// Counts since the journal began.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Totals {
+    /// Episodes opened.
+    pub episodes: u64,
+    /// Runs decided.
+    pub runs: u64,
+    /// Alerts taken.
+    pub alerts: u64,
+    /// Instances that held the journal.
+    pub instances: u64,
+}
+
+/// Everything that must survive. Cloning is cheap: the maps share structure.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct State {
+    /// The last entry applied.
+    pub seq: u64,
+    /// Rises with every set of settings.
+    pub config_generation: u64,
+    /// Of the settings in force.
+    pub config_digest: String,
+    /// The highest intake number taken.
+    pub intake: u64,
+    /// Open episodes.
+    pub episodes: OrdMap<EpisodeId, Arc<Episode>>,
+    /// Open episodes by what they are about.
+    #[serde(with = "as_list")]
+    pub open: OrdMap<EpisodeKey, EpisodeId>,
+    /// Ended episodes, oldest first.
+    pub ended_episodes: Vector<Arc<Episode>>,
+    /// When episodes of a key were opened, oldest first; for damping.
+    #[serde(with = "as_list")]
+    pub openings: OrdMap<EpisodeKey, Vec<Timestamp>>,
+    /// Runs that are not final.
+    #[serde(with = "as_list")]
+    pub runs: OrdMap<RunKey, Arc<Run>>,
+    /// Final runs, oldest first.
+    pub ended_runs: Vector<Arc<Run>>,
+    /// Alerts that hold episodes open.
+    pub alerts: OrdMap<Fingerprint, Arc<ActiveAlert>>,
+    /// Alerts that were closed: when they ended by the sender's clock.
+    pub closed_alerts: OrdMap<Fingerprint, Timestamp>,
+    /// The order in which alerts were closed, oldest first, so that the oldest can be forgotten.
+    pub closed_order: Vector<Fingerprint>,
+    /// Per target.
+    pub touches: OrdMap<Name, LastTouch>,
+    /// Starts of counted runs on all targets, oldest first.
+    pub starts: Vec<Timestamp>,
+    /// Levels held.
+    #[serde(with = "as_list")]
+    pub holds: OrdMap<HoldKey, Hold>,
+    /// Why `emergency_shutdown` is latched, if it is.
+    pub latch: Option<String>,
+    /// When the policy last changed.
+    pub policy_changed_at: Timestamp,
+    /// When the Watchdog was last taken.
+    pub watchdog_at: Option<Timestamp>,
+    /// Counts.
+    pub totals: Totals,
+}
+
+/// A journal that contradicts itself; the store is not to be trusted.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("journal entry {seq} ({kind}): {found}")]
+pub struct Illegal {
+    /// Which entry.
+    pub seq: u64,
+    /// Its kind.
+    pub kind: &'static str,
+    /// What does not fit.
+    pub found: String,
+}
+
+impl State {
+    /// Replays entries in order.
+    pub fn replay<'a>(mut self, entries: impl IntoIterator<Item = &'a Entry>) -> Result<Self, Illegal> {
+        for entry in entries {
+            self.apply(entry)?;
+        }
+        Ok(self)
+    }
+
+    /// Applies one entry. On `Err` the state is unchanged.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), Illegal> {
+        let illegal = |found: String| Illegal { seq: entry.seq, kind: entry.record.kind(), found };
+        if entry.seq != self.seq + 1 {
+            return Err(illegal(format!("found after entry {}, expected gapless numbers", self.seq)));
+        }
+        self.apply_record(&entry.record, entry.at).map_err(illegal)?;
+        self.seq = entry.seq;
+        Ok(())
+    }
+
+    fn apply_record(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
+        match record {
+            Record::InstanceStarted { .. } => {
+                self.totals.instances += 1;
+                let open: Vec<RunKey> = self
+                    .runs
+                    .values()
+                    .filter(|run| run.state == RunState::Started)
+                    .map(|run| run.key.clone())
+                    .collect();
+                for key in open {
+                    self.edit_run(&key, |run| run.crashes += 1)?;
+                }
+            }
+            Record::ConfigLoaded { generation, digest } => {
+                if *generation <= self.config_generation {
+                    return Err(format!("generation {generation} does not rise above {}", self.config_generation));
+                }
+                self.config_generation = *generation;
+                self.config_digest.clone_from(digest);
+            }
+            Record::EpisodeOpened { .. }
+            | Record::EpisodeChanged { .. }
+            | Record::EpisodeResolved { .. }
+            | Record::EpisodeEscalated { .. }
+            | Record::RungSkipped { .. } => self.apply_episode(record, at)?,
+            Record::AlertTaken { .. } | Record::AlertBelieved { .. } => self.apply_alert(record, at)?,
+            Record::RunIntended { .. }
+            | Record::RunStarted { .. }
+            | Record::RunResumed { .. }
+            | Record::RunFinished { .. }
+            | Record::RunVerified { .. }
+            | Record::RunCancelled { .. }
+            | Record::RunIndeterminate { .. } => self.apply_run(record, at)?,
+            Record::HoldSet { .. }
+            | Record::HoldEnded { .. }
+            | Record::Latched { .. }
+            | Record::LatchReleased { .. } => {
+                self.apply_policy(record, at);
+            }
+        }
+        Ok(())
+    }
+
+    fn apply_episode(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
+        match record {
+            Record::EpisodeOpened { id, key, facts, ladder, by_check } => {
+                if self.episodes.contains_key(id) || self.open.contains_key(key) {
+                    return Err(format!("episode `{id}` or its key is open already"));
+                }
+                let episode = Episode {
+                    id: id.clone(),
+                    key: key.clone(),
+                    facts: facts.clone(),
+                    ladder: ladder.clone(),
+                    by_check: *by_check,
+                    alerts: Vec::new(),
+                    flapping: false,
+                    opened_at: at,
+                    resolved_at: None,
+                    escalated: None,
+                    run: None,
+                };
+                self.open.insert(key.clone(), id.clone());
+                self.episodes.insert(id.clone(), Arc::new(episode));
+                let openings = self.openings.entry(key.clone()).or_default();
+                trim(openings, at);
+                openings.push(at);
+                self.totals.episodes += 1;
+                if self.openings.len() > CLOSED_MAX {
+                    self.openings = self
+                        .openings
+                        .iter()
+                        .filter(|(_, times)| times.last().is_some_and(|last| at.since(*last) < WINDOW_MAX))
+                        .map(|(key, times)| (key.clone(), times.clone()))
+                        .collect();
+                }
+            }
+            Record::EpisodeChanged { id, facts, ladder, by_check, flapping } => {
+                self.edit_episode(id, |episode| {
+                    episode.facts.clone_from(facts);
+                    episode.ladder.clone_from(ladder);
+                    episode.by_check = *by_check;
+                    episode.flapping = *flapping;
+                })?;
+            }
+            Record::EpisodeResolved { id } => {
+                let Some(episode) = self.episodes.remove(id) else {
+                    return Err(format!("episode `{id}` is not open"));
+                };
+                if let Some(run) = &episode.run {
+                    self.episodes.insert(id.clone(), Arc::clone(&episode));
+                    return Err(format!("episode `{id}` has run `{run}` under way"));
+                }
+                self.open.remove(&episode.key);
+                let mut ended = (*episode).clone();
+                ended.resolved_at = Some(at);
+                self.ended_episodes.push_back(Arc::new(ended));
+                if self.ended_episodes.len() > RECENT_MAX {
+                    self.ended_episodes.pop_front();
+                }
+            }
+            Record::EpisodeEscalated { id, reason } => {
+                self.edit_episode(id, |episode| episode.escalated = Some(*reason))?;
+            }
+            Record::RungSkipped { episode, rung, outcome } => {
+                self.edit_rung(episode, *rung, |rung| rung.outcome = Some(*outcome))?;
+            }
+            _ => unreachable!("only records of episodes come here"),
+        }
+        Ok(())
+    }
+
+    fn apply_alert(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
+        match record {
+            Record::AlertTaken { intake, fingerprint, outcome, episode, part, .. } => {
+                if *intake <= self.intake {
+                    return Err(format!("intake {intake} was taken already"));
+                }
+                self.intake = *intake;
+                self.totals.alerts += 1;
+                match outcome {
+                    AlertOutcome::Watchdog => self.watchdog_at = Some(at),
+                    AlertOutcome::Accepted => {
+                        let (Some(id), Some(part)) = (episode, part) else {
+                            return Err("an accepted alert without an episode or its part".to_owned());
+                        };
+                        self.edit_episode(id, |episode| {
+                            if !episode.alerts.contains(fingerprint) {
+                                episode.alerts.push(fingerprint.clone());
+                            }
+                        })?;
+                        let since = self.alerts.get(fingerprint).map_or(at, |alert| alert.since);
+                        let alert = ActiveAlert {
+                            fingerprint: fingerprint.clone(),
+                            labels: part.labels.clone(),
+                            starts_at: part.starts_at,
+                            since,
+                            policy: part.policy,
+                            episode: id.clone(),
+                            unproven: false,
+                        };
+                        self.alerts.insert(fingerprint.clone(), Arc::new(alert));
+                    }
+                    AlertOutcome::Resolved => {
+                        let ended = part.as_ref().map_or(at, |part| part.starts_at);
+                        self.close_alert(fingerprint, ended);
+                    }
+                    AlertOutcome::ResolvedUnproven => {
+                        if let Some(alert) = self.alerts.get_mut(fingerprint) {
+                            Arc::make_mut(alert).unproven = true;
+                        }
+                    }
+                    AlertOutcome::Deduplicated
+                    | AlertOutcome::ResolvedUnknown
+                    | AlertOutcome::Stale
+                    | AlertOutcome::Unrouted
+                    | AlertOutcome::UnknownSubsystem
+                    | AlertOutcome::UnknownAction => {}
+                }
+            }
+            Record::AlertBelieved { fingerprint, .. } => self.close_alert(fingerprint, at),
+            _ => unreachable!("only records of alerts come here"),
+        }
+        Ok(())
+    }
+
+    fn close_alert(&mut self, fingerprint: &Fingerprint, ended: Timestamp) {
+        if let Some(alert) = self.alerts.remove(fingerprint)
+            && let Some(episode) = self.episodes.get_mut(&alert.episode)
+        {
+            Arc::make_mut(episode).alerts.retain(|held| held != fingerprint);
+        }
+        if self.closed_alerts.insert(fingerprint.clone(), ended).is_none() {
+            self.closed_order.push_back(fingerprint.clone());
+        }
+        if self.closed_order.len() > CLOSED_MAX
+            && let Some(oldest) = self.closed_order.pop_front()
+        {
+            self.closed_alerts.remove(&oldest);
+        }
+    }
+
+    fn apply_run(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
+        match record {
+            Record::RunIntended { key, action, target, binding, class, dry_run, lowers_risk, not_after } => {
+                if self.runs.contains_key(key) || self.ended_runs.iter().rev().take(64).any(|run| run.key == *key) {
+                    return Err(format!("run `{key}` exists already"));
+                }
+                self.edit_rung(&key.episode, key.rung, |rung| {
+                    rung.attempts = key.attempt;
+                    rung.outcome = None;
+                })?;
+                self.edit_episode(&key.episode, |episode| episode.run = Some(key.clone()))?;
+                let run = Run {
+                    key: key.clone(),
+                    action: action.clone(),
+                    target: target.clone(),
+                    binding: binding.clone(),
+                    class: *class,
+                    dry_run: *dry_run,
+                    lowers_risk: *lowers_risk,
+                    state: RunState::Intended,
+                    intended_at: at,
+                    not_after: *not_after,
+                    started_at: None,
+                    ended_at: None,
+                    ending: None,
+                    detail: String::new(),
+                    output: String::new(),
+                    outcome: None,
+                    reason: None,
+                    closed_at: None,
+                    crashes: 0,
+                    evidence: None,
+                    duration_ms: 0,
+                };
+                self.runs.insert(key.clone(), Arc::new(run));
+                self.totals.runs += 1;
+            }
+            Record::RunStarted { key, evidence } => {
+                self.move_run(key, RunState::Started, |run| {
+                    run.started_at = Some(at);
+                    run.evidence.clone_from(evidence);
+                })?;
+                let run = self.run(key)?;
+                if !run.lowers_risk && !run.dry_run {
+                    let target = run.target.clone();
+                    let touch = self.touches.entry(target).or_default();
+                    remember(&mut touch.starts, at);
+                    remember(&mut self.starts, at);
+                }
+            }
+            Record::RunResumed { key } => {
+                self.move_run(key, RunState::Started, |run| run.started_at = Some(at))?;
+            }
+            Record::RunFinished { key, ending, detail, output, duration_ms } => {
+                self.move_run(key, RunState::Finished, |run| {
+                    run.ended_at = Some(at);
+                    run.ending = Some(*ending);
+                    run.detail.clone_from(detail);
+                    run.output.clone_from(output);
+                    run.duration_ms = *duration_ms;
+                })?;
+                let run = self.run(key)?;
+                if !run.lowers_risk && !run.dry_run {
+                    let target = run.target.clone();
+                    self.touches.entry(target).or_default().ended_at = Some(at);
+                }
+            }
+            Record::RunVerified { key, outcome, detail } => {
+                self.close_run(key, RunState::Verified, *outcome, detail, None, at)?
+            }
+            Record::RunCancelled { key, reason } => {
+                self.close_run(key, RunState::Cancelled, Outcome::Cancelled, "", Some(*reason), at)?;
+            }
+            Record::RunIndeterminate { key, detail } => {
+                self.close_run(key, RunState::Indeterminate, Outcome::Indeterminate, detail, None, at)?;
+            }
+            _ => unreachable!("only records of runs come here"),
+        }
+        Ok(())
+    }
+
+    fn close_run(
+        &mut self,
+        key: &RunKey,
+        to: RunState,
+        outcome: Outcome,
+        detail: &str,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<(), String> {
+        self.move_run(key, to, |run| {
+            run.outcome = Some(outcome);
+            run.closed_at = Some(at);
+            run.reason = reason;
+            if !detail.is_empty() {
+                run.detail = detail.to_owned();
+            }
+        })?;
+        let Some(run) = self.runs.remove(key) else { return Err(format!("run `{key}` is not open")) };
+        if self.episodes.contains_key(&key.episode) {
+            // A cancelled run leaves its rung to be tried again; every other outcome settles it.
+            if to != RunState::Cancelled {
+                self.edit_rung(&key.episode, key.rung, |rung| rung.outcome = Some(outcome))?;
+            }
+            self.edit_episode(&key.episode, |episode| episode.run = None)?;
+        }
+        self.ended_runs.push_back(run);
+        if self.ended_runs.len() > RECENT_MAX {
+            self.ended_runs.pop_front();
+        }
+        Ok(())
+    }
+
+    fn apply_policy(&mut self, record: &Record, at: Timestamp) {
+        match record {
+            Record::HoldSet { source, subject, level, reason, until } => {
+                let key = HoldKey { source: *source, subject: subject.clone() };
+                let hold = Hold { level: *level, reason: reason.clone(), since: at, until: *until };
+                self.holds.insert(key, hold);
+            }
+            Record::HoldEnded { source, subject } => {
+                self.holds.remove(&HoldKey { source: *source, subject: subject.clone() });
+            }
+            Record::Latched { reason } => self.latch = Some(reason.clone()),
+            Record::LatchReleased { .. } => self.latch = None,
+            _ => unreachable!("only records of the policy come here"),
+        }
+        self.policy_changed_at = at;
+    }
+
+    fn run(&self, key: &RunKey) -> Result<&Run, String> {
+        self.runs.get(key).map(|run| &**run).ok_or_else(|| format!("run `{key}` is not open"))
+    }
+
+    fn edit_run(&mut self, key: &RunKey, edit: impl FnOnce(&mut Run)) -> Result<(), String> {
+        let run = self.runs.get_mut(key).ok_or_else(|| format!("run `{key}` is not open"))?;
+        edit(Arc::make_mut(run));
+        Ok(())
+    }
+
+    fn move_run(&mut self, key: &RunKey, to: RunState, edit: impl FnOnce(&mut Run)) -> Result<(), String> {
+        let from = self.run(key)?.state;
+        if !is_legal(from, to) {
+            return Err(format!("run `{key}` moves from {} to {}", from.as_str(), to.as_str()));
+        }
+        self.edit_run(key, |run| {
+            run.state = to;
+            edit(run);
+        })
+    }
+
+    fn edit_episode(&mut self, id: &EpisodeId, edit: impl FnOnce(&mut Episode)) -> Result<(), String> {
+        let episode = self.episodes.get_mut(id).ok_or_else(|| format!("episode `{id}` is not open"))?;
+        edit(Arc::make_mut(episode));
+        Ok(())
+    }
+
+    fn edit_rung(&mut self, id: &EpisodeId, rung: u32, edit: impl FnOnce(&mut Rung)) -> Result<(), String> {
+        let missing = || format!("episode `{id}` has no rung {rung}");
+        if self.episodes.get(id).is_none_or(|episode| rung == 0 || episode.ladder.len() < rung as usize) {
+            return Err(missing());
+        }
+        self.edit_episode(id, |episode| {
+            if let Some(rung) = episode.ladder.get_mut(rung as usize - 1) {
+                edit(rung);
+            }
+        })
+    }
+
+    /// The strictest level held; `emergency_shutdown` while latched.
+    pub fn level(&self) -> Level {
+        let latched = if self.latch.is_some() { Level::EmergencyShutdown } else { Level::AllowAll };
+        self.holds.values().map(|hold| hold.level).max().unwrap_or(Level::AllowAll).max(latched)
+    }
+
+    /// An id for a new episode about `subsystem`: the time to the second, with a suffix if taken (DET-2).
+    pub fn new_episode_id(&self, subsystem: &str, now: Timestamp) -> EpisodeId {
+        let base = format!("{subsystem}_{}", now.to_datetime().format("%Y%m%d_%H%M%S"));
+        let taken = |id: &str| {
+            self.episodes.contains_key(id)
+                || self.ended_episodes.iter().rev().take(RECENT_MAX).any(|ended| ended.id == id)
+        };
+        if !taken(&base) {
+            return base.into();
+        }
+        // The count of all episodes makes the suffix unique without a search.
+        let first = self.totals.episodes + 1;
+        (2..)
+            .map(
+                |suffix: u64| {
+                    if suffix < 10 { format!("{base}_{suffix}") } else { format!("{base}_{}", first + suffix) }
+                },
+            )
+            .find(|id| !taken(id))
+            .map_or_else(|| base.into(), Into::into)
+    }
+
+    /// The run that is under way on a target, if any.
+    pub fn busy(&self, target: &str) -> Option<&Run> {
+        self.runs.values().map(|run| &**run).find(|run| run.target == *target)
+    }
+}
+
+fn trim(times: &mut Vec<Timestamp>, now: Timestamp) {
+    times.retain(|time| now.since(*time) < WINDOW_MAX);
+    if times.len() >= STARTS_MAX {
+        times.drain(..times.len() - STARTS_MAX + 1);
+    }
+}
+
+fn remember(times: &mut Vec<Timestamp>, now: Timestamp) {
+    if times.len() >= STARTS_MAX {
+        trim(times, now);
+    }
+    times.push(now);
+}
+
+/// Maps whose keys are no strings, as JSON lists of pairs.
+mod as_list {
+    use imbl::OrdMap;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    pub(super) fn serialize<K, V, S>(map: &OrdMap<K, V>, serializer: S) -> Result<S::Ok, S::Error>
+    where
+        K: Ord + Clone + Serialize,
+        V: Clone + Serialize,
+        S: Serializer,
+    {
+        serializer.collect_seq(map.iter())
+    }
+
+    pub(super) fn deserialize<'de, K, V, D>(deserializer: D) -> Result<OrdMap<K, V>, D::Error>
+    where
+        K: Ord + Clone + Deserialize<'de>,
+        V: Clone + Deserialize<'de>,
+        D: Deserializer<'de>,
+    {
+        Ok(Vec::<(K, V)>::deserialize(deserializer)?.into_iter().collect())
+    }
+}

@@ -40,6 +40,8 @@ pub enum Reason {
     Restart,
     /// Its start or end is not known.
     Indeterminate,
+    /// The alert asks to be confirmed by the check, which does not agree.
+    Unconfirmed,
     /// The rung is under way.
     Running,
 }
@@ -65,6 +67,7 @@ impl Reason {
             Self::Expired => "expired",
             Self::Restart => "restart",
             Self::Indeterminate => "indeterminate",
+            Self::Unconfirmed => "unconfirmed",
             Self::Running => "running",
         }
     }

@@ -1,4 +1,12 @@
 //! What the bot may do: levels held by sources, their join, slow relaxing, the latch.
+//!
+//! In: overall status, open issues, alerts, blindness. Out: which level each source wants ([`evaluation`]), when a held
+//! level may fall ([`relax`]), and the document a bot obeys ([`document`]).
+//! **Invariant:** pure. The join only tightens; a held level never falls here without proof.
+
+pub mod document;
+pub mod evaluation;
+pub mod relax;
 
 use std::time::Duration;
 

@@ -1,4 +1,13 @@
 //! Stage 3: issues to ranked recommendations.
+//!
+//! In: an issue's subsystem, type and severity. Out: its ladder, and the recommendation of the rung that is next.
+//! **Invariant:** pure; the catalog of actions is passed in.
+
+pub mod ladder;
+pub mod selection;
+
+pub use ladder::{Next, RungView, next};
+pub use selection::{Step, ladder_for, recommendation};
 
 use crate::model::{Name, Severity};
 

@@ -1,0 +1,65 @@
+//! A subsystem is degraded, critical or failed (DET-1). The three share one type, so that they are one episode (DET-4).
+
+use crate::model::{Criticality, Details, EpisodeKey, Issue, IssueSource, Name, Severity, Status, Timestamp};
+
+use super::super::{RuleSpec, Settings, Subject};
+
+/// The issue type.
+pub const KIND: &str = "subsystem_status";
+
+/// See the doc page.
+pub const SPEC: RuleSpec = RuleSpec {
+    kind: KIND,
+    doc: "\
+# subsystem_status
+
+## Raised when
+A subsystem's check is degraded (`medium`), critical (`critical`), or failed (`high`: by then restarts have been tried and
+did not help, so exposure is reduced).
+
+## Cleared when
+The check is healthy again. `unknown` neither raises nor clears it.
+
+## Why it matters
+A bot that trades without this part trades on wrong or missing information.
+
+## Ladder
+By severity and subsystem, DET-5; `recovery.ladders` in the settings comes first.
+
+## False alarms
+A limit that is tighter than the subsystem's own rhythm. Raise `degraded_after` or override the check.
+",
+    evaluate,
+};
+
+fn evaluate(subject: Subject<'_>, _settings: &Settings, now: Timestamp) -> Option<Issue> {
+    let Subject::Subsystem { subsystem, health, affects, root_cause } = subject else { return None };
+    let name = &subsystem.name;
+    let (severity, description) = match health.status {
+        Status::Healthy | Status::Unknown => return None,
+        Status::Degraded => (Severity::Medium, format!("{name} performance degraded")),
+        Status::Critical => (Severity::Critical, format!("{name} is critical")),
+        Status::Failed => (Severity::High, format!("{name} is failed")),
+    };
+    Some(Issue {
+        issue_id: Name::from(""),
+        key: EpisodeKey { subsystem: name.clone(), symbol: None, kind: KIND.into() },
+        severity,
+        timestamp: now,
+        description,
+        symptoms: symptoms(&health.details),
+        root_cause: root_cause.cloned(),
+        impacts_trading: subsystem.criticality == Criticality::Full && severity >= Severity::High,
+        affects_subsystems: affects.to_vec(),
+        source: IssueSource::Check,
+    })
+}
+
+/// The sentences among the details; the rest are numbers that change with every check.
+fn symptoms(details: &Details) -> Vec<String> {
+    ["error", "warning", "message"]
+        .iter()
+        .filter_map(|key| details.get(*key).and_then(|value| value.as_str()))
+        .map(str::to_owned)
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! What is in force: the join of all holds, as the document a bot obeys (POL-2, POL-5).
+
+use crate::model::{Level, PolicyDocument, Restrictions, SourceHold, Timestamp};
+
+use super::Settings;
+
+/// Joins the holds. `latch` names why `emergency_shutdown` is latched, if it is; it counts as a hold of its own.
+pub fn document(
+    holds: Vec<SourceHold>,
+    latched: bool,
+    sequence: u64,
+    changed_at: Timestamp,
+    settings: &Settings,
+    now: Timestamp,
+) -> PolicyDocument {
+    let latch = latched.then_some(Level::EmergencyShutdown);
+    let levels = || holds.iter().map(|hold| hold.level).chain(latch);
+    let policy = levels().max().unwrap_or(Level::AllowAll);
+    let restrictions = levels().fold(Restrictions::NONE, |joined, level| joined.join(level.restrictions()));
+    let mut reasons = holds;
+    reasons.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| (a.source, &a.subject).cmp(&(b.source, &b.subject))));
+    PolicyDocument {
+        sequence,
+        changed_at,
+        issued_at: now,
+        valid_until: now.plus(settings.validity),
+        policy,
+        restrictions,
+        latched,
+        reasons,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{CloseScope, PolicySource};
+    use proptest::prelude::*;
+
+    fn held(levels: &[Level], latched: bool) -> PolicyDocument {
+        let holds = levels
+            .iter()
+            .enumerate()
+            .map(|(index, level)| SourceHold {
+                source: PolicySource::ALL[index % PolicySource::ALL.len()],
+                subject: index.to_string(),
+                level: *level,
+                reason: String::new(),
+                since: Timestamp::EPOCH,
+                until: None,
+            })
+            .collect();
+        document(holds, latched, 1, Timestamp::EPOCH, &Settings::default(), Timestamp::EPOCH)
+    }
+
+    /// POL-2: restrictions join field by field, not by the strictest name alone.
+    #[test]
+    fn joins_fields() {
+        let both = held(&[Level::SafeRiskProfile, Level::NoNewTrades], false);
+        assert_eq!(both.policy, Level::NoNewTrades);
+        assert!(!both.restrictions.open && !both.restrictions.increase && both.restrictions.trade);
+        assert_eq!((both.restrictions.max_leverage, both.restrictions.size_factor), (Some(5.0), 0.5));
+        assert_eq!(held(&[], false).restrictions, Restrictions::NONE);
+        let latched = held(&[], true);
+        assert_eq!((latched.policy, latched.restrictions.close), (Level::EmergencyShutdown, CloseScope::All));
+        assert_eq!(both.reasons[0].level, Level::NoNewTrades, "strictest first");
+    }
+
+    proptest! {
+        /// POL-2: adding a source can only tighten.
+        #[test]
+        fn the_join_only_tightens(levels in prop::collection::vec(prop::sample::select(&Level::ALL[..]), 0..6), more in prop::sample::select(&Level::ALL[..])) {
+            let before = held(&levels, false);
+            let mut with = levels.clone();
+            with.push(more);
+            let after = held(&with, false);
+            prop_assert!(after.policy >= before.policy);
+            prop_assert_eq!(before.restrictions.join(after.restrictions), after.restrictions);
+        }
+    }
+}

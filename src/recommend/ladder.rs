@@ -1,0 +1,150 @@
+//! Which rung of a ladder is next, and what the ladder can still do (ACT-5, OBS-1).
+
+use crate::model::{Autonomy, Outcome};
+
+/// A rung as far as the choice of the next one is concerned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RungView {
+    /// How far it may go alone.
+    pub autonomy: Autonomy,
+    /// It contains and heals nothing.
+    pub containing: bool,
+    /// It has a means, or chiron's own.
+    pub bound: bool,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Tries so far.
+    pub attempts: u32,
+    /// Further tries that its last ending permits.
+    pub retries_left: u32,
+}
+
+/// What comes next for an episode.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// This rung, 0-based.
+    Rung(usize),
+    /// It was rehearsed; in dry-run there is nothing more to do.
+    Rehearsed(usize),
+    /// A rung has helped; wait for the issue to end.
+    Helped,
+    /// Every rung has been tried: a person.
+    Exhausted,
+    /// Nobody knows how a rung ended: a person, and no further rung.
+    Indeterminate,
+}
+
+/// The next rung: the first without an outcome, or the last tried one if its ending permits another try.
+pub fn next(rungs: &[RungView], dry_run: bool) -> Next {
+    let mut helped = false;
+    for (index, rung) in rungs.iter().enumerate() {
+        match rung.outcome {
+            None | Some(Outcome::Cancelled) => return Next::Rung(index),
+            Some(Outcome::DryRun) => return if dry_run { Next::Rehearsed(index) } else { Next::Rung(index) },
+            Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Next::Rung(index),
+            Some(Outcome::Indeterminate) => return Next::Indeterminate,
+            Some(Outcome::Verified) => helped = !rung.containing,
+            Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound) => helped = false,
+        }
+    }
+    if helped { Next::Helped } else { Next::Exhausted }
+}
+
+/// What the healing rungs can still do by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outlook {
+    /// One of them may still run by itself.
+    Open,
+    /// They have ended, at least one failed or unverified.
+    Spent,
+    /// None may run by itself.
+    Nobody,
+}
+
+/// The outlook of a ladder. Containing rungs heal nothing and never count.
+pub fn outlook(rungs: &[RungView]) -> Outlook {
+    let healing = rungs.iter().filter(|rung| !rung.containing);
+    let mut pending = false;
+    let mut failed = false;
+    for rung in healing {
+        match rung.outcome {
+            None | Some(Outcome::Cancelled | Outcome::DryRun) => {
+                if rung.bound && rung.autonomy == Autonomy::Automatic {
+                    return Outlook::Open;
+                }
+                pending |= rung.bound;
+            }
+            Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Outlook::Open,
+            Some(Outcome::Failed | Outcome::Unverified) => failed = true,
+            Some(Outcome::Verified | Outcome::Indeterminate | Outcome::Unbound) => {}
+        }
+    }
+    if failed && !pending { Outlook::Spent } else { Outlook::Nobody }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const RUNG: RungView = RungView {
+        autonomy: Autonomy::Automatic,
+        containing: false,
+        bound: true,
+        outcome: None,
+        attempts: 0,
+        retries_left: 0,
+    };
+
+    fn with(outcome: Outcome) -> RungView {
+        RungView { outcome: Some(outcome), attempts: 1, ..RUNG }
+    }
+
+    /// ACT-5: a failed or unverified action goes to the next rung, then to a person.
+    #[test]
+    fn escalates_in_order() {
+        assert_eq!(next(&[RUNG, RUNG], false), Next::Rung(0));
+        assert_eq!(next(&[with(Outcome::Failed), RUNG], false), Next::Rung(1));
+        assert_eq!(next(&[with(Outcome::Unverified), with(Outcome::Failed)], false), Next::Exhausted);
+        assert_eq!(next(&[with(Outcome::Unbound), RUNG], false), Next::Rung(1));
+        assert_eq!(next(&[], false), Next::Exhausted);
+        let retryable = RungView { retries_left: 1, ..with(Outcome::Failed) };
+        assert_eq!(next(&[retryable, RUNG], false), Next::Rung(0));
+    }
+
+    /// A containing rung that took effect is followed by a healing one.
+    #[test]
+    fn containing_goes_on() {
+        let contained = RungView { containing: true, ..with(Outcome::Verified) };
+        assert_eq!(next(&[contained, RUNG], false), Next::Rung(1));
+        assert_eq!(next(&[contained], false), Next::Exhausted);
+    }
+
+    /// Nobody repeats or follows up blindly on a run whose end is unknown.
+    #[test]
+    fn indeterminate_stops() {
+        assert_eq!(next(&[with(Outcome::Indeterminate), RUNG], false), Next::Indeterminate);
+    }
+
+    /// A rehearsal is done once; going live starts at the same rung.
+    #[test]
+    fn dry_run_rehearses_once() {
+        assert_eq!(next(&[with(Outcome::DryRun), RUNG], true), Next::Rehearsed(0));
+        assert_eq!(next(&[with(Outcome::DryRun), RUNG], false), Next::Rung(0));
+    }
+
+    /// OBS-1: when recovery has had its chance.
+    #[test]
+    fn outlooks() {
+        let approval = RungView { autonomy: Autonomy::Approval, ..RUNG };
+        let contained = RungView { containing: true, ..with(Outcome::Failed) };
+        let unbound = RungView { bound: false, ..RUNG };
+        assert_eq!(outlook(&[RUNG]), Outlook::Open);
+        assert_eq!(outlook(&[with(Outcome::Failed), RUNG]), Outlook::Open);
+        assert_eq!(outlook(&[with(Outcome::Failed), with(Outcome::Unverified)]), Outlook::Spent);
+        assert_eq!(outlook(&[with(Outcome::Failed), approval]), Outlook::Nobody);
+        assert_eq!(outlook(&[with(Outcome::Failed), unbound]), Outlook::Spent);
+        assert_eq!(outlook(&[contained]), Outlook::Nobody, "containing actions never count");
+        assert_eq!(outlook(&[unbound]), Outlook::Nobody);
+        assert_eq!(outlook(&[approval]), Outlook::Nobody);
+    }
+}

@@ -1,0 +1,207 @@
+//! Which actions an issue calls for, in order (REC-1, DET-5), and how the next one is told to people (REC-2).
+
+use crate::model::{
+    ActionSpec, Autonomy, EpisodeId, HOST, Name, Reason, Recommendation, RecommendationState, Severity, Timestamp,
+};
+
+use super::Settings;
+
+/// One rung as selected.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The verb.
+    pub action: Name,
+    /// How far it may go alone.
+    pub autonomy: Autonomy,
+    /// It contains and heals nothing.
+    pub containing: bool,
+}
+
+/// The ladder for an issue: the operator's first, else the built-in one of DET-5. Actions that the catalog does not
+/// know are left out.
+pub fn ladder_for(
+    subsystem: &str,
+    kind: &str,
+    severity: Severity,
+    settings: &Settings,
+    catalog: impl Fn(&str) -> Option<&'static ActionSpec>,
+) -> Vec<Step> {
+    let own = settings.ladders.iter().find(|ladder| {
+        ladder.subsystem.as_ref().is_none_or(|only| *only == *subsystem)
+            && ladder.kind.as_ref().is_none_or(|only| *only == *kind)
+            && ladder.severity.is_none_or(|only| only == severity)
+    });
+    let names: Vec<&str> = match own {
+        Some(ladder) => ladder.actions.iter().map(Name::as_str).collect(),
+        None => built_in(subsystem, severity, settings),
+    };
+    names
+        .into_iter()
+        .filter_map(catalog)
+        .map(|spec| Step { action: spec.name.into(), autonomy: autonomy(spec, settings), containing: spec.containing })
+        .collect()
+}
+
+fn built_in(subsystem: &str, severity: Severity, settings: &Settings) -> Vec<&'static str> {
+    match (subsystem, severity) {
+        (HOST, _) => vec!["clear_cache", "reduce_memory", "switch_to_safe_profile"],
+        ("exchange_connection" | "data_feed", Severity::Critical) => {
+            vec!["pause_trading", "fallback_to_backup", "restart_subsystem"]
+        }
+        ("ai_model", Severity::Critical) => vec!["disable_module", "restart_subsystem", "fallback_to_backup"],
+        (_, Severity::Critical) => {
+            let mut ladder = vec!["restart_subsystem", "restart_subsystem"];
+            if settings.allow_disable_module {
+                ladder.push("disable_module");
+            }
+            ladder
+        }
+        (_, Severity::High) => vec!["switch_to_safe_profile", "defensive_exit"],
+        (_, Severity::Medium | Severity::Low) => vec!["reload_config"],
+    }
+}
+
+/// REC-1: two switches of the settings, else what the action says of itself.
+fn autonomy(spec: &ActionSpec, settings: &Settings) -> Autonomy {
+    let switched = |on| if on { Autonomy::Automatic } else { Autonomy::Approval };
+    match spec.name {
+        "restart_subsystem" => switched(settings.auto_restart_enabled),
+        "pause_trading" => switched(settings.auto_pause_on_critical),
+        _ => spec.autonomy,
+    }
+}
+
+/// What a recommendation is made from.
+#[derive(Clone, Copy, Debug)]
+pub struct Proposal<'a> {
+    /// The issue.
+    pub issue_id: &'a EpisodeId,
+    /// The target.
+    pub subsystem: &'a Name,
+    /// The issue's severity.
+    pub severity: Severity,
+    /// The issue in one line.
+    pub problem: &'a str,
+    /// 1-based.
+    pub rung: u32,
+    /// The action.
+    pub spec: &'static ActionSpec,
+    /// How far it may go alone here.
+    pub autonomy: Autonomy,
+}
+
+/// The recommendation as people see it.
+pub fn recommendation(
+    proposal: &Proposal<'_>,
+    state: RecommendationState,
+    reason: Reason,
+    not_before: Option<Timestamp>,
+) -> Recommendation {
+    Recommendation {
+        recommendation_id: format!("rec_{}_{}", proposal.rung, proposal.issue_id),
+        issue_id: proposal.issue_id.clone(),
+        subsystem: proposal.subsystem.clone(),
+        action: proposal.spec.name.into(),
+        priority: proposal.severity.priority(),
+        description: format!("{} for {}: {}", proposal.spec.name, proposal.subsystem, proposal.problem),
+        expected_result: proposal.spec.expected_result.to_owned(),
+        risks: vec![proposal.spec.risk.to_owned()],
+        can_auto_execute: proposal.autonomy == Autonomy::Automatic,
+        requires_approval: proposal.autonomy == Autonomy::Approval,
+        state,
+        reason,
+        not_before,
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use super::*;
+    use crate::recommend::Ladder;
+    use std::time::Duration;
+
+    const fn spec(name: &'static str, autonomy: Autonomy, containing: bool) -> ActionSpec {
+        ActionSpec {
+            name,
+            expected_result: "",
+            risk: "",
+            autonomy,
+            containing,
+            lowers_risk: containing,
+            holds: None,
+            reverse: None,
+            settle: Duration::from_secs(1),
+            doc: "",
+        }
+    }
+
+    const CATALOG: [ActionSpec; 9] = [
+        spec("restart_subsystem", Autonomy::Automatic, false),
+        spec("pause_trading", Autonomy::Automatic, true),
+        spec("switch_to_safe_profile", Autonomy::Automatic, true),
+        spec("disable_module", Autonomy::Automatic, true),
+        spec("fallback_to_backup", Autonomy::Automatic, false),
+        spec("defensive_exit", Autonomy::Approval, true),
+        spec("reload_config", Autonomy::Manual, false),
+        spec("clear_cache", Autonomy::Automatic, false),
+        spec("reduce_memory", Autonomy::Automatic, false),
+    ];
+
+    fn catalog(name: &str) -> Option<&'static ActionSpec> {
+        CATALOG.iter().find(|spec| spec.name == name)
+    }
+
+    fn ladder(subsystem: &str, severity: Severity, settings: &Settings) -> Vec<(String, Autonomy)> {
+        ladder_for(subsystem, "subsystem_status", severity, settings, catalog)
+            .into_iter()
+            .map(|step| (step.action.to_string(), step.autonomy))
+            .collect()
+    }
+
+    /// REC-1, DET-5: the built-in table.
+    #[test]
+    fn table() {
+        use Autonomy::{Approval, Automatic, Manual};
+        let on = Settings { auto_restart_enabled: true, auto_pause_on_critical: true, ..Settings::default() };
+        let off = Settings::default();
+        let steps = |of: &[(&str, Autonomy)]| of.iter().map(|(n, a)| ((*n).to_owned(), *a)).collect::<Vec<_>>();
+        let connection =
+            [("pause_trading", Automatic), ("fallback_to_backup", Automatic), ("restart_subsystem", Automatic)];
+        assert_eq!(ladder("data_feed", Severity::Critical, &on), steps(&connection));
+        assert_eq!(ladder("exchange_connection", Severity::Critical, &on), steps(&connection));
+        assert_eq!(ladder("data_feed", Severity::Critical, &off)[0], ("pause_trading".to_owned(), Approval));
+        assert_eq!(
+            ladder("ai_model", Severity::Critical, &off),
+            steps(&[("disable_module", Automatic), ("restart_subsystem", Approval), ("fallback_to_backup", Automatic)])
+        );
+        assert_eq!(
+            ladder("database", Severity::Critical, &on),
+            steps(&[("restart_subsystem", Automatic), ("restart_subsystem", Automatic)])
+        );
+        let allowed = Settings { allow_disable_module: true, ..on.clone() };
+        assert_eq!(ladder("database", Severity::Critical, &allowed).len(), 3);
+        assert_eq!(
+            ladder("database", Severity::High, &on),
+            steps(&[("switch_to_safe_profile", Automatic), ("defensive_exit", Approval)])
+        );
+        assert_eq!(ladder("database", Severity::Medium, &on), steps(&[("reload_config", Manual)]));
+        assert_eq!(ladder("host", Severity::High, &on)[0].0, "clear_cache");
+    }
+
+    /// REC-1: rules in the configuration come first.
+    #[test]
+    fn own_ladder_wins() {
+        let own = Ladder {
+            subsystem: Some("database".into()),
+            kind: None,
+            severity: None,
+            actions: vec!["clear_cache".into()],
+        };
+        let settings = Settings { ladders: vec![own], ..Settings::default() };
+        assert_eq!(
+            ladder("database", Severity::Critical, &settings),
+            [("clear_cache".to_owned(), Autonomy::Automatic)]
+        );
+        assert_eq!(ladder("other", Severity::Critical, &settings).len(), 2);
+    }
+}
