@@ -1,1 +1,34 @@
-//! app
+//! The composition root: the only module that sees all others.
+//!
+//! [`cycle`] knows the order of the stages and decides; [`task`] is the shell around it that journals, then acts;
+//! [`wiring`] builds everything from the settings; [`handle`] is what HTTP sees.
+
+mod account;
+mod belief;
+pub mod board;
+pub mod cycle;
+mod draft;
+mod episodes;
+mod executor;
+pub mod handle;
+mod holds;
+mod intake;
+mod publisher;
+mod recovery;
+mod report;
+mod restart;
+pub mod task;
+pub mod tasks;
+pub mod wiring;
+mod world;
+
+/// Every condition of blindness (POL-4); the label `reason` of `chiron_blind`.
+pub const BLINDNESS: [&str; 7] = [
+    "checks_stalled",
+    "clock_jump",
+    "journal_corrupt",
+    "journal_fenced",
+    "journal_unavailable",
+    "unknown_subsystem",
+    "watchdog_absent",
+];

@@ -158,6 +158,9 @@ pub enum Record {
         /// What it contributes, when it joins an episode.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         part: Option<AlertPart>,
+        /// When it ended by the sender's clock, when it says resolved.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ended_at: Option<Timestamp>,
     },
     /// An alert that said resolved earlier is believed now.
     AlertBelieved {

@@ -115,8 +115,8 @@ pub struct ActiveAlert {
     pub policy: Option<Level>,
     /// The episode it holds open.
     pub episode: EpisodeId,
-    /// It said resolved, but the proof is missing.
-    pub unproven: bool,
+    /// It said resolved, as of this time by the sender's clock, but the proof is missing.
+    pub unproven: Option<Timestamp>,
 }
 
 /// What was done to a target lately; budgets and cooldowns live here.
@@ -187,6 +187,10 @@ pub struct State {
     /// Runs that are not final.
     #[serde(with = "as_list")]
     pub runs: OrdMap<RunKey, Arc<Run>>,
+    /// Runs that are not final, per target.
+    pub busy: OrdMap<Name, u32>,
+    /// Runs whose means is at work.
+    pub executing: u32,
     /// Final runs, oldest first.
     pub ended_runs: Vector<Arc<Run>>,
     /// Alerts that hold episodes open.
@@ -359,7 +363,7 @@ impl State {
 
     fn apply_alert(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
         match record {
-            Record::AlertTaken { intake, fingerprint, outcome, episode, part, .. } => {
+            Record::AlertTaken { intake, fingerprint, outcome, episode, part, ended_at, .. } => {
                 if *intake <= self.intake {
                     return Err(format!("intake {intake} was taken already"));
                 }
@@ -384,17 +388,14 @@ impl State {
                             since,
                             policy: part.policy,
                             episode: id.clone(),
-                            unproven: false,
+                            unproven: None,
                         };
                         self.alerts.insert(fingerprint.clone(), Arc::new(alert));
                     }
-                    AlertOutcome::Resolved => {
-                        let ended = part.as_ref().map_or(at, |part| part.starts_at);
-                        self.close_alert(fingerprint, ended);
-                    }
+                    AlertOutcome::Resolved => self.close_alert(fingerprint, ended_at.unwrap_or(at)),
                     AlertOutcome::ResolvedUnproven => {
                         if let Some(alert) = self.alerts.get_mut(fingerprint) {
-                            Arc::make_mut(alert).unproven = true;
+                            Arc::make_mut(alert).unproven = Some(ended_at.unwrap_or(at));
                         }
                     }
                     AlertOutcome::Deduplicated
@@ -405,7 +406,10 @@ impl State {
                     | AlertOutcome::UnknownAction => {}
                 }
             }
-            Record::AlertBelieved { fingerprint, .. } => self.close_alert(fingerprint, at),
+            Record::AlertBelieved { fingerprint, .. } => {
+                let ended = self.alerts.get(fingerprint).and_then(|alert| alert.unproven);
+                self.close_alert(fingerprint, ended.unwrap_or(at));
+            }
             _ => unreachable!("only records of alerts come here"),
         }
         Ok(())
@@ -461,6 +465,7 @@ impl State {
                     evidence: None,
                     duration_ms: 0,
                 };
+                *self.busy.entry(run.target.clone()).or_insert(0) += 1;
                 self.runs.insert(key.clone(), Arc::new(run));
                 self.totals.runs += 1;
             }
@@ -526,6 +531,10 @@ impl State {
             }
         })?;
         let Some(run) = self.runs.remove(key) else { return Err(format!("run `{key}` is not open")) };
+        match self.busy.get_mut(&run.target) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(self.busy.remove(&run.target)),
+        }
         if self.episodes.contains_key(&key.episode) {
             // A cancelled run leaves its rung to be tried again; every other outcome settles it.
             if to != RunState::Cancelled {
@@ -571,6 +580,12 @@ impl State {
         let from = self.run(key)?.state;
         if !is_legal(from, to) {
             return Err(format!("run `{key}` moves from {} to {}", from.as_str(), to.as_str()));
+        }
+        if from == RunState::Started {
+            self.executing = self.executing.saturating_sub(1);
+        }
+        if to == RunState::Started {
+            self.executing += 1;
         }
         self.edit_run(key, |run| {
             run.state = to;
@@ -624,9 +639,9 @@ impl State {
             .map_or_else(|| base.into(), Into::into)
     }
 
-    /// The run that is under way on a target, if any.
-    pub fn busy(&self, target: &str) -> Option<&Run> {
-        self.runs.values().map(|run| &**run).find(|run| run.target == *target)
+    /// Whether a run is under way on a target, its verification included.
+    pub fn is_busy(&self, target: &str) -> bool {
+        self.busy.contains_key(target)
     }
 }
 

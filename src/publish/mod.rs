@@ -1,1 +1,74 @@
-//! publish
+//! What chiron tells the bot and its operator through files: the policy, the report, operator alerts.
+//!
+//! In: finished documents. Out: files replaced atomically, and lines appended.
+//! **Invariant:** nothing is decided here; a file that cannot be written is said and counted by the caller.
+#![expect(clippy::disallowed_methods, reason = "publishing is writing files")]
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::base::files;
+use crate::model::{EpisodeId, Name, PolicyDocument, Reason, Report, Severity, Timestamp};
+
+/// Largest log of operator alerts before it is rotated once.
+const OPERATOR_ALERTS_MAX: u64 = 16 * 1024 * 1024;
+
+/// Where a file goes: as configured, or into `fallback` if the configured folder is not there. chiron creates no folders
+/// in a bot's workspace just to publish.
+pub fn placed(configured: &Path, fallback: &Path) -> PathBuf {
+    let has_folder = configured.parent().is_some_and(|folder| std::fs::metadata(folder).is_ok_and(|meta| meta.is_dir()));
+    match configured.file_name() {
+        Some(name) if !has_folder => fallback.join(name),
+        _ => configured.to_owned(),
+    }
+}
+
+/// Replaces the policy file.
+pub fn policy(path: &Path, document: &PolicyDocument) -> io::Result<()> {
+    json(path, document)
+}
+
+/// Replaces the report file.
+pub fn report(path: &Path, report: &Report) -> io::Result<()> {
+    json(path, report)
+}
+
+fn json(path: &Path, value: &impl Serialize) -> io::Result<()> {
+    let mut bytes = serde_json::to_vec_pretty(value)?;
+    bytes.push(b'\n');
+    files::write_atomic(path, &bytes)
+}
+
+/// The policy that an earlier process published, so that its sequence is never gone below.
+pub fn last_sequence(path: &Path) -> u64 {
+    files::read_bounded(path, 1024 * 1024)
+        .ok()
+        .and_then(|(bytes, _)| serde_json::from_slice::<PolicyDocument>(&bytes).ok())
+        .map_or(0, |document| document.sequence)
+}
+
+/// What a person has to see to (ACT-5); one line of `logs/operator_alerts.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct OperatorAlert {
+    /// When.
+    pub timestamp: Timestamp,
+    /// The episode.
+    pub issue_id: EpisodeId,
+    /// The subsystem.
+    pub subsystem: Name,
+    /// How bad it is.
+    pub severity: Severity,
+    /// The issue in one line.
+    pub description: String,
+    /// Why a person is needed.
+    pub reason: Reason,
+    /// What to do.
+    pub advice: String,
+}
+
+/// Appends an operator alert.
+pub fn operator_alert(path: &Path, alert: &OperatorAlert) -> io::Result<()> {
+    files::append_line(path, &serde_json::to_string(alert)?, OPERATOR_ALERTS_MAX)
+}

@@ -1,37 +1,21 @@
 //! Stage 5: did it help?
 //!
-//! In: when the action ended, what its subsystem's checks have said since. Out: an [`Outcome`], or not yet.
+//! In: what the checks of the action's target have said since it ended. Out: an [`Outcome`], or not yet.
 //! **Invariant:** pure. Success is positive evidence of health within the action's window, never an exit code.
-
-use std::time::Duration;
 
 use crate::model::{Outcome, Timestamp};
 
 /// What verification looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// When the means answered.
-    pub ended_at: Timestamp,
-    /// Wait before the first look.
-    pub settle: Duration,
-    /// Unverified if not healthy by then, counted from `ended_at`.
-    pub within: Duration,
-    /// Healthy checks in a row that count as proof.
+    /// Checks that begin before this prove nothing: the settle time after the action's end.
+    pub looks_from: Timestamp,
+    /// Unverified if not healthy by then.
+    pub deadline: Timestamp,
+    /// Healthy checks in a row that count as proof; at least 1.
     pub hold_down: u32,
-    /// Healthy checks in a row that began after the settle time.
+    /// Healthy checks in a row that began at `looks_from` or later.
     pub healthy_in_a_row: u32,
-}
-
-impl Evidence {
-    /// When the first look is worth something.
-    pub fn looks_from(&self) -> Timestamp {
-        self.ended_at.plus(self.settle)
-    }
-
-    /// When it ends.
-    pub fn deadline(&self) -> Timestamp {
-        self.ended_at.plus(self.within.max(self.settle))
-    }
 }
 
 /// The outcome, or `None` while it is too early to tell.
@@ -39,30 +23,25 @@ pub fn judge(evidence: &Evidence, now: Timestamp) -> Option<Outcome> {
     if evidence.healthy_in_a_row >= evidence.hold_down.max(1) {
         return Some(Outcome::Verified);
     }
-    (now >= evidence.deadline()).then_some(Outcome::Unverified)
+    (now >= evidence.deadline).then_some(Outcome::Unverified)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     /// ACT-4: verified with enough healthy checks, unverified at the deadline, nothing before.
     #[test]
     fn table() {
         let start = Timestamp::from_millis(1_000_000);
-        let evidence = Evidence {
-            ended_at: start,
-            settle: Duration::from_secs(2),
-            within: Duration::from_secs(60),
-            hold_down: 2,
-            healthy_in_a_row: 0,
-        };
         let at = |seconds| start.plus(Duration::from_secs(seconds));
+        let evidence = Evidence { looks_from: at(2), deadline: at(60), hold_down: 2, healthy_in_a_row: 0 };
         assert_eq!(judge(&evidence, at(59)), None);
         assert_eq!(judge(&evidence, at(60)), Some(Outcome::Unverified));
         assert_eq!(judge(&Evidence { healthy_in_a_row: 1, ..evidence }, at(30)), None);
         assert_eq!(judge(&Evidence { healthy_in_a_row: 2, ..evidence }, at(30)), Some(Outcome::Verified));
-        assert_eq!(judge(&Evidence { healthy_in_a_row: 0, hold_down: 0, ..evidence }, at(1)), None, "at least one");
-        assert_eq!(evidence.looks_from(), at(2));
+        assert_eq!(judge(&Evidence { hold_down: 0, ..evidence }, at(1)), None, "at least one");
     }
 }

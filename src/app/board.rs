@@ -1,0 +1,66 @@
+//! What readers see: the latest state and health, without waiting for the decision task.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use crate::journal::State;
+use crate::model::{EpisodeId, Health, PolicyDocument, Resources, Status, Summary, Timestamp};
+
+use super::cycle::Rules;
+use super::world::Waiting;
+
+/// One consistent picture, published after each step.
+#[derive(Clone, Debug)]
+pub struct View {
+    /// When it was made.
+    pub at: Timestamp,
+    /// The durable state.
+    pub state: State,
+    /// The settings it was decided under.
+    pub rules: Arc<Rules>,
+    /// The overall status.
+    pub overall: Status,
+    /// Counts per status.
+    pub summary: Summary,
+    /// Every check has answered since the start.
+    pub started_up: bool,
+    /// The host as last read.
+    pub resources: Option<Arc<Resources>>,
+    /// Why each episode's next rung waits.
+    pub waiting: imbl::OrdMap<EpisodeId, Waiting>,
+    /// The policy.
+    pub policy: Arc<PolicyDocument>,
+    /// Conditions of blindness: name and why.
+    pub blind: Vec<(String, String)>,
+    /// Whether it acts on nothing.
+    pub dry_run: bool,
+}
+
+/// The place where the decision task puts what readers take. One slot per subsystem, so that one change costs one
+/// slot however many there are.
+#[derive(Debug)]
+pub struct Board {
+    /// By index in the settings.
+    pub healths: Box<[ArcSwap<Health>]>,
+    /// The rest.
+    pub view: ArcSwap<View>,
+}
+
+impl Board {
+    /// A board that shows `view` and unknown health.
+    pub fn new(view: View) -> Self {
+        let healths = view
+            .rules
+            .subsystems
+            .iter()
+            .map(|subsystem| ArcSwap::from_pointee(Health::unknown(subsystem.name.clone())))
+            .collect();
+        Self { healths, view: ArcSwap::from_pointee(view) }
+    }
+
+    /// Every subsystem's health now, by index.
+    pub fn healths(&self) -> Vec<Arc<Health>> {
+        self.healths.iter().map(ArcSwap::load_full).collect()
+    }
+}

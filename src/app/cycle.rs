@@ -1,0 +1,367 @@
+//! The stages in order: facts and events in, records and effects out. The only place that knows the order.
+//!
+//! ```text
+//! answers -> observations -> alerts -> commands -> detection -> belief -> recovery (verify, resolve, admit) -> holds
+//! ```
+//!
+//! **Invariant:** pure; the clock, the store and the world outside are the shell's ([`super::task`]). The same state,
+//! facts and time give the same decision.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::alerts;
+use crate::detect::dependencies::Graph;
+use crate::detect::overall::Counts;
+use crate::execute::{Answer, Binding, ProbeAnswer};
+use crate::journal::{Record, State};
+use crate::model::{
+    ActionSpec, Criticality, Health, IntakeAlert, Level, Name, Resources, RunKey, Status, Subsystem, Timestamp,
+};
+use crate::observe::Observation;
+use crate::{admit, detect, policy, recommend};
+
+use super::draft::Draft;
+use super::world::{Waiting, World};
+
+/// How long a decision is put off at most when nothing happens.
+pub const TICK: Duration = Duration::from_secs(1);
+
+/// What the cycle needs of the settings.
+#[derive(Clone, Debug)]
+pub struct Rules {
+    /// Enabled subsystems, by index.
+    pub subsystems: Vec<Subsystem>,
+    /// Detection.
+    pub detect: detect::Settings,
+    /// Recommendation.
+    pub recommend: recommend::Settings,
+    /// Admission.
+    pub admit: admit::Settings,
+    /// Policy.
+    pub policy: policy::Settings,
+    /// Alerts.
+    pub alerts: Arc<alerts::Settings>,
+    /// By action and subsystem.
+    pub bindings: HashMap<(Name, Name), Arc<Binding>>,
+    /// Checks that are silent for longer than this are stalled.
+    pub stalled_after: Duration,
+    /// The catalog of actions.
+    pub catalog: fn(&str) -> Option<&'static ActionSpec>,
+}
+
+/// The end of an effect.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answered {
+    /// Which run.
+    pub key: RunKey,
+    /// How the means answered.
+    pub answer: Answer,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// What was learnt about a run that a crash interrupted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inquired {
+    /// Which run.
+    pub key: RunKey,
+    /// What its means says.
+    pub probe: ProbeAnswer,
+}
+
+/// What a person asks for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// Hold a level.
+    SetPolicy {
+        /// The level.
+        level: Level,
+        /// Why.
+        reason: String,
+        /// Who.
+        by: String,
+        /// Until when.
+        until: Option<Timestamp>,
+    },
+    /// Release the latch and the operator's hold.
+    ReleasePolicy {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// Everything that has happened since the last step.
+#[derive(Clone, Debug, Default)]
+pub struct Inputs {
+    /// From the runner.
+    pub observations: Vec<Observation>,
+    /// From the intake, oldest first.
+    pub alerts: Vec<(u64, IntakeAlert)>,
+    /// From the executor.
+    pub answers: Vec<Answered>,
+    /// From the executor, after a crash.
+    pub inquiries: Vec<Inquired>,
+    /// From a person; at most one a step, so that a refusal has one addressee.
+    pub command: Option<Command>,
+}
+
+/// Something to be done once the records are durable.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Carry out a run that is durably started.
+    Start(RunKey),
+    /// Find out what became of a run that a crash interrupted.
+    Inquire(RunKey),
+    /// Check a subsystem now.
+    ForceCheck(usize),
+}
+
+/// What one step decided.
+#[derive(Debug)]
+pub struct Decision {
+    /// To be made durable, all or none, before anything else.
+    pub records: Vec<Record>,
+    /// The state once they are.
+    pub state: State,
+    /// To be done once they are.
+    pub effects: Vec<Effect>,
+    /// Decide again by then at the latest.
+    pub wake_at: Timestamp,
+    /// Why the command was refused, if it was.
+    pub refused: Option<String>,
+}
+
+/// The decider: settings and volatile facts. The durable state is passed in and out.
+#[derive(Debug)]
+pub struct Cycle {
+    pub(super) rules: Rules,
+    pub(super) graph: Graph,
+    pub(super) names: Vec<Name>,
+    pub(super) world: World,
+    config_digest: Option<String>,
+}
+
+impl Cycle {
+    /// A decider that has seen nothing yet.
+    pub fn new(rules: Rules, now: Timestamp) -> Self {
+        let names: Vec<Name> = rules.subsystems.iter().map(|subsystem| subsystem.name.clone()).collect();
+        let mut unknown = Counts::default();
+        for subsystem in &rules.subsystems {
+            unknown.add(subsystem.criticality, Status::Unknown);
+        }
+        let mut world = World::new(&names, &unknown, now);
+        world.cycle_left = rules.subsystems.iter().filter(|subsystem| moves_policy(subsystem)).count();
+        Self { graph: Graph::new(&rules.subsystems), names, world, rules, config_digest: None }
+    }
+
+    /// Takes new settings. What is known of subsystems that stay is kept, so that a reload alone moves no policy.
+    pub fn reconfigure(&mut self, rules: Rules, state: &State, now: Timestamp) {
+        let mut next = Self::new(rules, self.world.started_at);
+        let old = std::mem::replace(&mut self.world, World::new(&[], &Counts::default(), now));
+        for (name, index) in &next.world.index {
+            let Some(seen) = old.index.get(name).map(|index| &old.subsystems[*index]) else { continue };
+            let criticality = next.rules.subsystems[*index].criticality;
+            next.world.counts.remove(criticality, Status::Unknown);
+            next.world.counts.add(criticality, seen.health.status);
+            if seen.seen {
+                next.world.unseen -= 1;
+            }
+            next.world.subsystems[*index] = super::world::Seen { cycle: 0, ..seen.clone() };
+        }
+        next.world.resources = old.resources;
+        next.world.wakes = old.wakes;
+        next.world.clear_since = old.clear_since;
+        next.world.verifying = old.verifying;
+        next.world.asking_check = old.asking_check;
+        next.world.blind = old.blind;
+        next.world.journal_ok = old.journal_ok;
+        next.world.dirty_host = true;
+        // Cycles are counted anew, so whatever was relaxing begins anew too.
+        *self = next;
+        self.not_durable(state);
+    }
+
+    /// The settings in force come from a file with this digest; journaled with the next step if it is new.
+    pub fn note_config(&mut self, digest: String) {
+        self.config_digest = Some(digest);
+    }
+
+    /// One step. On success of the commit the caller continues with the decision's state; otherwise it calls
+    /// [`Cycle::not_durable`] and gives the answers, inquiries and the command again.
+    pub fn step(&mut self, state: &State, inputs: &Inputs, now: Timestamp) -> Decision {
+        let mut draft = Draft::new(state.clone(), now);
+        let mut effects = Vec::new();
+        self.world.take_due(now);
+        if let Some(digest) = self.config_digest.take().filter(|digest| *digest != draft.state.config_digest) {
+            let generation = draft.state.config_generation + 1;
+            draft.push(Record::ConfigLoaded { generation, digest });
+        }
+        self.take_answers(&mut draft, &inputs.answers);
+        self.take_inquiries(&mut draft, &inputs.inquiries, &mut effects);
+        for observation in &inputs.observations {
+            self.take_observation(&draft, observation);
+        }
+        for (number, alert) in &inputs.alerts {
+            self.take_alert(&mut draft, *number, alert);
+        }
+        let refused = inputs.command.as_ref().and_then(|command| self.take_command(&mut draft, command).err());
+        self.detect(&mut draft);
+        self.believe(&mut draft);
+        self.recover(&mut draft, &mut effects);
+        self.hold(&mut draft);
+        let wake_at = self.world.wakes.first().map_or(now.plus(TICK), |(at, _)| (*at).min(now.plus(TICK)));
+        Decision { records: draft.records, state: draft.state, effects, wake_at, refused }
+    }
+
+    /// The decision could not be made durable: everything is looked at again in the next step.
+    pub fn not_durable(&mut self, state: &State) {
+        self.world.dirty_subsystems.extend(0..self.names.len());
+        self.world.dirty_host = true;
+        self.look_at_everything(state);
+    }
+
+    pub(super) fn look_at_everything(&mut self, state: &State) {
+        self.world.dirty_episodes.extend(state.episodes.keys().cloned());
+        self.world.unproven = state
+            .alerts
+            .values()
+            .filter(|alert| alert.unproven.is_some())
+            .map(|alert| alert.fingerprint.clone())
+            .collect();
+    }
+
+    /// Whether the journal can be written; while it cannot, nothing is begun.
+    pub fn set_journal_ok(&mut self, ok: bool) {
+        if self.world.journal_ok != ok {
+            self.world.journal_ok = ok;
+            self.world.rouse(|_| true);
+        }
+    }
+
+    /// Says, or takes back, that chiron cannot see or remember (POL-4).
+    pub fn set_blind(&mut self, condition: &str, why: Option<String>) {
+        match why {
+            Some(why) => {
+                self.world.blind.insert(condition.into(), (self.rules.policy.blindness_level, why));
+            }
+            None => {
+                self.world.blind.remove(condition);
+            }
+        }
+    }
+
+    /// The clock jumped: no hold relaxes on time that may not have passed.
+    pub fn forget_relaxing(&mut self) {
+        self.world.relaxing.clear();
+    }
+
+    fn take_observation(&mut self, draft: &Draft, observation: &Observation) {
+        match observation {
+            Observation::Health { index, health } => {
+                if *index < self.names.len() {
+                    self.take_health(draft, *index, health);
+                }
+            }
+            Observation::Resources(resources) => {
+                self.world.resources = Some(resources.clone());
+                self.world.dirty_host = true;
+            }
+        }
+    }
+
+    fn take_health(&mut self, draft: &Draft, index: usize, said: &Health) {
+        let chance = self.chance(&draft.state, index);
+        let subsystem = &self.rules.subsystems[index];
+        let seen = &mut self.world.subsystems[index];
+        let (streak, status) =
+            detect::status::grade(seen.streak, said.status, said.unrunnable, chance, &self.rules.detect, draft.now);
+        let before = seen.health.status;
+        let first = !seen.seen;
+        let mut health = said.clone();
+        health.status = status;
+        health.error_count = streak.critical.max(streak.unrunnable);
+        seen.health = Arc::new(health);
+        seen.streak = streak;
+        seen.seen = true;
+        if moves_policy(subsystem) && seen.cycle <= self.world.cycle {
+            seen.cycle = self.world.cycle + 1;
+            self.world.cycle_left = self.world.cycle_left.saturating_sub(1);
+        }
+        if before != status {
+            self.world.counts.remove(subsystem.criticality, before);
+            self.world.counts.add(subsystem.criticality, status);
+            self.world
+                .rouse(|reason| matches!(reason, crate::model::Reason::Dependency | crate::model::Reason::Unconfirmed));
+        }
+        if first {
+            self.world.unseen = self.world.unseen.saturating_sub(1);
+            if self.world.unseen == 0 {
+                self.world.rouse(|reason| reason == crate::model::Reason::Startup);
+            }
+        }
+        if before != status || first {
+            self.world.dirty_subsystems.insert(index);
+        }
+        if self.world.cycle_left == 0 {
+            self.world.cycle += 1;
+            self.world.cycle_left = self.rules.subsystems.iter().filter(|subsystem| moves_policy(subsystem)).count();
+        }
+        let name = self.names[index].clone();
+        let healthy = (status == Status::Healthy).then_some(said.timestamp);
+        self.note_for_verification(&draft.state, &name, None, said.timestamp, healthy.is_some());
+        for key in self.world.asking_check.keys() {
+            if draft.state.runs.get(key).is_some_and(|run| run.target == name) {
+                self.world.dirty_episodes.insert(key.episode.clone());
+            }
+        }
+    }
+
+    /// The overall status, under the cap.
+    pub fn overall(&self) -> Status {
+        self.world.counts.overall()
+    }
+
+    /// Statuses, counted.
+    pub fn counts(&self) -> &Counts {
+        &self.world.counts
+    }
+
+    /// A subsystem's health in force.
+    pub fn health(&self, index: usize) -> Arc<Health> {
+        Arc::clone(&self.world.subsystems[index].health)
+    }
+
+    /// The host as last read.
+    pub fn resources(&self) -> Option<&Resources> {
+        self.world.resources.as_ref()
+    }
+
+    /// Whether every check has answered since the start.
+    pub fn started_up(&self) -> bool {
+        self.world.unseen == 0
+    }
+
+    /// Why each episode's next rung waits.
+    pub fn waiting(&self) -> imbl::OrdMap<crate::model::EpisodeId, Waiting> {
+        self.world.waiting.clone()
+    }
+
+    /// Conditions of blindness that hold now: name and why.
+    pub fn blind(&self) -> impl Iterator<Item = (&Name, &str)> {
+        self.world.blind.iter().map(|(name, (_, why))| (name, why.as_str()))
+    }
+
+    /// The settings in force.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+}
+
+/// Whether a subsystem's health may move the policy (OBS-2).
+pub(super) fn moves_policy(subsystem: &Subsystem) -> bool {
+    subsystem.criticality != Criticality::None
+}

@@ -1,0 +1,267 @@
+//! From issues to episodes: opened, changed, and the ladder that goes with the severity (DET-3 to DET-5).
+
+use crate::detect::{self, Subject, flapping};
+use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin};
+use crate::model::{Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, Name, Severity, Status};
+use crate::recommend;
+
+use super::cycle::Cycle;
+use super::draft::Draft;
+
+/// A rung that an alert asks for.
+#[derive(Clone, Debug)]
+pub(super) struct Wish {
+    /// The action.
+    pub action: Name,
+    /// Whose wish.
+    pub origin: RungOrigin,
+}
+
+impl Cycle {
+    /// Evaluates the rules for everything that changed, and opens, changes or lets go of episodes.
+    pub(super) fn detect(&mut self, draft: &mut Draft) {
+        for index in std::mem::take(&mut self.world.dirty_subsystems) {
+            let health = self.health(index);
+            if health.timestamp == crate::model::Timestamp::EPOCH && !self.world.subsystems[index].seen {
+                continue;
+            }
+            let subsystem = &self.rules.subsystems[index];
+            let root = self.graph.root_cause(&subsystem.name, |name| self.world.is_broken(name)).cloned();
+            let subject = Subject::Subsystem {
+                subsystem,
+                health: &health,
+                affects: self.graph.affected_by(&subsystem.name),
+                root_cause: root.as_ref(),
+            };
+            let found = detect::evaluate(subject, &self.rules.detect, draft.now);
+            // Unknown neither raises nor clears: what is unknown is never healthy.
+            let clears = health.status == Status::Healthy;
+            let name = subsystem.name.clone();
+            let moves_policy = subsystem.criticality != Criticality::None;
+            self.reconcile(draft, &name, found, clears, moves_policy);
+        }
+        if std::mem::take(&mut self.world.dirty_host)
+            && let Some(resources) = self.world.resources.clone()
+        {
+            let found = detect::evaluate(
+                Subject::Host { resources: &resources, all: &self.names },
+                &self.rules.detect,
+                draft.now,
+            );
+            for (kind, issue) in &found {
+                self.note_for_verification(&draft.state, HOST, Some(kind), resources.timestamp, issue.is_none());
+            }
+            self.reconcile(draft, HOST, found, true, true);
+        }
+    }
+
+    fn reconcile(
+        &mut self,
+        draft: &mut Draft,
+        subsystem: &str,
+        found: Vec<(&'static str, Option<Issue>)>,
+        clears: bool,
+        moves_policy: bool,
+    ) {
+        for (kind, issue) in found {
+            let key = EpisodeKey { subsystem: subsystem.into(), symbol: None, kind: kind.into() };
+            let open = draft.state.open.get(&key).and_then(|id| draft.state.episodes.get(id)).cloned();
+            match (issue, open) {
+                (Some(issue), None) => {
+                    self.open(draft, &key, facts_of(&issue, moves_policy), true, None);
+                }
+                (Some(issue), Some(episode)) => {
+                    let facts = facts_of(&issue, moves_policy);
+                    self.see_again(draft, &episode, facts);
+                }
+                (None, Some(episode)) if clears && episode.by_check => {
+                    let facts = episode.facts.clone();
+                    let ladder = episode.ladder.clone();
+                    self.change(draft, &episode, facts, ladder, false);
+                }
+                (None, Some(episode)) => {
+                    self.world.dirty_episodes.insert(episode.id.clone());
+                }
+                (None, None) => {}
+            }
+        }
+    }
+
+    /// Opens an episode, with the ladder of its severity and, first, what an alert wishes for.
+    pub(super) fn open(
+        &mut self,
+        draft: &mut Draft,
+        key: &EpisodeKey,
+        facts: IssueFacts,
+        by_check: bool,
+        wish: Option<Wish>,
+    ) -> EpisodeId {
+        let id = draft.state.new_episode_id(&key.subsystem, draft.now);
+        let mut ladder = self.ladder(&key.subsystem, &key.kind, facts.severity, &[]);
+        if let Some(wish) = wish {
+            grant(&mut ladder, &wish, self.is_containing(&wish.action));
+        }
+        draft.push(Record::EpisodeOpened {
+            id: id.clone(),
+            key: key.clone(),
+            facts: facts.clone(),
+            ladder: ladder.clone(),
+            by_check,
+        });
+        let openings = draft.state.openings.get(key).cloned().unwrap_or_default();
+        if flapping::is_flapping(&openings, &self.rules.detect, draft.now) {
+            draft.push(Record::EpisodeChanged { id: id.clone(), facts, ladder, by_check, flapping: true });
+        }
+        self.world.dirty_episodes.insert(id.clone());
+        id
+    }
+
+    /// The check raises an issue whose episode is open already.
+    fn see_again(&mut self, draft: &mut Draft, episode: &Episode, mut facts: IssueFacts) {
+        // While an alert fires, the check does not talk the severity down.
+        if !episode.alerts.is_empty()
+            && facts.severity < episode.facts.severity
+            && facts.description == episode.facts.description
+        {
+            facts.severity = episode.facts.severity;
+        }
+        let ladder = if facts.severity == episode.facts.severity {
+            episode.ladder.clone()
+        } else {
+            self.ladder(&episode.key.subsystem, &episode.key.kind, facts.severity, &episode.ladder)
+        };
+        // Symptoms change with every second; they are not worth a record of their own.
+        let same = IssueFacts { symptoms: episode.facts.symptoms.clone(), ..facts.clone() } == episode.facts;
+        if same && episode.by_check {
+            self.world.dirty_episodes.insert(episode.id.clone());
+        } else {
+            self.change(draft, episode, facts, ladder, true);
+        }
+    }
+
+    /// Records a change of an episode and looks at it again in this step.
+    pub(super) fn change(
+        &mut self,
+        draft: &mut Draft,
+        episode: &Episode,
+        facts: IssueFacts,
+        ladder: Vec<Rung>,
+        by_check: bool,
+    ) {
+        draft.push(Record::EpisodeChanged {
+            id: episode.id.clone(),
+            facts,
+            ladder,
+            by_check,
+            flapping: episode.flapping,
+        });
+        self.world.dirty_episodes.insert(episode.id.clone());
+    }
+
+    /// The ladder for a severity: rungs already tried or wished for stay in front; of the new ones only those are added
+    /// that have not been tried as often as the ladder has them, so that a wavering severity repeats nothing.
+    fn ladder(&self, subsystem: &str, kind: &str, severity: Severity, old: &[Rung]) -> Vec<Rung> {
+        let mut ladder: Vec<Rung> = old
+            .iter()
+            .filter(|rung| rung.attempts > 0 || rung.outcome.is_some() || rung.origin != RungOrigin::Ladder)
+            .cloned()
+            .collect();
+        let mut spent: Vec<Name> = ladder.iter().map(|rung| rung.action.clone()).collect();
+        for step in recommend::ladder_for(subsystem, kind, severity, &self.rules.recommend, self.rules.catalog) {
+            if let Some(index) = spent.iter().position(|action| *action == step.action) {
+                spent.swap_remove(index);
+                continue;
+            }
+            ladder.push(Rung {
+                action: step.action,
+                autonomy: step.autonomy,
+                containing: step.containing,
+                origin: RungOrigin::Ladder,
+                outcome: None,
+                attempts: 0,
+            });
+        }
+        ladder
+    }
+
+    pub(super) fn is_containing(&self, action: &str) -> bool {
+        (self.rules.catalog)(action).is_some_and(|spec| spec.containing)
+    }
+
+    /// The criticality of a subsystem; the host counts as partial: it moves the policy and caps at critical.
+    pub(super) fn criticality(&self, subsystem: &str) -> Option<Criticality> {
+        if subsystem == HOST {
+            return Some(Criticality::Partial);
+        }
+        self.world.index.get(subsystem).map(|index| self.rules.subsystems[*index].criticality)
+    }
+}
+
+/// Lets an alert's wish into a ladder: a rung of that action that was tried is the answer to it; one that waits may run
+/// by itself now; otherwise it becomes the next rung. Returns whether anything changed.
+pub(super) fn grant(ladder: &mut Vec<Rung>, wish: &Wish, containing: bool) -> bool {
+    if ladder.iter().any(|rung| rung.action == wish.action && rung.attempts > 0) {
+        return false;
+    }
+    let untried = ladder.iter().position(|rung| rung.attempts == 0 && rung.outcome.is_none()).unwrap_or(ladder.len());
+    if let Some(found) = ladder.iter().position(|rung| rung.action == wish.action && rung.outcome.is_none()) {
+        if ladder[found].autonomy == Autonomy::Automatic && found == untried {
+            return false;
+        }
+        let mut rung = ladder.remove(found);
+        rung.autonomy = Autonomy::Automatic;
+        rung.origin = wish.origin.clone();
+        ladder.insert(untried, rung);
+        return true;
+    }
+    let rung = Rung {
+        action: wish.action.clone(),
+        autonomy: Autonomy::Automatic,
+        containing,
+        origin: wish.origin.clone(),
+        outcome: None,
+        attempts: 0,
+    };
+    ladder.insert(untried, rung);
+    true
+}
+
+fn facts_of(issue: &Issue, moves_policy: bool) -> IssueFacts {
+    IssueFacts {
+        severity: issue.severity,
+        description: issue.description.clone(),
+        symptoms: issue.symptoms.clone(),
+        root_cause: issue.root_cause.clone(),
+        impacts_trading: issue.impacts_trading,
+        moves_policy,
+        affects_subsystems: issue.affects_subsystems.clone(),
+        source: issue.source,
+    }
+}
+
+/// An episode as the issue that people see.
+pub fn issue_of(episode: &Episode, health: Option<&Health>) -> Issue {
+    let symptoms = health
+        .filter(|_| episode.by_check)
+        .map(|health| {
+            ["error", "warning", "message"]
+                .iter()
+                .filter_map(|key| health.details.get(*key).and_then(|value| value.as_str()))
+                .map(str::to_owned)
+                .collect::<Vec<_>>()
+        })
+        .filter(|fresh| !fresh.is_empty())
+        .unwrap_or_else(|| episode.facts.symptoms.clone());
+    Issue {
+        issue_id: episode.id.clone(),
+        key: episode.key.clone(),
+        severity: episode.facts.severity,
+        timestamp: episode.opened_at,
+        description: episode.facts.description.clone(),
+        symptoms,
+        root_cause: episode.facts.root_cause.clone(),
+        impacts_trading: episode.facts.impacts_trading,
+        affects_subsystems: episode.facts.affects_subsystems.clone(),
+        source: episode.facts.source,
+    }
+}

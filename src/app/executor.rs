@@ -1,0 +1,88 @@
+//! From a durable `started` to the means and back: builds the order, runs it as a task, tells the decision task.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::execute::{self, Answer, Binding, Order, ProbeAnswer, survivors};
+use crate::journal::{Run, State};
+use crate::model::{Class, Ending, Name, RunKey};
+
+use super::cycle::{Answered, Inquired};
+use super::task::Event;
+use super::tasks::Tasks;
+
+/// Bindings by action and subsystem.
+type Bindings = HashMap<(Name, Name), Arc<Binding>>;
+
+/// Carries effects out.
+#[derive(Clone, Debug)]
+pub struct Executor {
+    tasks: Tasks,
+    events: mpsc::Sender<Event>,
+    epoch: u64,
+    closed: bool,
+}
+
+impl Executor {
+    /// For one epoch of the journal.
+    pub fn new(tasks: Tasks, events: mpsc::Sender<Event>, epoch: u64) -> Self {
+        Self { tasks, events, epoch, closed: false }
+    }
+
+    /// Begins nothing any more. What was decided but not begun is told as such.
+    pub fn close(&mut self) {
+        self.closed = true;
+    }
+
+    fn order(&self, run: &Run, timeout: Duration) -> Order {
+        Order { key: run.key.clone(), action: run.action.clone(), target: run.target.clone(), epoch: self.epoch, timeout }
+    }
+
+    /// Carries out a run that is durably started.
+    pub fn start(&self, state: &State, bindings: &Bindings, key: &RunKey) {
+        let Some(run) = state.runs.get(key) else { return };
+        let binding = bindings.get(&(run.action.clone(), run.target.clone())).cloned();
+        let events = self.events.clone();
+        let Some(binding) = binding.filter(|_| !self.closed) else {
+            let detail = if self.closed { "chiron is stopping" } else { "its binding is configured no longer" };
+            let answer = Answer { ending: Ending::NotStarted, detail: detail.to_owned(), output: String::new() };
+            let answered = Answered { key: key.clone(), answer, duration: Duration::ZERO };
+            return self.tasks.spawn_short(async move { send(&events, Event::Answered(answered)).await });
+        };
+        let order = self.order(run, binding.timeout);
+        let key = key.clone();
+        self.tasks.spawn_short(async move {
+            let (answer, duration) = execute::engine::carry_out(order, Arc::clone(&binding.actuator)).await;
+            send(&events, Event::Answered(Answered { key, answer, duration })).await;
+        });
+    }
+
+    /// Finds out what became of a run that a crash interrupted: first what is left of it is waited for, up to the end of
+    /// its time, then its means is asked.
+    pub fn inquire(&self, state: &State, bindings: &Bindings, key: &RunKey) {
+        let Some(run) = state.runs.get(key) else { return };
+        let binding = bindings.get(&(run.action.clone(), run.target.clone())).cloned();
+        let order = self.order(run, binding.as_ref().map_or(Duration::from_secs(60), |binding| binding.timeout));
+        let (class, key, events) = (run.class, key.clone(), self.events.clone());
+        self.tasks.spawn_short(async move {
+            let found = {
+                let key = key.clone();
+                super::tasks::blocking(move || survivors::find(&key)).await
+            };
+            survivors::await_end(found, order.timeout).await;
+            let probe = match (&binding, class) {
+                (Some(binding), Class::Probeable) => binding.actuator.probe(&order).await,
+                _ => ProbeAnswer::AskCheck,
+            };
+            send(&events, Event::Inquired(Inquired { key, probe })).await;
+        });
+    }
+}
+
+async fn send(events: &mpsc::Sender<Event>, event: Event) {
+    // The decision task is gone only when chiron ends; the run is then resolved at the next start.
+    let _ = events.send(event).await;
+}

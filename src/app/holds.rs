@@ -1,0 +1,184 @@
+//! Which levels are held, for what: wants are computed from scratch, then held levels follow them (POL-1 to POL-4).
+
+use std::collections::BTreeMap;
+
+use crate::journal::{Hold, HoldKey, Record};
+use crate::model::{Level, Name, Outcome, PolicySource, Severity, Status, Timestamp};
+use crate::policy::evaluation;
+use crate::policy::relax::{self, Move};
+
+use super::cycle::{Command, Cycle};
+use super::draft::Draft;
+
+/// The subject of an operator's hold.
+const OPERATOR: &str = "operator";
+
+type Wants = BTreeMap<HoldKey, (Level, String)>;
+
+impl Cycle {
+    /// Moves every hold towards what is wanted now: up at once, down when it may.
+    pub(super) fn hold(&mut self, draft: &mut Draft) {
+        let wants = self.wants(draft);
+        let mut relaxing = std::collections::HashMap::new();
+        let held: Vec<HoldKey> = draft.state.holds.keys().cloned().collect();
+        let keys: std::collections::BTreeSet<HoldKey> = held.into_iter().chain(wants.keys().cloned()).collect();
+        for key in keys {
+            let held = draft.state.holds.get(&key).map(|hold| hold.level);
+            let wanted = wants.get(&key).map(|(level, _)| *level);
+            let since = self.world.relaxing.get(&key).copied();
+            match relax::decide(key.source, held, wanted, since, self.world.cycle, &self.rules.policy, draft.now) {
+                Move::Keep(None) => {}
+                Move::Keep(Some(since)) => drop(relaxing.insert(key, since)),
+                Move::Set(level) => {
+                    let reason = wants.get(&key).map_or_else(String::new, |(_, reason)| reason.clone());
+                    self.set_hold(draft, key.source, &key.subject, level, reason, None);
+                }
+                Move::End => draft.push(Record::HoldEnded { source: key.source, subject: key.subject }),
+            }
+        }
+        self.world.relaxing = relaxing;
+    }
+
+    /// Holds a level; `emergency_shutdown` is latched with it, except in dry-run (OBS-1, POL-3).
+    pub(super) fn set_hold(
+        &self,
+        draft: &mut Draft,
+        source: PolicySource,
+        subject: &Name,
+        level: Level,
+        reason: String,
+        until: Option<Timestamp>,
+    ) {
+        if level == Level::EmergencyShutdown && draft.state.latch.is_none() && !self.rules.admit.dry_run {
+            draft.push(Record::Latched { reason: reason.clone() });
+        }
+        draft.push(Record::HoldSet { source, subject: subject.clone(), level, reason, until });
+    }
+
+    /// Every level that somebody has a reason to hold now.
+    fn wants(&self, draft: &Draft) -> Wants {
+        let mut wants = Wants::new();
+        let mut want = |source, subject: Name, level: Level, reason: String| {
+            let key = HoldKey { source, subject };
+            let stricter = wants.get(&key).is_none_or(|(held, _): &(Level, String)| level > *held);
+            if stricter && level > Level::AllowAll {
+                wants.insert(key, (level, reason));
+            }
+        };
+        let state = &draft.state;
+        let critical_open = state
+            .episodes
+            .values()
+            .any(|episode| episode.facts.severity == Severity::Critical && episode.facts.moves_policy);
+        let overall = self.world.counts.overall_for_policy();
+        for (row, level) in evaluation::of_overall(overall, critical_open) {
+            want(PolicySource::Evaluation, row.into(), level, format!("overall status is {overall}"));
+        }
+        for episode in state.episodes.values() {
+            let facts = &episode.facts;
+            if facts.severity == Severity::Critical && facts.moves_policy {
+                let level = evaluation::of_critical_issue(facts.impacts_trading);
+                want(PolicySource::Evaluation, episode.id.clone(), level, facts.description.clone());
+            }
+            // While an episode is open its holds never fall (POL-3).
+            for source in [PolicySource::Evaluation, PolicySource::Action] {
+                let key = HoldKey { source, subject: episode.id.clone() };
+                if let Some(Hold { level, reason, .. }) = state.holds.get(&key) {
+                    want(source, key.subject, *level, reason.clone());
+                }
+            }
+            if episode.ladder.iter().any(|rung| rung.outcome == Some(Outcome::Indeterminate)) {
+                let reason = format!("nobody knows how an action for {} ended", facts.description);
+                want(PolicySource::Action, episode.id.clone(), Level::NoNewTrades, reason);
+            }
+        }
+        for alert in state.alerts.values() {
+            if let Some(level) = alert.policy {
+                let name = alert.labels.get("alertname").map_or("an alert", String::as_str);
+                want(PolicySource::Alert, alert.fingerprint.clone(), level, format!("{name} fires"));
+            }
+        }
+        for (condition, (level, why)) in &self.world.blind {
+            want(PolicySource::Blindness, condition.clone(), *level, why.clone());
+        }
+        self.want_sight(draft, &mut want);
+        for (key, hold) in &state.holds {
+            if key.source == PolicySource::Operator && hold.until.is_none_or(|until| draft.now < until) {
+                want(key.source, key.subject.clone(), hold.level, hold.reason.clone());
+            }
+        }
+        wants
+    }
+
+    /// What is unknown is never healthy: start-up, unknown subsystems, a Watchdog that is not heard (POL-4, OBS-2).
+    fn want_sight(&self, draft: &Draft, want: &mut impl FnMut(PolicySource, Name, Level, String)) {
+        let blind = self.rules.policy.blindness_level;
+        if self.world.unseen > 0 {
+            let reason = format!("{} checks have not answered since the start", self.world.unseen);
+            want(PolicySource::Startup, "first_checks".into(), Level::NoNewTrades, reason);
+        }
+        let unknown = self.world.counts.count(crate::model::Criticality::Full, Status::Unknown);
+        if unknown > 0 {
+            let reason = format!("{unknown} subsystems that trading depends on are unknown");
+            want(PolicySource::Blindness, "unknown_subsystem".into(), blind, reason);
+        }
+        if let (Some(absent_at), Some(watchdog)) = (self.watchdog_absent_at(draft), &self.rules.alerts.watchdog)
+            && draft.now >= absent_at
+        {
+            let reason = format!("{} has not been heard for {} s", watchdog.alertname, watchdog.absent_after.as_secs());
+            want(PolicySource::Blindness, "watchdog_absent".into(), watchdog.policy, reason);
+        }
+    }
+
+    /// What a person asks for. A refusal says why.
+    pub(super) fn take_command(&mut self, draft: &mut Draft, command: &Command) -> Result<(), String> {
+        match command {
+            Command::SetPolicy { level, reason, by, until } => {
+                if reason.trim().is_empty() || by.trim().is_empty() {
+                    return Err("a policy is set with a reason and a name".to_owned());
+                }
+                let key = HoldKey { source: PolicySource::Operator, subject: OPERATOR.into() };
+                if *level == Level::AllowAll {
+                    if draft.state.holds.contains_key(&key) {
+                        draft.push(Record::HoldEnded { source: key.source, subject: key.subject });
+                    }
+                    return Ok(());
+                }
+                self.set_hold(draft, key.source, &key.subject, *level, format!("{by}: {reason}"), *until);
+                Ok(())
+            }
+            Command::ReleasePolicy { by, reason } => self.release(draft, by, reason),
+        }
+    }
+
+    fn release(&mut self, draft: &mut Draft, by: &str, reason: &str) -> Result<(), String> {
+        if reason.trim().is_empty() || by.trim().is_empty() {
+            return Err("a release needs a reason and a name".to_owned());
+        }
+        let overall = self.world.counts.overall_for_policy();
+        if overall == Status::Failed {
+            return Err(
+                "the overall status is still failed; recover it first, or the latch would close again".to_owned()
+            );
+        }
+        if let Some(alert) = draft.state.alerts.values().find(|alert| alert.policy == Some(Level::EmergencyShutdown)) {
+            let name = alert.labels.get("alertname").map_or("an alert", String::as_str);
+            return Err(format!("{name} still fires and asks for emergency_shutdown"));
+        }
+        if draft.state.latch.is_some() {
+            draft.push(Record::LatchReleased { by: by.to_owned(), reason: reason.to_owned() });
+        }
+        let ended: Vec<HoldKey> = draft
+            .state
+            .holds
+            .iter()
+            .filter(|(key, hold)| key.source == PolicySource::Operator || hold.level == Level::EmergencyShutdown)
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in ended {
+            self.world.relaxing.remove(&key);
+            draft.push(Record::HoldEnded { source: key.source, subject: key.subject });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,399 @@
+//! What happens to an open episode in one step: its run is verified, it is resolved, or its next rung is admitted.
+
+use std::sync::Arc;
+
+use crate::admit::{self, Ledger, Request, Verdict};
+use crate::detect::flapping;
+use crate::detect::status::Chance;
+use crate::execute::Binding;
+use crate::journal::{Episode, Record, Run, RungOrigin, State};
+use crate::model::{
+    ActionSpec, Class, Ending, EpisodeId, Name, Outcome, Reason, RecommendationState, RunKey, RunState, Timestamp,
+};
+use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
+use crate::verify::{self, Evidence};
+
+use super::cycle::{Answered, Cycle, Effect};
+use super::draft::Draft;
+use super::world::{Verifying, Waiting};
+
+/// The binding's id of a run that only holds a level of chiron's own policy.
+pub(super) const INTERNAL: &str = "internal";
+/// How often an unhealthy target is checked again while its action is verified, in milliseconds.
+const RECHECK_MILLIS: u64 = 500;
+
+impl Cycle {
+    /// The means have answered: journal it; what has nothing left to verify is closed at once.
+    pub(super) fn take_answers(&mut self, draft: &mut Draft, answers: &[Answered]) {
+        for answered in answers {
+            let Some(run) = draft.state.runs.get(&answered.key).cloned() else { continue };
+            if run.state != RunState::Started {
+                continue;
+            }
+            let answer = &answered.answer;
+            draft.push(Record::RunFinished {
+                key: run.key.clone(),
+                ending: answer.ending,
+                detail: answer.detail.clone(),
+                output: answer.output.clone(),
+                duration_ms: u64::try_from(answered.duration.as_millis()).unwrap_or(u64::MAX),
+            });
+            self.after_finish(draft, &run, answer.ending, &answer.detail);
+        }
+    }
+
+    /// A run has finished: verification begins, or is over at once.
+    pub(super) fn after_finish(&mut self, draft: &mut Draft, run: &Run, ending: Ending, detail: &str) {
+        let verdict = match ending {
+            Ending::Ok if !self.is_containing(&run.action) => None,
+            Ending::Ok => Some((Outcome::Verified, format!("took effect: {detail}"))),
+            Ending::DryRun => Some((Outcome::DryRun, "dry-run: nothing was done".to_owned())),
+            Ending::Failed | Ending::Timeout | Ending::NotStarted => Some((Outcome::Failed, detail.to_owned())),
+        };
+        match verdict {
+            Some((outcome, detail)) => draft.push(Record::RunVerified { key: run.key.clone(), outcome, detail }),
+            None => self.begin_verification(run, draft.now),
+        }
+        self.world.dirty_episodes.insert(run.key.episode.clone());
+        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency | Reason::Cooldown));
+    }
+
+    /// Remembers from when checks of the run's target count as proof, and until when.
+    pub(super) fn begin_verification(&mut self, run: &Run, now: Timestamp) {
+        let (settle, within) = self.verify_settings(run);
+        // Counted from now after a restart, so that a long outage of ours is not held against the action.
+        let from = run.ended_at.filter(|_| now <= self.world.started_at).unwrap_or(now);
+        let verifying =
+            Verifying { looks_from: from.plus(settle), deadline: from.plus(within.max(settle)), healthy: 0 };
+        self.world.wake(verifying.looks_from, &run.key.episode);
+        self.world.wake(verifying.deadline, &run.key.episode);
+        self.world.verifying.insert(run.key.clone(), verifying);
+    }
+
+    fn verify_settings(&self, run: &Run) -> (std::time::Duration, std::time::Duration) {
+        let binding = self.binding(&run.action, &run.target);
+        let default = (std::time::Duration::from_secs(1), std::time::Duration::from_secs(60));
+        binding.map_or(default, |binding| (binding.verify.settle, binding.verify.within))
+    }
+
+    /// A check has spoken: it counts for runs under verification on that target. `kind` narrows it to one issue type,
+    /// for the host, whose resources are judged one by one.
+    pub(super) fn note_for_verification(
+        &mut self,
+        state: &State,
+        target: &str,
+        kind: Option<&str>,
+        began: Timestamp,
+        healthy: bool,
+    ) {
+        for (key, verifying) in &mut self.world.verifying {
+            let Some(run) = state.runs.get(key) else { continue };
+            let concerns = run.target == *target
+                && kind.is_none_or(|kind| {
+                    state.episodes.get(&key.episode).is_some_and(|episode| episode.key.kind == *kind)
+                });
+            if concerns && began >= verifying.looks_from {
+                verifying.healthy = if healthy { verifying.healthy + 1 } else { 0 };
+                self.world.dirty_episodes.insert(key.episode.clone());
+            }
+        }
+    }
+
+    /// Looks at every episode that something happened to.
+    pub(super) fn recover(&mut self, draft: &mut Draft, effects: &mut Vec<Effect>) {
+        // An episode's end can free a target for another; the order of ids is the order of opening per subsystem.
+        while let Some(id) = self.world.dirty_episodes.pop_first() {
+            self.look_at(draft, &id, effects);
+        }
+    }
+
+    fn look_at(&mut self, draft: &mut Draft, id: &EpisodeId, effects: &mut Vec<Effect>) {
+        let Some(episode) = draft.state.episodes.get(id).cloned() else {
+            self.world.waiting.remove(id);
+            return;
+        };
+        if let Some(key) = &episode.run {
+            let Some(run) = draft.state.runs.get(key).cloned() else { return };
+            match run.state {
+                RunState::Finished => self.verify(draft, &run, effects),
+                RunState::Started => self.settle_asked(draft, &run, effects),
+                _ => {}
+            }
+            if draft.state.runs.contains_key(key) {
+                self.wait(id, key.rung, RecommendationState::Running, Reason::Running, None);
+                return;
+            }
+        }
+        let Some(episode) = draft.state.episodes.get(id).cloned() else { return };
+        if self.resolve_if_over(draft, &episode) {
+            return;
+        }
+        self.next_rung(draft, &episode, effects);
+    }
+
+    fn verify(&mut self, draft: &mut Draft, run: &Run, effects: &mut Vec<Effect>) {
+        let Some(verifying) = self.world.verifying.get(&run.key).copied() else {
+            self.begin_verification(run, draft.now);
+            return;
+        };
+        let hold_down = self.binding(&run.action, &run.target).map_or(1, |binding| binding.verify.hold_down);
+        let evidence = Evidence {
+            looks_from: verifying.looks_from,
+            deadline: verifying.deadline,
+            hold_down,
+            healthy_in_a_row: verifying.healthy,
+        };
+        let Some(outcome) = verify::judge(&evidence, draft.now) else {
+            if draft.now >= verifying.looks_from
+                && let Some(index) = self.world.index.get(&run.target)
+            {
+                effects.push(Effect::ForceCheck(*index));
+                let again = draft.now.plus(std::time::Duration::from_millis(RECHECK_MILLIS));
+                self.world.wake(again.min(verifying.deadline), &run.key.episode);
+            }
+            return;
+        };
+        let status = self.world.status(&run.target);
+        let waited = draft.now.since(run.ended_at.unwrap_or(draft.now)).as_secs_f64();
+        let detail = match outcome {
+            Outcome::Verified => format!("{} is healthy {waited:.1} s after the action", run.target),
+            _ => format!("{} is still {status} {waited:.1} s after the action", run.target),
+        };
+        self.world.verifying.remove(&run.key);
+        draft.push(Record::RunVerified { key: run.key.clone(), outcome, detail });
+        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency));
+    }
+
+    /// Ends an episode that nothing holds open, after the damping of one that flaps.
+    fn resolve_if_over(&mut self, draft: &mut Draft, episode: &Arc<Episode>) -> bool {
+        if episode.by_check || !episode.alerts.is_empty() {
+            self.world.clear_since.remove(&episode.id);
+            return false;
+        }
+        let since = *self.world.clear_since.entry(episode.id.clone()).or_insert(draft.now);
+        let hold = self.rules.detect.flap_hold;
+        if !flapping::may_resolve(episode.flapping, since, &self.rules.detect, draft.now) {
+            self.world.wake(since.plus(hold), &episode.id);
+            self.wait(&episode.id, 0, RecommendationState::Waiting, Reason::Resolved, Some(since.plus(hold)));
+            return true;
+        }
+        self.world.clear_since.remove(&episode.id);
+        self.world.waiting.remove(&episode.id);
+        draft.push(Record::EpisodeResolved { id: episode.id.clone() });
+        true
+    }
+
+    fn next_rung(
+        &mut self,
+        draft: &mut Draft,
+        episode: &Arc<Episode>,
+        effects: &mut Vec<Effect>,
+    ) {
+        loop {
+            let Some(episode) = draft.state.episodes.get(&episode.id).cloned() else { return };
+            let rungs = self.rung_views(&draft.state, &episode);
+            let index = match next(&rungs, self.rules.admit.dry_run) {
+                Next::Rung(index) => index,
+                Next::Rehearsed(index) => {
+                    let rung = number(index);
+                    return self.wait(&episode.id, rung, RecommendationState::Waiting, Reason::DryRun, None);
+                }
+                Next::Helped => {
+                    self.world.waiting.remove(&episode.id);
+                    return;
+                }
+                Next::Exhausted => return self.escalate(draft, &episode, Reason::Exhausted),
+                Next::Indeterminate => return self.escalate(draft, &episode, Reason::Indeterminate),
+            };
+            // A rung that nothing is bound to is left for the next bound one; if there is none, a person sees it.
+            let bound_later = rungs[index + 1..].iter().any(|rung| rung.bound && rung.outcome.is_none());
+            if !rungs[index].bound && bound_later && !self.rules.admit.dry_run {
+                let (rung, outcome) = (number(index), Outcome::Unbound);
+                draft.push(Record::RungSkipped { episode: episode.id.clone(), rung, outcome });
+                continue;
+            }
+            return self.admit(draft, &episode, index, &rungs[index], effects);
+        }
+    }
+
+    fn admit(
+        &mut self,
+        draft: &mut Draft,
+        episode: &Arc<Episode>,
+        index: usize,
+        view: &RungView,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(rung) = episode.ladder.get(index) else { return };
+        let Some(spec) = (self.rules.catalog)(&rung.action) else { return };
+        let target = &episode.key.subsystem;
+        let unconfirmed = matches!(rung.origin, RungOrigin::AlertIfConfirmed(_)) && !self.world.is_broken(target);
+        let request =
+            Request { autonomy: view.autonomy, lowers_risk: spec.lowers_risk, bound: view.bound, unconfirmed };
+        let has_means = self.binding(&rung.action, target).is_some();
+        let touch = draft.state.touches.get(target);
+        let ledger = Ledger {
+            journal_ok: self.world.journal_ok,
+            started_up: self.world.unseen == 0,
+            // A level of chiron's own policy touches nothing, so it never waits for the target.
+            busy: draft.state.is_busy(target) && (!spec.lowers_risk || has_means),
+            running: draft.state.executing as usize,
+            root_broken: self.graph.root_cause(target, |name| self.world.is_broken(name)).is_some(),
+            target_ended_at: touch.and_then(|touch| touch.ended_at),
+            target_starts: touch.map_or(&[], |touch| &touch.starts),
+            overall_starts: &draft.state.starts,
+        };
+        let admission = admit::admit(&request, &ledger, &self.rules.admit, draft.now);
+        let state = match admission.verdict {
+            Verdict::Run | Verdict::Rehearse => {
+                let dry_run = admission.verdict == Verdict::Rehearse;
+                self.start(draft, episode, index, spec, dry_run, effects);
+                return;
+            }
+            Verdict::Ask => RecommendationState::Approval,
+            Verdict::Wait | Verdict::No => RecommendationState::Waiting,
+        };
+        if let Some(until) = admission.not_before {
+            self.world.wake(until, &episode.id);
+        }
+        self.wait(&episode.id, number(index), state, admission.reason, admission.not_before);
+        if admission.reason == Reason::Unbound && episode.escalated.is_none() {
+            draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason: Reason::Unbound });
+        }
+    }
+
+    fn start(
+        &mut self,
+        draft: &mut Draft,
+        episode: &Arc<Episode>,
+        index: usize,
+        spec: &'static ActionSpec,
+        dry_run: bool,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(rung) = episode.ladder.get(index) else { return };
+        let target = &episode.key.subsystem;
+        let binding = self.binding(&rung.action, target);
+        let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts + 1 };
+        let not_after = (!spec.lowers_risk).then(|| draft.now.plus(self.rules.admit.not_after));
+        draft.push(Record::RunIntended {
+            key: key.clone(),
+            action: rung.action.clone(),
+            target: target.clone(),
+            binding: binding.map_or_else(|| INTERNAL.into(), |binding| binding.id.clone()),
+            class: binding.map_or(Class::Natural, |binding| binding.class),
+            dry_run,
+            lowers_risk: spec.lowers_risk,
+            not_after,
+        });
+        draft.push(Record::RunStarted { key: key.clone(), evidence: None });
+        let has_means = binding.is_some();
+        if !dry_run && let Some(level) = spec.holds {
+            let reason = format!("{} for {}", spec.name, episode.facts.description);
+            self.set_hold(draft, crate::model::PolicySource::Action, &episode.id, level, reason, None);
+        }
+        let Some(run) = draft.state.runs.get(&key).cloned() else { return };
+        if has_means && !dry_run {
+            effects.push(Effect::Start(key.clone()));
+            self.wait(&episode.id, key.rung, RecommendationState::Running, Reason::Running, None);
+            return;
+        }
+        let (ending, detail) = if dry_run {
+            (Ending::DryRun, "dry-run: nothing was done".to_owned())
+        } else {
+            (Ending::Ok, spec.holds.map_or_else(String::new, |level| format!("policy {level} is held")))
+        };
+        draft.push(Record::RunFinished { key, ending, detail: detail.clone(), output: String::new(), duration_ms: 0 });
+        self.after_finish(draft, &run, ending, &detail);
+    }
+
+    fn escalate(&mut self, draft: &mut Draft, episode: &Arc<Episode>, reason: Reason) {
+        self.world.waiting.remove(&episode.id);
+        if episode.escalated.is_none() {
+            draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason });
+        }
+    }
+
+    pub(super) fn wait(
+        &mut self,
+        id: &EpisodeId,
+        rung: u32,
+        state: RecommendationState,
+        reason: Reason,
+        not_before: Option<Timestamp>,
+    ) {
+        self.world.waiting.insert(id.clone(), Waiting { rung, state, reason, not_before });
+    }
+
+    pub(super) fn binding(&self, action: &Name, target: &Name) -> Option<&Arc<Binding>> {
+        self.rules.bindings.get(&(action.clone(), target.clone()))
+    }
+
+    /// The rungs of an episode as the ladder's logic sees them.
+    pub(super) fn rung_views(&self, state: &State, episode: &Episode) -> Vec<RungView> {
+        episode
+            .ladder
+            .iter()
+            .enumerate()
+            .map(|(index, rung)| {
+                let binding = self.binding(&rung.action, &episode.key.subsystem);
+                let holds = (self.rules.catalog)(&rung.action).is_some_and(|spec| spec.holds.is_some());
+                let used = rung.attempts.saturating_sub(1);
+                let left = binding.map_or(0, |binding| binding.retries.saturating_sub(used));
+                let retryable = left > 0 && self.may_retry(state, episode, index, rung.attempts, binding);
+                RungView {
+                    autonomy: rung.autonomy,
+                    containing: rung.containing,
+                    bound: binding.is_some() || holds,
+                    outcome: rung.outcome,
+                    attempts: rung.attempts,
+                    retries_left: if retryable { left } else { 0 },
+                }
+            })
+            .collect()
+    }
+
+    /// ACT-3: a one-shot is retried only if it provably never started.
+    fn may_retry(
+        &self,
+        state: &State,
+        episode: &Episode,
+        index: usize,
+        attempt: u32,
+        binding: Option<&Arc<Binding>>,
+    ) -> bool {
+        let Some(binding) = binding else { return false };
+        if binding.class != Class::OneShot {
+            return true;
+        }
+        let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt };
+        let last = state.ended_runs.iter().rev().find(|run| run.key == key);
+        last.is_some_and(|run| run.ending == Some(Ending::NotStarted))
+    }
+
+    /// What recovery can still do for a critical subsystem (OBS-1).
+    pub(super) fn chance(&self, state: &State, index: usize) -> Chance {
+        if self.rules.admit.dry_run {
+            return Chance::DryRun;
+        }
+        let key = crate::model::EpisodeKey {
+            subsystem: self.names[index].clone(),
+            symbol: None,
+            kind: crate::detect::rules::SUBSYSTEM_STATUS.into(),
+        };
+        let Some(episode) = state.open.get(&key).and_then(|id| state.episodes.get(id)) else { return Chance::Open };
+        if episode.run.is_some() {
+            return Chance::Open;
+        }
+        match outlook(&self.rung_views(state, episode)) {
+            Outlook::Open => Chance::Open,
+            Outlook::Spent => Chance::Spent,
+            Outlook::Nobody => Chance::Nobody,
+        }
+    }
+}
+
+/// The 1-based number of a rung.
+fn number(index: usize) -> u32 {
+    u32::try_from(index + 1).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,109 @@
+//! The report of SPEC 12 from what readers see.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::detect::rules::RULES;
+use crate::journal::Episode;
+use crate::model::{
+    HOST, Health, Level, Name, Recommendation, RecommendationState, Report, Severity, SourceHold, Status,
+};
+use crate::policy;
+use crate::recommend::{self, selection::Proposal};
+
+use super::board::View;
+use super::cycle::Rules;
+use super::episodes::issue_of;
+
+/// Open episodes in detection order: the table's, then resources, then what only alerts know, each by age.
+fn in_detection_order<'a>(view: &'a View) -> Vec<&'a Arc<Episode>> {
+    let place = |episode: &Episode| {
+        let table = view.rules.subsystems.iter().position(|subsystem| subsystem.name == episode.key.subsystem);
+        let rule = RULES.iter().position(|rule| episode.key.kind == rule.kind).unwrap_or(RULES.len());
+        (table.unwrap_or(if episode.key.subsystem == *HOST { usize::MAX - 1 } else { usize::MAX }), rule)
+    };
+    let mut episodes: Vec<&Arc<Episode>> = view.state.episodes.values().collect();
+    episodes.sort_by_cached_key(|episode| (place(episode), episode.opened_at, episode.id.clone()));
+    episodes
+}
+
+/// The whole report.
+pub fn report(view: &View, healths: &[Arc<Health>]) -> Report {
+    let by_name: BTreeMap<&str, &Arc<Health>> =
+        healths.iter().map(|health| (health.subsystem.as_str(), health)).collect();
+    let episodes = in_detection_order(view);
+    let issues = episodes
+        .iter()
+        .map(|episode| issue_of(episode, by_name.get(episode.key.subsystem.as_str()).map(|health| &***health)))
+        .collect();
+    let mut recommendations: Vec<Recommendation> =
+        episodes.iter().filter_map(|episode| recommendation(view, episode)).collect();
+    recommendations.sort_by_key(|recommendation| recommendation.priority);
+    let critical = view.state.episodes.values().any(|episode| episode.facts.severity == Severity::Critical);
+    Report {
+        timestamp: view.at,
+        overall_status: view.overall,
+        current_safety_policy: view.policy.policy,
+        subsystem_health: healths.iter().map(|health| (health.subsystem.to_string(), (**health).clone())).collect(),
+        detected_issues: issues,
+        recovery_recommendations: recommendations,
+        trading_should_continue: view.policy.policy <= Level::SafeRiskProfile,
+        requires_immediate_action: critical || matches!(view.overall, Status::Critical | Status::Failed),
+        summary: view.summary,
+    }
+}
+
+/// The recommendation for an episode's next rung, if it has one (REC-2).
+pub fn recommendation(view: &View, episode: &Episode) -> Option<Recommendation> {
+    let waiting = view.waiting.get(&episode.id)?;
+    let rung = episode.ladder.get((waiting.rung as usize).checked_sub(1)?)?;
+    let spec = (view.rules.catalog)(&rung.action)?;
+    let proposal = Proposal {
+        issue_id: &episode.id,
+        subsystem: &episode.key.subsystem,
+        severity: episode.facts.severity,
+        problem: &episode.facts.description,
+        rung: waiting.rung,
+        spec,
+        autonomy: rung.autonomy,
+    };
+    Some(recommend::recommendation(&proposal, waiting.state, waiting.reason, waiting.not_before))
+}
+
+/// Action and state of every open recommendation, for the exporter.
+pub fn recommendation_states(view: &View) -> Vec<(Name, RecommendationState)> {
+    view.waiting
+        .iter()
+        .filter_map(|(id, waiting)| {
+            let episode = view.state.episodes.get(id)?;
+            let rung = episode.ladder.get((waiting.rung as usize).checked_sub(1)?)?;
+            Some((rung.action.clone(), waiting.state))
+        })
+        .collect()
+}
+
+/// What the state holds, as the policy document lists it.
+pub fn source_holds(state: &crate::journal::State) -> Vec<SourceHold> {
+    state
+        .holds
+        .iter()
+        .map(|(key, hold)| SourceHold {
+            source: key.source,
+            subject: key.subject.to_string(),
+            level: hold.level,
+            reason: hold.reason.clone(),
+            since: hold.since,
+            until: hold.until,
+        })
+        .collect()
+}
+
+/// The policy document of a state.
+pub fn policy_document(
+    state: &crate::journal::State,
+    rules: &Rules,
+    sequence: u64,
+    now: crate::model::Timestamp,
+) -> crate::model::PolicyDocument {
+    policy::document::document(source_holds(state), state.latch.is_some(), sequence, state.policy_changed_at, &rules.policy, now)
+}

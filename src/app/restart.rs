@@ -1,0 +1,200 @@
+//! What becomes of runs that a crash of ours interrupted (`facts/reliability.md`, invariants 7 and 9).
+
+use std::time::Duration;
+
+use crate::execute::ProbeAnswer;
+use crate::journal::{Record, Run, State};
+use crate::model::{Class, Ending, Reason, RunState, Status, Timestamp};
+
+use super::cycle::{Cycle, Effect, Inquired};
+use super::draft::Draft;
+
+/// A run open across this many crashes is quarantined.
+const CRASHES_MAX: u32 = 2;
+/// How long a restarted chiron waits for the subsystem's check to say whether an action happened.
+const CHECK_PATIENCE: Duration = Duration::from_secs(60);
+
+/// What to do with an interrupted run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Resolution {
+    /// Do it again under the same key.
+    Resume,
+    /// It happened.
+    Happened,
+    /// The need for it has passed by itself.
+    NotNeeded,
+    /// Nobody can tell.
+    Indeterminate(&'static str),
+    /// Wait for the subsystem's check.
+    AskCheck,
+}
+
+/// The decision, by class; `needed` is `None` while no check has answered yet.
+fn resolve(class: Class, crashes: u32, lowers_risk: bool, probe: ProbeAnswer, needed: Option<bool>) -> Resolution {
+    if class == Class::OneShot {
+        return Resolution::Indeterminate("interrupted by a crash of chiron; a one_shot is never done again");
+    }
+    if crashes >= CRASHES_MAX {
+        return Resolution::Indeterminate("open across two crashes of chiron; quarantined");
+    }
+    match (class, probe) {
+        (Class::Probeable, ProbeAnswer::Happened) => Resolution::Happened,
+        (Class::Probeable, ProbeAnswer::Unknown) => {
+            Resolution::Indeterminate("interrupted by a crash of chiron; its probe cannot tell whether it happened")
+        }
+        _ if lowers_risk => Resolution::Resume,
+        _ => match needed {
+            None => Resolution::AskCheck,
+            Some(true) => Resolution::Resume,
+            Some(false) if class == Class::Probeable && probe == ProbeAnswer::AskCheck => Resolution::Happened,
+            Some(false) => Resolution::NotNeeded,
+        },
+    }
+}
+
+impl Cycle {
+    /// The first decision after the journal was read: interrupted runs are cancelled, inquired about, or verified on.
+    /// `instance` says who has taken the journal over.
+    pub fn after_restart(&mut self, state: &State, instance: Record, now: Timestamp) -> (Vec<Record>, State, Vec<Effect>) {
+        let mut draft = Draft::new(state.clone(), now);
+        draft.push(instance);
+        let mut effects = Vec::new();
+        let runs: Vec<_> = draft.state.runs.values().cloned().collect();
+        for run in runs {
+            match run.state {
+                RunState::Intended => {
+                    draft.push(Record::RunCancelled { key: run.key.clone(), reason: Reason::Restart })
+                }
+                RunState::Started => effects.push(Effect::Inquire(run.key.clone())),
+                RunState::Finished => self.begin_verification(&run, now),
+                _ => {}
+            }
+        }
+        // Episodes of subsystems that are configured no longer are held open by nobody's check.
+        let gone: Vec<_> = draft
+            .state
+            .episodes
+            .values()
+            .filter(|episode| episode.by_check && self.criticality(&episode.key.subsystem).is_none())
+            .cloned()
+            .collect();
+        for episode in gone {
+            let (facts, ladder) = (episode.facts.clone(), episode.ladder.clone());
+            self.change(&mut draft, &episode, facts, ladder, false);
+        }
+        self.look_at_everything(&draft.state);
+        (draft.records, draft.state, effects)
+    }
+
+    /// The means, and what was left running, have been asked.
+    pub(super) fn take_inquiries(&mut self, draft: &mut Draft, inquiries: &[Inquired], effects: &mut Vec<Effect>) {
+        for inquired in inquiries {
+            let Some(run) = draft.state.runs.get(&inquired.key).cloned() else { continue };
+            if run.state == RunState::Started {
+                self.settle_interrupted(draft, &run, inquired.probe, effects);
+            }
+        }
+    }
+
+    fn settle_interrupted(&mut self, draft: &mut Draft, run: &Run, probe: ProbeAnswer, effects: &mut Vec<Effect>) {
+        let needed = self.is_needed(draft, run);
+        let key = run.key.clone();
+        match resolve(run.class, run.crashes, run.lowers_risk, probe, needed) {
+            Resolution::Resume if self.binding(&run.action, &run.target).is_none() => {
+                let detail = "interrupted by a crash of chiron; its binding is configured no longer".to_owned();
+                draft.push(Record::RunIndeterminate { key, detail });
+            }
+            Resolution::Resume => {
+                draft.push(Record::RunResumed { key: key.clone() });
+                effects.push(Effect::Start(key));
+            }
+            Resolution::Happened => self.finish_interrupted(draft, run, "found done after a restart of chiron"),
+            Resolution::NotNeeded => {
+                self.finish_interrupted(draft, run, "no longer needed after a restart of chiron; not done again");
+            }
+            Resolution::Indeterminate(detail) => {
+                draft.push(Record::RunIndeterminate { key, detail: detail.to_owned() });
+            }
+            Resolution::AskCheck => {
+                let deadline = draft.now.plus(CHECK_PATIENCE);
+                self.world.asking_check.entry(key.clone()).or_insert(deadline);
+                self.world.wake(deadline, &key.episode);
+                if let Some(index) = self.world.index.get(&run.target) {
+                    effects.push(Effect::ForceCheck(*index));
+                }
+            }
+        }
+        self.world.dirty_episodes.insert(run.key.episode.clone());
+    }
+
+    fn finish_interrupted(&mut self, draft: &mut Draft, run: &Run, detail: &str) {
+        draft.push(Record::RunFinished {
+            key: run.key.clone(),
+            ending: Ending::Ok,
+            detail: detail.to_owned(),
+            output: String::new(),
+            duration_ms: 0,
+        });
+        self.after_finish(draft, run, Ending::Ok, detail);
+    }
+
+    /// A run that waits for the check: has it spoken, or has it had its time?
+    pub(super) fn settle_asked(&mut self, draft: &mut Draft, run: &Run, effects: &mut Vec<Effect>) {
+        let Some(deadline) = self.world.asking_check.get(&run.key).copied() else { return };
+        if self.is_needed(draft, run).is_some() {
+            self.world.asking_check.remove(&run.key);
+            self.settle_interrupted(draft, run, ProbeAnswer::AskCheck, effects);
+        } else if draft.now >= deadline {
+            self.world.asking_check.remove(&run.key);
+            let detail = "interrupted by a crash of chiron; the check does not say whether it happened".to_owned();
+            draft.push(Record::RunIndeterminate { key: run.key.clone(), detail });
+        }
+    }
+
+    /// Whether the action is still called for: an alert fires, or the check is not healthy. `None` if nobody has said.
+    fn is_needed(&self, draft: &Draft, run: &Run) -> Option<bool> {
+        let episode = draft.state.episodes.get(&run.key.episode)?;
+        let fires = episode
+            .alerts
+            .iter()
+            .any(|alert| draft.state.alerts.get(alert).is_some_and(|alert| alert.unproven.is_none()));
+        let index = self.world.index.get(&run.target);
+        let said =
+            index.map(|index| &self.world.subsystems[*index]).filter(|seen| seen.seen).map(|seen| seen.health.status);
+        match said {
+            // A probeable run asks whether it happened: a healthy target is the answer, whatever an alert still says.
+            Some(Status::Healthy) if run.class == Class::Probeable => Some(false),
+            _ if fires => Some(true),
+            Some(Status::Healthy) => Some(false),
+            Some(Status::Degraded | Status::Critical | Status::Failed) => Some(true),
+            Some(Status::Unknown) | None => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// ACT-3 and invariant 7, as a table.
+    #[test]
+    fn by_class() {
+        use ProbeAnswer::{AskCheck, DidNotHappen, Happened, Unknown};
+        let of = |class, crashes, probe, needed| resolve(class, crashes, false, probe, needed);
+        for needed in [None, Some(true), Some(false)] {
+            for probe in [Happened, DidNotHappen, Unknown, AskCheck] {
+                assert!(matches!(of(Class::OneShot, 1, probe, needed), Resolution::Indeterminate(_)), "never again");
+                assert!(matches!(of(Class::Natural, 2, probe, needed), Resolution::Indeterminate(_)), "quarantined");
+            }
+        }
+        assert_eq!(of(Class::Natural, 1, AskCheck, Some(true)), Resolution::Resume);
+        assert_eq!(of(Class::Keyed, 1, AskCheck, Some(false)), Resolution::NotNeeded);
+        assert_eq!(of(Class::Natural, 1, AskCheck, None), Resolution::AskCheck);
+        assert_eq!(of(Class::Probeable, 1, Happened, Some(true)), Resolution::Happened);
+        assert_eq!(of(Class::Probeable, 1, DidNotHappen, Some(true)), Resolution::Resume);
+        assert_eq!(of(Class::Probeable, 1, DidNotHappen, Some(false)), Resolution::NotNeeded);
+        assert!(matches!(of(Class::Probeable, 1, Unknown, Some(true)), Resolution::Indeterminate(_)));
+        assert_eq!(of(Class::Probeable, 1, AskCheck, Some(false)), Resolution::Happened);
+        assert_eq!(resolve(Class::Natural, 1, true, AskCheck, None), Resolution::Resume, "lowering risk never waits");
+    }
+}

@@ -1,0 +1,521 @@
+//! The decision task: the one writer of the journal. It gathers what happened, lets [`Cycle`] decide, makes the decision
+//! durable, and only then acts.
+//!
+//! **Invariant:** no effect is begun whose `started` is not durable. While the journal cannot be written nothing is
+//! begun, and tightening goes on in memory.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::base::clock::Clock;
+use crate::journal::{Epoch, JournalStore, Record, State, StoreError, StoreErrorKind};
+use crate::model::{IntakeAlert, PolicyDocument, Timestamp};
+use crate::observe::Observation;
+use crate::observe::runner::RunnerHandle;
+use crate::publish::OperatorAlert;
+use crate::telemetry::metrics::Metrics;
+
+use super::account::Step;
+use super::board::{Board, View};
+use super::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Rules};
+use super::executor::Executor;
+use super::report::policy_document;
+
+/// Alerts taken in one step.
+const ALERTS_MAX: usize = 512;
+/// Events and batches of observations taken in one step.
+const EVENTS_MAX: usize = 1_024;
+/// A snapshot is stored after this many entries.
+const SNAPSHOT_EVERY: u64 = 5_000;
+/// Entries kept for people.
+const HISTORY_KEEP: u64 = 200_000;
+/// A larger step of the wall clock against the time since boot is a jump.
+const JUMP_MIN: Duration = Duration::from_secs(2);
+/// How long a clock jump keeps chiron careful.
+const JUMP_CARE: Duration = Duration::from_secs(60);
+
+/// Something that happened, for the decision task.
+#[derive(Debug)]
+pub enum Event {
+    /// An effect has ended.
+    Answered(Answered),
+    /// An interrupted run was asked about.
+    Inquired(Inquired),
+    /// A person asks for something; the answer is why it was refused.
+    Command(Command, oneshot::Sender<Result<(), CommandError>>),
+    /// New settings, with the checks that go with them.
+    Reload(Box<Reload>),
+}
+
+/// Why a command was not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CommandError {
+    /// It does not fit the present state.
+    Refused(String),
+    /// It could not be made durable.
+    NotDurable(String),
+}
+
+/// What changes with new settings.
+#[derive(Debug)]
+pub struct Reload {
+    /// The rules.
+    pub rules: Rules,
+    /// SHA-256 of the file.
+    pub digest: String,
+    /// The new checks.
+    pub runner: RunnerHandle,
+    /// What they will observe.
+    pub observations: mpsc::Receiver<Vec<Observation>>,
+    /// The new board that readers get.
+    pub done: oneshot::Sender<Arc<Board>>,
+}
+
+/// Where the journal stands.
+pub enum Journal {
+    /// Open, under this epoch.
+    Open(Arc<dyn JournalStore>, Epoch),
+    /// It cannot be used until chiron is restarted: which blindness, and why.
+    Gone(&'static str, String),
+}
+
+/// What the task shares with readers.
+#[derive(Debug)]
+pub struct Shared {
+    /// The board of the settings in force.
+    pub board: arc_swap::ArcSwap<Board>,
+    /// Woken when alerts were accepted.
+    pub intake: Notify,
+    /// Accepted alerts not yet taken.
+    pub backlog: AtomicU64,
+    /// Metrics.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The decision task.
+pub struct Decider {
+    /// Pure decisions.
+    pub cycle: Cycle,
+    /// The durable state.
+    pub state: State,
+    /// The journal.
+    pub journal: Journal,
+    /// The clock.
+    pub clock: Clock,
+    /// For readers.
+    pub shared: Arc<Shared>,
+    /// Carries effects out.
+    pub executor: Executor,
+    /// Forces checks.
+    pub runner: RunnerHandle,
+    /// What the checks observe.
+    pub observations: mpsc::Receiver<Vec<Observation>>,
+    /// Everything else that happens.
+    pub events: mpsc::Receiver<Event>,
+    /// Policy documents for the publisher.
+    pub policy: watch::Sender<Arc<PolicyDocument>>,
+    /// What a person has to be told.
+    pub operator: mpsc::Sender<OperatorAlert>,
+    /// The sequence of the last published policy.
+    pub sequence: u64,
+    /// Who this is, for the journal.
+    pub instance: Record,
+    /// Volatile.
+    pub memory: Memory,
+}
+
+/// What the task remembers between steps.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Records of decisions taken in memory while the journal could not be written, oldest first.
+    unflushed: Vec<Record>,
+    /// Given again after a commit that failed.
+    again: Inputs,
+    commands: Vec<(Command, oneshot::Sender<Result<(), CommandError>>)>,
+    wake_at: Option<Timestamp>,
+    more_alerts: bool,
+    last_snapshot: u64,
+    clocks: Option<(Timestamp, Duration)>,
+    jumped: Option<Duration>,
+    last_observed: Option<Duration>,
+    last_policy: Option<Arc<PolicyDocument>>,
+    journal_ok: bool,
+}
+
+impl Decider {
+    /// Decides until told to stop, and then until what is under way has been journaled or `grace` has passed.
+    pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
+        self.memory.journal_ok = true;
+        self.memory.last_observed = Some(self.clock.since_boot());
+        self.restore_metrics();
+        if let Journal::Gone(condition, why) = &self.journal {
+            let (condition, why) = (*condition, why.clone());
+            self.lose_journal(condition, &why);
+        } else {
+            self.after_restart().await;
+        }
+        self.step(Inputs::default()).await;
+        while !stop.is_cancelled() {
+            let inputs = self.gather(&stop).await;
+            self.step(inputs).await;
+        }
+        self.executor.close();
+        let deadline = self.clock.since_boot() + grace;
+        let forced = CancellationToken::new();
+        while self.state.executing > 0 && self.clock.since_boot() < deadline {
+            let inputs = self.gather(&forced).await;
+            self.step(inputs).await;
+        }
+        if self.state.executing > 0 {
+            tracing::warn!(runs = self.state.executing, "stopped while actions were under way; they are resolved at the next start");
+        }
+        self.snapshot().await;
+    }
+
+    async fn after_restart(&mut self) {
+        let now = self.clock.now();
+        let before = self.state.clone();
+        let (records, state, effects) = self.cycle.after_restart(&before, self.instance.clone(), now);
+        match self.commit(now, records.clone()).await {
+            Ok(()) => {
+                self.state = state;
+                self.tell(&before, &records, &[], now);
+                self.carry_out(effects);
+            }
+            Err(error) => self.journal_failed(&error),
+        }
+        self.memory.more_alerts = true;
+    }
+
+    /// Waits for something to happen, then takes everything that has.
+    async fn gather(&mut self, stop: &CancellationToken) -> Inputs {
+        let mut inputs = std::mem::take(&mut self.memory.again);
+        let now = self.clock.now();
+        let wait = self.memory.wake_at.map_or(super::cycle::TICK, |at| at.since(now)).min(super::cycle::TICK);
+        let idle = !self.memory.more_alerts && self.memory.commands.is_empty();
+        let mut alerts = self.memory.more_alerts;
+        if idle {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => {}
+                event = self.events.recv() => if let Some(event) = event { self.take_event(event, &mut inputs) },
+                () = self.shared.intake.notified() => alerts = true,
+                batch = self.observations.recv() => match batch {
+                    Some(batch) => inputs.observations.extend(batch),
+                    // The checks have ended; their absence shows as blindness.
+                    None => tokio::time::sleep(wait).await,
+                },
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+        for _ in 0..EVENTS_MAX {
+            match self.events.try_recv() {
+                Ok(event) => self.take_event(event, &mut inputs),
+                Err(_) => break,
+            }
+        }
+        for _ in 0..EVENTS_MAX {
+            match self.observations.try_recv() {
+                Ok(batch) => inputs.observations.extend(batch),
+                Err(_) => break,
+            }
+        }
+        if alerts || self.shared.backlog.load(Ordering::Relaxed) > 0 {
+            inputs.alerts = self.pending_alerts().await;
+        }
+        if let Some((command, _)) = self.memory.commands.first() {
+            inputs.command = Some(command.clone());
+        }
+        inputs
+    }
+
+    fn take_event(&mut self, event: Event, inputs: &mut Inputs) {
+        match event {
+            Event::Answered(answered) => inputs.answers.push(answered),
+            Event::Inquired(inquired) => inputs.inquiries.push(inquired),
+            Event::Command(command, answer) => self.memory.commands.push((command, answer)),
+            Event::Reload(reload) => self.reload(*reload),
+        }
+    }
+
+    async fn pending_alerts(&mut self) -> Vec<(u64, IntakeAlert)> {
+        let Journal::Open(store, _) = &self.journal else { return Vec::new() };
+        if !self.memory.journal_ok {
+            return Vec::new();
+        }
+        match store.pending(self.state.intake, ALERTS_MAX).await {
+            Ok(alerts) => {
+                self.memory.more_alerts = alerts.len() == ALERTS_MAX;
+                if alerts.is_empty() {
+                    self.shared.backlog.store(0, Ordering::Relaxed);
+                }
+                alerts
+            }
+            Err(error) => {
+                self.journal_failed(&error);
+                Vec::new()
+            }
+        }
+    }
+
+    async fn step(&mut self, mut inputs: Inputs) {
+        let now = self.clock.now();
+        self.look_at_clock(now);
+        self.look_at_checks(&inputs);
+        if !self.memory.journal_ok {
+            self.try_journal(now).await;
+            if !self.memory.journal_ok {
+                // What a crash interrupted is not touched, and no alert is taken, while nothing can be written.
+                self.memory.again.inquiries.append(&mut inputs.inquiries);
+                inputs.alerts.clear();
+            }
+        }
+        let decision = self.cycle.step(&self.state, &inputs, now);
+        let committed = if self.memory.journal_ok { self.commit(now, decision.records.clone()).await } else { Ok(()) };
+        match committed {
+            Ok(()) => self.adopt(inputs, decision, now),
+            Err(error) => {
+                self.journal_failed(&error);
+                self.cycle.not_durable(&self.state);
+                self.memory.again.inquiries.append(&mut inputs.inquiries);
+                inputs.alerts.clear();
+                let decision = self.cycle.step(&self.state, &inputs, now);
+                self.adopt(inputs, decision, now);
+            }
+        }
+        if self.state.seq.saturating_sub(self.memory.last_snapshot) >= SNAPSHOT_EVERY {
+            self.snapshot().await;
+        }
+    }
+
+    /// The decision holds: durable, or in memory while the journal cannot be written.
+    fn adopt(&mut self, inputs: Inputs, decision: Decision, now: Timestamp) {
+        let Decision { records, state, effects, wake_at, refused } = decision;
+        let before = std::mem::replace(&mut self.state, state);
+        self.memory.wake_at = Some(wake_at);
+        self.tell(&before, &records, &inputs.alerts, now);
+        if self.memory.journal_ok {
+            self.carry_out(effects);
+        } else {
+            self.memory.unflushed.extend(records);
+            self.carry_out(effects.into_iter().filter(|effect| matches!(effect, Effect::ForceCheck(_))).collect());
+        }
+        let taken = inputs.alerts.len() as u64;
+        let _ = self.shared.backlog.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backlog| Some(backlog.saturating_sub(taken)));
+        if inputs.command.is_some() && !self.memory.commands.is_empty() {
+            let (_, answer) = self.memory.commands.remove(0);
+            let result = match refused {
+                Some(why) => Err(CommandError::Refused(why)),
+                None if self.memory.journal_ok => Ok(()),
+                None => Err(CommandError::NotDurable("it holds in memory, but the journal cannot be written".to_owned())),
+            };
+            // Whoever asked may have gone.
+            let _ = answer.send(result);
+        }
+        self.publish(&inputs.observations, now);
+    }
+
+    fn tell(&mut self, before: &State, records: &[Record], alerts: &[(u64, IntakeAlert)], now: Timestamp) {
+        let step = Step { before, after: &self.state, records, alerts, now };
+        for alert in step.account(&self.shared.metrics) {
+            if self.operator.try_send(alert).is_err() {
+                tracing::error!("an operator alert was dropped: its log cannot keep up");
+            }
+        }
+    }
+
+    fn carry_out(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::ForceCheck(index) => self.runner.force(index),
+                Effect::Start(key) => self.executor.start(&self.state, &self.cycle.rules().bindings, &key),
+                Effect::Inquire(key) => self.executor.inquire(&self.state, &self.cycle.rules().bindings, &key),
+            }
+        }
+    }
+
+    async fn commit(&mut self, now: Timestamp, records: Vec<Record>) -> Result<(), StoreError> {
+        if records.is_empty() {
+            return Ok(());
+        }
+        match &self.journal {
+            Journal::Open(store, epoch) => store.commit(*epoch, now, records).await.map(|_| ()),
+            Journal::Gone(_, why) => Err(StoreError::new(StoreErrorKind::Unavailable, why.clone())),
+        }
+    }
+
+    fn journal_failed(&mut self, error: &StoreError) {
+        self.shared.metrics.journal_error(error.kind.as_str());
+        match error.kind {
+            StoreErrorKind::Unavailable | StoreErrorKind::Full | StoreErrorKind::Ambiguous => {
+                if self.memory.journal_ok {
+                    let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
+                    tracing::error!(reason = error.kind.as_str(), cause, "the journal cannot be written; nothing is begun: {error}");
+                }
+                self.memory.journal_ok = false;
+                self.cycle.set_journal_ok(false);
+                self.cycle.set_blind("journal_unavailable", Some(error.to_string()));
+                if error.kind == StoreErrorKind::Ambiguous {
+                    self.lose_journal("journal_unavailable", &error.to_string());
+                }
+            }
+            StoreErrorKind::Fenced => self.lose_journal("journal_fenced", &error.to_string()),
+            StoreErrorKind::Corrupt | StoreErrorKind::Rewound | StoreErrorKind::Conflict => {
+                self.lose_journal("journal_corrupt", &error.to_string());
+            }
+        }
+    }
+
+    /// Nothing is begun until chiron is restarted; exporting and tightening go on.
+    fn lose_journal(&mut self, condition: &'static str, why: &str) {
+        tracing::error!(condition, "chiron refuses to act until it is restarted: {why}");
+        self.memory.journal_ok = false;
+        self.cycle.set_journal_ok(false);
+        self.cycle.set_blind(condition, Some(why.to_owned()));
+        self.journal = Journal::Gone(condition, why.to_owned());
+    }
+
+    /// Writes what was decided in memory, as soon as the journal takes it.
+    async fn try_journal(&mut self, now: Timestamp) {
+        let Journal::Open(store, epoch) = &self.journal else { return };
+        let flushed = if self.memory.unflushed.is_empty() {
+            store.probe(now).await
+        } else {
+            store.commit(*epoch, now, self.memory.unflushed.clone()).await.map(|_| ())
+        };
+        match flushed {
+            Ok(()) => {
+                tracing::info!(records = self.memory.unflushed.len(), "the journal can be written again");
+                self.memory.unflushed.clear();
+                self.memory.journal_ok = true;
+                self.memory.more_alerts = true;
+                self.cycle.set_blind("journal_unavailable", None);
+                self.cycle.set_journal_ok(true);
+            }
+            Err(error) => self.journal_failed(&error),
+        }
+    }
+
+    async fn snapshot(&mut self) {
+        let Journal::Open(store, epoch) = &self.journal else { return };
+        if !self.memory.journal_ok || self.state.seq == self.memory.last_snapshot {
+            return;
+        }
+        let Ok(bytes) = serde_json::to_vec(&self.state) else { return };
+        self.memory.last_snapshot = self.state.seq;
+        if let Err(error) = store.snapshot(*epoch, self.state.seq, bytes, HISTORY_KEEP).await {
+            tracing::warn!("snapshot not stored; the next start replays more: {error}");
+        }
+    }
+
+    /// A wall clock that jumps against the time since boot: no hold relaxes on time that may not have passed (POL-4).
+    fn look_at_clock(&mut self, now: Timestamp) {
+        let boot = self.clock.since_boot();
+        if let Some((wall_before, boot_before)) = self.memory.clocks.replace((now, boot)) {
+            let expected = wall_before.plus(boot.saturating_sub(boot_before));
+            let off = now.since(expected).max(expected.since(now));
+            if off > JUMP_MIN {
+                let why = format!("the clock jumped by {:.1} s", off.as_secs_f64());
+                tracing::warn!("{why}");
+                self.cycle.forget_relaxing();
+                self.cycle.set_blind("clock_jump", Some(why));
+                self.memory.jumped = Some(boot);
+            }
+        }
+        if self.memory.jumped.is_some_and(|jumped| boot.saturating_sub(jumped) >= JUMP_CARE) {
+            self.memory.jumped = None;
+            self.cycle.set_blind("clock_jump", None);
+        }
+    }
+
+    /// Checks that no longer answer are blindness, not health (POL-4).
+    fn look_at_checks(&mut self, inputs: &Inputs) {
+        let boot = self.clock.since_boot();
+        if !inputs.observations.is_empty() || self.runner.checks_total() == 0 {
+            self.memory.last_observed = Some(boot);
+        }
+        let silent = boot.saturating_sub(self.memory.last_observed.unwrap_or(boot));
+        let limit = self.cycle.rules().stalled_after;
+        let stalled = silent > limit;
+        self.cycle.set_blind(
+            "checks_stalled",
+            stalled.then(|| format!("no check has answered for more than {} s", limit.as_secs())),
+        );
+    }
+
+    /// Puts the new picture where readers find it.
+    fn publish(&mut self, observed: &[Observation], now: Timestamp) {
+        let board = self.shared.board.load();
+        for observation in observed {
+            if let Observation::Health { index, .. } = observation
+                && let Some(slot) = board.healths.get(*index)
+            {
+                slot.store(self.cycle.health(*index));
+            }
+        }
+        let document = policy_document(&self.state, self.cycle.rules(), self.sequence, now);
+        let changed = self.memory.last_policy.as_ref().is_none_or(|last| {
+            (last.policy, last.restrictions, last.latched, &last.reasons)
+                != (document.policy, document.restrictions, document.latched, &document.reasons)
+        });
+        if changed {
+            self.sequence += 1;
+        }
+        let document = Arc::new(PolicyDocument { sequence: self.sequence, ..document });
+        self.memory.last_policy = Some(Arc::clone(&document));
+        self.policy.send_replace(Arc::clone(&document));
+        let previous = board.view.load();
+        let view = View {
+            at: now,
+            state: self.state.clone(),
+            rules: Arc::clone(&previous.rules),
+            overall: self.cycle.overall(),
+            summary: self.cycle.counts().summary(),
+            started_up: self.cycle.started_up(),
+            resources: self.cycle.resources().cloned().map(Arc::new),
+            waiting: self.cycle.waiting(),
+            policy: document,
+            blind: self.cycle.blind().map(|(name, why)| (name.to_string(), why.to_owned())).collect(),
+            dry_run: previous.dry_run,
+        };
+        board.view.store(Arc::new(view));
+        for reason in super::BLINDNESS {
+            let held = self.state.holds.keys().any(|key| key.source == crate::model::PolicySource::Blindness && key.subject == *reason);
+            let blind = held || self.cycle.blind().any(|(name, _)| *name == *reason);
+            self.shared.metrics.blind(reason, blind);
+        }
+    }
+
+    fn restore_metrics(&self) {
+        for episode in self.state.episodes.values() {
+            self.shared.metrics.issue_restored(&episode.key.subsystem, &episode.key.kind, episode.facts.severity);
+        }
+        if let Some(at) = self.state.watchdog_at {
+            self.shared.metrics.watchdog_seen(at);
+        }
+    }
+
+    fn reload(&mut self, reload: Reload) {
+        let Reload { rules, digest, runner, observations, done } = reload;
+        let now = self.clock.now();
+        self.cycle.reconfigure(rules, &self.state, now);
+        self.runner = runner;
+        self.observations = observations;
+        self.memory.last_observed = Some(self.clock.since_boot());
+        let previous = self.shared.board.load().view.load_full();
+        let rules = Arc::new(self.cycle.rules().clone());
+        let board = Board::new(View { rules, ..(*previous).clone() });
+        for (index, slot) in board.healths.iter().enumerate() {
+            slot.store(self.cycle.health(index));
+        }
+        let board = Arc::new(board);
+        self.shared.board.store(Arc::clone(&board));
+        self.cycle.note_config(digest);
+        // Whoever asked may have gone; the settings are in force all the same.
+        let _ = done.send(board);
+    }
+}

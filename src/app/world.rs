@@ -1,0 +1,165 @@
+//! What is known now and need not survive: health, streaks, waits, who must be looked at again.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use crate::detect::overall::Counts;
+use crate::detect::status::Streak;
+use crate::journal::HoldKey;
+use crate::model::{
+    EpisodeId, Fingerprint, Health, Level, Name, Reason, RecommendationState, Resources, RunKey, Status, Timestamp,
+};
+use crate::policy::relax::Relaxing;
+
+/// One subsystem as last seen.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    /// The health in force; its status may be `Failed`.
+    pub health: Arc<Health>,
+    /// The memory between checks.
+    pub streak: Streak,
+    /// Whether any check has answered since the start.
+    pub seen: bool,
+    /// The healthy-cycle number it was last counted in.
+    pub cycle: u64,
+}
+
+/// Why an episode's next rung does not run now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Waiting {
+    /// 1-based.
+    pub rung: u32,
+    /// As told to people.
+    pub state: RecommendationState,
+    /// Why.
+    pub reason: Reason,
+    /// Until when, if time alone changes it.
+    pub not_before: Option<Timestamp>,
+}
+
+/// How a finished run's verification stands.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Verifying {
+    /// Checks that begin before this prove nothing.
+    pub looks_from: Timestamp,
+    /// When it ends.
+    pub deadline: Timestamp,
+    /// Healthy checks in a row since `looks_from`.
+    pub healthy: u32,
+}
+
+/// Everything volatile.
+#[derive(Debug)]
+pub(super) struct World {
+    /// By index in the settings.
+    pub subsystems: Vec<Seen>,
+    /// Index by name.
+    pub index: HashMap<Name, usize>,
+    /// Statuses, counted.
+    pub counts: Counts,
+    /// The host as last read.
+    pub resources: Option<Resources>,
+    /// When this process began to decide.
+    pub started_at: Timestamp,
+    /// Subsystems that no check has answered for yet.
+    pub unseen: usize,
+    /// Rises each time every subsystem that moves the policy has been checked once more.
+    pub cycle: u64,
+    /// How many of those are still to come in this cycle.
+    pub cycle_left: usize,
+    /// Since when holds could fall.
+    pub relaxing: HashMap<HoldKey, Relaxing>,
+    /// Subsystems whose health changed in a way detection cares about.
+    pub dirty_subsystems: BTreeSet<usize>,
+    /// The host was read anew.
+    pub dirty_host: bool,
+    /// Episodes to look at in this step.
+    pub dirty_episodes: BTreeSet<EpisodeId>,
+    /// Why each episode's next rung waits.
+    pub waiting: imbl::OrdMap<EpisodeId, Waiting>,
+    /// When to look at an episode again.
+    pub wakes: BTreeSet<(Timestamp, EpisodeId)>,
+    /// Since when nothing holds a damped episode open.
+    pub clear_since: HashMap<EpisodeId, Timestamp>,
+    /// Finished runs under verification.
+    pub verifying: BTreeMap<RunKey, Verifying>,
+    /// Runs interrupted by a crash that wait for the check to speak, with a deadline.
+    pub asking_check: BTreeMap<RunKey, Timestamp>,
+    /// Alerts that said resolved without proof.
+    pub unproven: BTreeSet<Fingerprint>,
+    /// Conditions in which chiron cannot see or remember: what each holds, and why.
+    pub blind: BTreeMap<Name, (Level, String)>,
+    /// The journal can be written.
+    pub journal_ok: bool,
+}
+
+impl World {
+    /// Nothing known yet.
+    pub(super) fn new(names: &[Name], unknown: &Counts, started_at: Timestamp) -> Self {
+        let subsystems = names
+            .iter()
+            .map(|name| Seen {
+                health: Arc::new(Health::unknown(name.clone())),
+                streak: Streak::default(),
+                seen: false,
+                cycle: 0,
+            })
+            .collect();
+        Self {
+            subsystems,
+            index: names.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect(),
+            counts: *unknown,
+            resources: None,
+            started_at,
+            unseen: names.len(),
+            cycle: 0,
+            cycle_left: 0,
+            relaxing: HashMap::new(),
+            dirty_subsystems: BTreeSet::new(),
+            dirty_host: false,
+            dirty_episodes: BTreeSet::new(),
+            waiting: imbl::OrdMap::new(),
+            wakes: BTreeSet::new(),
+            clear_since: HashMap::new(),
+            verifying: BTreeMap::new(),
+            asking_check: BTreeMap::new(),
+            unproven: BTreeSet::new(),
+            blind: BTreeMap::new(),
+            journal_ok: true,
+        }
+    }
+
+    /// The status of a subsystem; unknown for one that is not configured.
+    pub(super) fn status(&self, name: &str) -> Status {
+        self.index.get(name).map_or(Status::Unknown, |index| self.subsystems[*index].health.status)
+    }
+
+    /// Whether a subsystem is critical or failed.
+    pub(super) fn is_broken(&self, name: &str) -> bool {
+        self.status(name).is_broken()
+    }
+
+    /// Looks at an episode again at `at`.
+    pub(super) fn wake(&mut self, at: Timestamp, episode: &EpisodeId) {
+        self.wakes.insert((at, episode.clone()));
+    }
+
+    /// Moves every episode whose time has come to the dirty ones.
+    pub(super) fn take_due(&mut self, now: Timestamp) {
+        while let Some((at, _)) = self.wakes.first() {
+            if *at > now {
+                break;
+            }
+            if let Some((_, episode)) = self.wakes.pop_first() {
+                self.dirty_episodes.insert(episode);
+            }
+        }
+    }
+
+    /// Looks again at every episode that waits for something other than time alone.
+    pub(super) fn rouse(&mut self, because: impl Fn(Reason) -> bool) {
+        let roused: Vec<EpisodeId> =
+            self.waiting.iter().filter(|(_, waiting)| because(waiting.reason)).map(|(id, _)| id.clone()).collect();
+        self.dirty_episodes.extend(roused);
+    }
+}
