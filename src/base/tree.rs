@@ -333,8 +333,8 @@ pub fn shorten(text: &str) -> String {
     short
 }
 
-/// `postgres://user:word@host` becomes `postgres://***@host`.
-fn redact(text: &str) -> String {
+/// `postgres://user:word@host` becomes `postgres://***@host`, everywhere in `text`.
+pub fn redact(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
     let end = rest.find(['/', '?', '#', ' ', ',']).unwrap_or(rest.len());
     match rest[..end].rfind('@') {
