@@ -1,11 +1,31 @@
 //! Settings: one file and the flags, checked whole, into [`Settings`]; every mistake at once.
+//!
+//! Flow: text -> `base::tree` -> each part takes its own keys -> [`Settings`], or every [`Problem`](crate::model::Problem).
+//! **Invariant:** nothing here acts or keeps state; the same text, flags and files give the same settings.
+
+mod alerts;
+mod bindings;
+mod excerpt;
+mod graph;
+mod intake;
+mod limits;
+mod load;
+mod read;
+mod secret;
+mod subsystems;
+#[cfg(test)]
+mod tests;
+
+pub use excerpt::excerpt;
+pub use load::{Inputs, Loaded, load, load_text};
+pub use read::read_config;
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::model::{Name, Subsystem};
 use crate::observe::check::ScheduledCheck;
-use crate::{admit, alerts, detect, execute, http, policy, recommend, store};
+use crate::{admit, detect, execute, http, policy, recommend, store};
 
 /// Whether money is at stake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +76,8 @@ pub struct Settings {
     pub policy_file: PathBuf,
     /// The report file; default `self_healing_report.json` in the data folder.
     pub report_file: PathBuf,
+    /// `thresholds.max_error_rate`, for the bot's vitals, 0 to 1; default 0.2.
+    pub max_error_rate: f64,
     /// Detection.
     pub detect: detect::Settings,
     /// Recommendation.
@@ -65,7 +87,7 @@ pub struct Settings {
     /// Policy.
     pub policy: policy::Settings,
     /// Alerts.
-    pub alerts: alerts::Settings,
+    pub alerts: crate::alerts::Settings,
     /// Bindings, checked against the known actions and the configured subsystems.
     pub bindings: Vec<execute::Binding>,
     /// Storage.

@@ -4,6 +4,7 @@
 //! **Invariant:** no order is built here; nothing here decides whether to act.
 
 pub mod actions;
+pub mod actuators;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,8 @@
 //! In: files, sockets, processes. Out: [`Observation`]s, in a bounded channel to the decision task.
 
 pub mod check;
+pub mod checks;
+pub mod profile;
 
 use crate::model::{Health, Resources};
 

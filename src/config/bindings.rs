@@ -1,0 +1,139 @@
+//! `bindings`: which means carries out an action on a subsystem (ACT-2).
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::intake::{Intake, action, checked, pause, span};
+use super::subsystems::Known;
+use crate::base::tree::{Position, Section};
+use crate::execute::actuators::{ACTUATORS, ActuatorContext};
+use crate::execute::{Actuator, Binding, VerifySettings};
+use crate::model::{Class, Name};
+
+const CLASSES: [(&str, Class); 4] = [
+    ("natural", Class::Natural),
+    ("keyed", Class::Keyed),
+    ("probeable", Class::Probeable),
+    ("one_shot", Class::OneShot),
+];
+
+/// How success is looked for where nothing is said.
+const VERIFY: VerifySettings =
+    VerifySettings { settle: Duration::from_secs(1), within: Duration::from_secs(60), hold_down: 1 };
+const TIMEOUT: Duration = Duration::from_secs(60);
+
+/// The whole list. The actuators' own doubts become warnings.
+pub(super) fn bindings(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, workspace: &Path) -> Vec<Binding> {
+    let mut taken: Vec<Binding> = Vec::new();
+    let mut first: HashMap<Name, Position> = HashMap::new();
+    for (index, node) in top.list("bindings").iter().enumerate() {
+        let path = format!("bindings[{index}]");
+        let Some(section) = Section::open(node, &path, intake.problems) else { continue };
+        let (id, binding) = binding(section, intake, known, workspace);
+        if let Some(id) = id {
+            if let Some(at) = first.get(&id) {
+                let rule =
+                    format!("expected one binding for `{id}`, the first is at line {}, column {}", at.line, at.column);
+                intake.problems.push(node.at, &path, "", &rule, Some("remove one of them".to_owned()));
+            } else {
+                first.insert(id, node.at);
+            }
+        }
+        if let Some(binding) = binding {
+            for line in binding.actuator.preflight() {
+                intake.warn(node.at, &path, &line);
+            }
+            taken.push(binding);
+        }
+    }
+    taken
+}
+
+/// A binding's id as soon as its action and its subsystem are right, and the binding if all of it is.
+fn binding(
+    mut section: Section<'_>,
+    intake: &Intake<'_>,
+    known: &Known,
+    workspace: &Path,
+) -> (Option<Name>, Option<Binding>) {
+    let missing = |section: &mut Section<'_>, key: &'static str, what: &str| {
+        if !section.has(key) {
+            section.reject(key, &format!("missing, expected {what}"), None);
+        }
+    };
+    missing(&mut section, "action", "the name of an action");
+    missing(&mut section, "subsystem", "the name of a subsystem");
+    let action = action(&mut section, "action");
+    let subsystem = known.take(&mut section, "subsystem");
+    if let Some(name) = subsystem.as_ref().filter(|name| known.is_disabled(name)) {
+        intake.warn_key(&mut section, "subsystem", &format!("`{name}` is not enabled, so this is never used"));
+    }
+    let class = section.word("class", &CLASSES).unwrap_or(Class::OneShot);
+    let probe = section.opt::<Vec<String>>("probe");
+    if probe.is_some() && class != Class::Probeable {
+        section.reject("probe", "expected a probe only with `class: probeable`", None);
+    }
+    if probe.as_ref().is_some_and(|argv| argv.first().is_none_or(String::is_empty)) {
+        section.reject("probe", "expected a program and its arguments", None);
+    }
+    let verify = verify(&mut section);
+    let retries = checked(&mut section, "retries", 0, "expected a whole number from 0 to 10", |value| *value <= 10);
+    let has_timeout = section.has("timeout");
+    let mut timeout = span(&mut section, "timeout", TIMEOUT);
+    let context = ActuatorContext { workspace: workspace.to_owned(), probe };
+    let (actuator, own_timeout) = means(&mut section, &context);
+    if let (false, Some(own)) = (has_timeout, own_timeout) {
+        timeout = own;
+    }
+    section.finish();
+    let (Some(action), Some(subsystem)) = (action, subsystem) else { return (None, None) };
+    let id = Name::from(format!("{action}@{subsystem}"));
+    let binding = actuator.map(|actuator| Binding {
+        id: id.clone(),
+        action,
+        subsystem,
+        class,
+        verify,
+        retries,
+        timeout,
+        actuator,
+    });
+    (Some(id), binding)
+}
+
+/// The one means of a binding, and its own time limit.
+fn means(section: &mut Section<'_>, context: &ActuatorContext) -> (Option<Arc<dyn Actuator>>, Option<Duration>) {
+    let named: Vec<&'static str> = ACTUATORS.iter().map(|spec| spec.key).filter(|key| section.has(key)).collect();
+    if named.len() != 1 {
+        let keys: Vec<String> = ACTUATORS.iter().map(|spec| format!("`{}`", spec.key)).collect();
+        let found = if named.is_empty() { "none".to_owned() } else { named.join(" and ") };
+        let rule = format!("expected exactly one means of {}, found {found}", keys.join(", "));
+        section.problems().push(section.position(), &section.path_of(""), "", &rule, None);
+    }
+    let mut built = None;
+    let mut timeout = None;
+    for spec in ACTUATORS.iter().filter(|spec| named.contains(&spec.key)) {
+        let Some(mut inner) = section.section(spec.key) else { continue };
+        if spec.key == "exec" && inner.has("timeout") {
+            timeout = Some(span(&mut inner, "timeout", TIMEOUT));
+        }
+        built = (spec.build)(&mut inner, context);
+        inner.finish();
+    }
+    (built.filter(|_| named.len() == 1), timeout)
+}
+
+fn verify(section: &mut Section<'_>) -> VerifySettings {
+    let Some(mut section) = section.section("verify") else { return VERIFY };
+    let settle = pause(&mut section, "settle", VERIFY.settle);
+    let within = span(&mut section, "within", VERIFY.within.max(settle));
+    let rule = "expected a whole number from 1 to 100";
+    let hold_down = checked(&mut section, "hold_down", VERIFY.hold_down, rule, |value| (1..=100).contains(value));
+    if within < settle {
+        section.reject("within", "expected at least as long as `settle`", None);
+    }
+    section.finish();
+    VerifySettings { settle, within, hold_down }
+}

@@ -1,0 +1,213 @@
+//! The numbers of detection, recommendation, admission, policy and HTTP.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::intake::{Intake, Refusal, action, address, blindness_level, checked, count, kind, pause, severity, span};
+use super::load::Inputs;
+use super::secret::bearer_tokens;
+use super::subsystems::Known;
+use crate::base::tree::{FromNode, Section};
+use crate::model::Name;
+use crate::{admit, detect, http, policy, recommend};
+
+/// What the two presets differ in (OBS-3).
+struct Thresholds {
+    error_rate: f64,
+    stale_seconds: f64,
+    cpu: f64,
+    memory: f64,
+}
+
+const DEFAULT: Thresholds = Thresholds { error_rate: 0.2, stale_seconds: 300.0, cpu: 90.0, memory: 85.0 };
+const PRODUCTION: Thresholds = Thresholds { error_rate: 0.15, stale_seconds: 180.0, cpu: 85.0, memory: 80.0 };
+
+/// `thresholds`, `preset`, `flap` and the counters beside them: detection, the error rate and the age of stale data.
+pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, f64, Duration) {
+    let preset = top.word("preset", &[("default", &DEFAULT), ("production", &PRODUCTION)]).unwrap_or(&DEFAULT);
+    let basis = detect::Settings::default();
+    let mut settings = detect::Settings {
+        max_consecutive_failures: count(top, "max_consecutive_failures", basis.max_consecutive_failures),
+        failed_after: span(top, "failed_after", basis.failed_after),
+        max_cpu_percent: preset.cpu,
+        max_memory_percent: preset.memory,
+        ..basis
+    };
+    let mut error_rate = preset.error_rate;
+    let mut stale = preset.stale_seconds;
+    if let Some(mut section) = top.section("thresholds") {
+        settings.max_cpu_percent = percent(&mut section, "max_cpu_percent", settings.max_cpu_percent);
+        settings.max_memory_percent = percent(&mut section, "max_memory_percent", settings.max_memory_percent);
+        settings.max_disk_percent = percent(&mut section, "max_disk_percent", settings.max_disk_percent);
+        let rule = "expected seconds from 1 to 2592000 (30 days)";
+        stale = checked(&mut section, "stale_data_seconds", stale, rule, |value| (1.0..=2_592_000.0).contains(value));
+        let rule = "expected a share above 0, at most 1";
+        error_rate = checked(&mut section, "max_error_rate", error_rate, rule, |value| *value > 0.0 && *value <= 1.0);
+        section.finish();
+    }
+    if let Some(mut section) = top.section("flap") {
+        let rule = "expected a whole number from 2 to 1000";
+        settings.flap_openings =
+            checked(&mut section, "openings", settings.flap_openings, rule, |value| (2..=1000).contains(value));
+        settings.flap_window = span(&mut section, "window", settings.flap_window);
+        settings.flap_hold = pause(&mut section, "hold", settings.flap_hold);
+        section.finish();
+    }
+    (settings, error_rate, Duration::from_secs_f64(stale))
+}
+
+fn percent(section: &mut Section<'_>, key: &'static str, default: f64) -> f64 {
+    checked(section, key, default, "expected a percentage above 0, at most 100", |value| {
+        *value > 0.0 && *value <= 100.0
+    })
+}
+
+/// `auto_restart_enabled`, `auto_pause_on_critical` and `recovery`: what is recommended and what is admitted.
+pub(super) fn recovery(top: &mut Section<'_>, known: &Known) -> (recommend::Settings, admit::Settings) {
+    let mut recommend = recommend::Settings {
+        auto_restart_enabled: top.or("auto_restart_enabled", false),
+        auto_pause_on_critical: top.or("auto_pause_on_critical", false),
+        ..recommend::Settings::default()
+    };
+    let mut admit = admit::Settings::default();
+    let Some(mut section) = top.section("recovery") else { return (recommend, admit) };
+    recommend.allow_disable_module = section.or("allow_disable_module", false);
+    admit.cooldown = pause(&mut section, "cooldown", admit.cooldown);
+    admit.target_budget = count(&mut section, "target_budget", admit.target_budget);
+    admit.target_window = span(&mut section, "target_window", admit.target_window);
+    admit.overall_budget = count(&mut section, "overall_budget", admit.overall_budget);
+    admit.overall_window = span(&mut section, "overall_window", admit.overall_window);
+    let rule = "expected a whole number from 1 to 64";
+    admit.concurrency = checked(&mut section, "concurrency", admit.concurrency, rule, |value| (1..=64).contains(value));
+    admit.not_after = span(&mut section, "not_after", admit.not_after);
+    for (index, node) in section.list("ladders").iter().enumerate() {
+        let path = format!("{}[{index}]", section.path_of("ladders"));
+        recommend.ladders.extend(Section::open(node, &path, section.problems()).and_then(|entry| ladder(entry, known)));
+    }
+    section.finish();
+    (recommend, admit)
+}
+
+fn ladder(mut section: Section<'_>, known: &Known) -> Option<recommend::Ladder> {
+    let subsystem = known.take(&mut section, "subsystem");
+    let kind = kind(&mut section, "type");
+    let severity = severity(&mut section, "severity");
+    if !section.has("actions") {
+        section.reject("actions", "missing, expected a list of actions, mildest first", None);
+    }
+    let nodes = section.list("actions");
+    let mut actions = Vec::new();
+    for (index, node) in nodes.iter().enumerate() {
+        let path = format!("{}[{index}]", section.path_of("actions"));
+        let Some(text) = String::take(node, &path, section.problems()) else { continue };
+        match super::intake::known_action(&text) {
+            Ok(()) => actions.push(Name::from(text)),
+            Err((rule, hint)) => section.problems().push(node.at, &path, &node.shown(), &rule, hint),
+        }
+    }
+    section.finish();
+    (!actions.is_empty() && actions.len() == nodes.len()).then_some(recommend::Ladder {
+        subsystem,
+        kind,
+        severity,
+        actions,
+    })
+}
+
+/// `policy`, but for its file.
+pub(super) fn policy(section: Option<&mut Section<'_>>) -> policy::Settings {
+    let basis = policy::Settings::default();
+    let Some(section) = section else { return basis };
+    let rule = "expected a duration from 5s to 120s";
+    let bounds = Duration::from_secs(5)..=Duration::from_secs(120);
+    policy::Settings {
+        relax_after_cycles: count(section, "relax_after_cycles", basis.relax_after_cycles),
+        min_hold: pause(section, "min_hold", basis.min_hold),
+        blindness_level: blindness_level(section, "blindness_level"),
+        validity: checked(section, "validity", basis.validity, rule, |value| bounds.contains(value)),
+    }
+}
+
+/// The address that is listened on where nothing else is said.
+const LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 19913));
+/// The largest body taken, in bytes.
+const BODY_MAX: usize = 8 * 1024 * 1024;
+/// The most connections at once.
+const CONNECTIONS_MAX: usize = 1024;
+
+/// `web`; `dashboard_port` of the older shape comes after it.
+pub(super) fn web(
+    top: &mut Section<'_>,
+    intake: &Intake<'_>,
+    inputs: &Inputs,
+    dashboard_port: Option<u16>,
+) -> http::Settings {
+    let nothing = crate::base::tree::Node { value: crate::base::tree::Value::Null, at: top.position() };
+    let mut section = match top.section("web") {
+        Some(section) => section,
+        None => Section::open(&nothing, "web", intake.problems).expect("null opens as an empty mapping"),
+    };
+    let from_file = section.opt::<Vec<SocketAddr>>("listen_address");
+    if from_file.as_ref().is_some_and(Vec::is_empty) {
+        section.reject("listen_address", "expected at least one address", None);
+    }
+    let from_file = from_file.or_else(|| dashboard_port.map(|port| vec![SocketAddr::from(([127, 0, 0, 1], port))]));
+    let listen =
+        if inputs.listen.is_empty() { from_file.unwrap_or_else(|| vec![LISTEN]) } else { inputs.listen.clone() };
+    let flag = ("--web.telemetry-path", inputs.telemetry_path.as_deref());
+    let telemetry_path = intake.flag_or_key(&mut section, "telemetry_path", flag, telemetry_path);
+    let flag = ("--web.external-url", inputs.external_url.as_deref());
+    let external_url = intake.flag_or_key(&mut section, "external_url", flag, address);
+    let bearer_tokens = bearer_tokens(&mut section, intake);
+    section.finish();
+    http::Settings {
+        listen,
+        external_url,
+        telemetry_path: telemetry_path.unwrap_or_else(|| "/metrics".to_owned()),
+        bearer_tokens,
+        body_max: BODY_MAX,
+        connections_max: CONNECTIONS_MAX,
+    }
+}
+
+/// First parts of paths that chiron answers under itself (SPEC 12).
+const TAKEN: [&str; 9] = ["-", "api", "health", "status", "alerts", "data", "endpoints", "system", "gateway"];
+
+fn telemetry_path(text: &str) -> Result<String, Refusal> {
+    let refusal = |rule: &str| Err((rule.to_owned(), None));
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.');
+    if !text.starts_with('/')
+        || text.len() < 2
+        || text.ends_with('/')
+        || text.contains("//")
+        || !text.chars().all(legal)
+    {
+        return refusal("expected a path such as /metrics");
+    }
+    let first = text.trim_start_matches('/').split('/').next().unwrap_or_default();
+    if TAKEN.contains(&first) || text.split('/').any(|part| matches!(part, "." | "..")) {
+        return refusal("expected a path that no other page has");
+    }
+    Ok(text.to_owned())
+}
+
+/// A known action under `key` that is bound for this subsystem, or holds a level by itself; otherwise a warning.
+pub(super) fn bound_action(
+    section: &mut Section<'_>,
+    key: &'static str,
+    subsystem: Option<&Name>,
+    intake: &Intake<'_>,
+    bindings: &[crate::execute::Binding],
+) -> Option<Name> {
+    let action = action(section, key)?;
+    let holds = crate::execute::actions::action(&action).is_some_and(|spec| spec.holds.is_some());
+    let bound = |subsystem: &Name| bindings.iter().any(|b| b.action == action && b.subsystem == *subsystem);
+    if let Some(subsystem) = subsystem
+        && !holds
+        && !bound(subsystem)
+    {
+        let text = format!("no binding for `{action}` of `{subsystem}`: it will be reported as unbound");
+        intake.warn_key(section, key, &text);
+    }
+    Some(action)
+}
