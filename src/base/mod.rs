@@ -4,4 +4,5 @@
 
 pub mod clock;
 pub mod failpoint;
+pub mod files;
 pub mod tree;
