@@ -56,6 +56,9 @@ pub enum FileProblem {
     /// A folder where a file was expected.
     #[error("is a directory")]
     Directory,
+    /// Something else where a folder was expected.
+    #[error("is not a directory")]
+    NotDirectory,
     /// Reading it could wait for ever.
     #[error("is a FIFO")]
     Fifo,
