@@ -5,4 +5,5 @@
 pub mod clock;
 pub mod failpoint;
 pub mod http;
+pub mod files;
 pub mod tree;

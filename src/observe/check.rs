@@ -38,6 +38,44 @@ pub trait Check: Send + Sync + 'static {
 
     /// Grades a reading at `now`. Pure.
     fn judge(&self, reading: &Self::Reading, now: Timestamp) -> Judgement;
+
+    /// Whether `read` blocks its thread, as file access does. It then completes in one poll and the runner calls it from
+    /// threads of its own.
+    fn blocking(&self) -> bool {
+        false
+    }
+
+    /// The time after which `read` gives up by itself, if it does; then that holds instead of the schedule's timeout, and
+    /// silence is graded by `judge` rather than counted as a check that cannot be run.
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
+}
+
+impl Judgement {
+    /// A grade with nothing further.
+    pub fn new(status: Status) -> Self {
+        Self { status, details: Details::new(), next_change_at: None, unrunnable: false, perfdata: Vec::new() }
+    }
+
+    /// The check could not be run; `error` says why.
+    pub fn unrunnable(error: impl Into<String>) -> Self {
+        Self { unrunnable: true, ..Self::new(Status::Unknown) }.with("error", error.into())
+    }
+
+    /// Adds a detail.
+    pub fn with(mut self, key: &str, value: impl Into<serde_json::Value>) -> Self {
+        self.details.insert(key.to_owned(), value.into());
+        self
+    }
+
+    /// Makes the grade at least as bad as `status`; unknown stays unknown.
+    pub fn at_least(mut self, status: Status) -> Self {
+        if self.status.rank().is_some_and(|rank| Some(rank) < status.rank()) {
+            self.status = status;
+        }
+        self
+    }
 }
 
 /// A reading whose type only its own check knows.
@@ -51,6 +89,14 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn read(&self) -> Pin<Box<dyn Future<Output = AnyReading> + Send + '_>>;
     /// See [`Check::judge`].
     fn judge(&self, reading: &AnyReading, now: Timestamp) -> Judgement;
+    /// See [`Check::blocking`].
+    fn blocking(&self) -> bool {
+        false
+    }
+    /// See [`Check::timeout`].
+    fn timeout(&self) -> Option<Duration> {
+        None
+    }
 }
 
 impl<C: Check> AnyCheck for C {
@@ -65,6 +111,14 @@ impl<C: Check> AnyCheck for C {
     fn judge(&self, reading: &AnyReading, now: Timestamp) -> Judgement {
         let reading = reading.downcast_ref::<C::Reading>().expect("a check judges only its own readings");
         Check::judge(self, reading, now)
+    }
+
+    fn blocking(&self) -> bool {
+        Check::blocking(self)
+    }
+
+    fn timeout(&self) -> Option<Duration> {
+        Check::timeout(self)
     }
 }
 

@@ -2,9 +2,14 @@
 //!
 //! In: files, sockets, processes. Out: [`Observation`]s, in a bounded channel to the decision task.
 
+pub mod age;
 pub mod check;
 pub mod checks;
+pub mod params;
+pub mod probes;
 pub mod profile;
+pub mod resources;
+pub mod runner;
 
 use crate::model::{Health, Resources};
 

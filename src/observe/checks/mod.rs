@@ -1,63 +1,65 @@
-//! The registry of check kinds.
+//! Registry of check kinds: one file each, listed once in [`CHECKS`].
+//!
+//! **Invariant:** every file of this folder is in the list; a test reads the folder.
 
-use std::sync::Arc;
-use std::time::Duration;
+pub mod dir_age;
+pub mod exec;
+pub mod file_age;
+pub mod file_set;
+pub mod http;
+pub mod json;
+pub mod process;
+pub mod tcp;
 
 use super::check::{AnyCheck, BuildContext, Check, CheckSpec, Judgement};
 use crate::base::tree::Section;
-use crate::model::{Details, Status, Timestamp};
+use crate::model::Timestamp;
 
-/// Asks nothing.
-#[derive(Debug)]
-pub struct Nothing;
-
-impl Check for Nothing {
-    type Reading = ();
-    const KIND: &'static str = "nothing";
-
-    async fn read(&self) {}
-
-    fn judge(&self, (): &(), _now: Timestamp) -> Judgement {
-        Judgement {
-            status: Status::Unknown,
-            details: Details::new(),
-            next_change_at: None,
-            unrunnable: false,
-            perfdata: Vec::new(),
-        }
-    }
-}
-
-fn build_http(section: &mut Section<'_>, _: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
-    section.opt::<Duration>("timeout");
-    section.req::<String>("url")?;
-    Some(Arc::new(Nothing))
-}
-
-fn build_tcp(section: &mut Section<'_>, _: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
-    section.opt::<Duration>("timeout");
-    section.req::<String>("address")?;
-    Some(Arc::new(Nothing))
-}
-
-fn build_path(section: &mut Section<'_>, _: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
-    section.req::<String>("path")?;
-    Some(Arc::new(Nothing))
-}
-
-/// Every kind.
+/// Every check kind, in the order of the catalog.
 pub const CHECKS: [&CheckSpec; 8] = [
-    &CheckSpec { kind: "file_age", doc: "", build: build_path },
-    &CheckSpec { kind: "json", doc: "", build: build_path },
-    &CheckSpec { kind: "file_set", doc: "", build: build_path },
-    &CheckSpec { kind: "dir_age", doc: "", build: build_path },
-    &CheckSpec { kind: "http", doc: "", build: build_http },
-    &CheckSpec { kind: "tcp", doc: "", build: build_tcp },
-    &CheckSpec { kind: "process", doc: "", build: build_path },
-    &CheckSpec { kind: "exec", doc: "", build: build_path },
+    &file_age::SPEC,
+    &json::SPEC,
+    &file_set::SPEC,
+    &dir_age::SPEC,
+    &http::SPEC,
+    &tcp::SPEC,
+    &process::SPEC,
+    &exec::SPEC,
 ];
 
 /// The kind of that name.
 pub fn check(kind: &str) -> Option<&'static CheckSpec> {
     CHECKS.into_iter().find(|spec| spec.kind == kind)
+}
+
+#[cfg(test)]
+pub(crate) mod testing;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// OBS-7: kinds are unique and snake_case, and no file of the folder is forgotten.
+    #[test]
+    fn the_registry_is_complete() {
+        let mut kinds: Vec<&str> = CHECKS.iter().map(|spec| spec.kind).collect();
+        for kind in &kinds {
+            assert!(kind.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_'), "{kind}");
+            assert_eq!(check(kind).unwrap().kind, *kind);
+        }
+        assert!(check("none").is_none());
+        kinds.sort_unstable();
+        assert_eq!(kinds, testing::files_of("src/observe/checks", &["mod", "testing"]));
+    }
+
+    #[test]
+    fn every_page_has_its_headings_in_order() {
+        for spec in CHECKS {
+            let headings: Vec<&str> = spec.doc.lines().filter_map(|line| line.strip_prefix("# ")).collect();
+            assert_eq!(headings, ["What it asks", "Why it matters", "Failure reasons", "Parameters"], "{}", spec.kind);
+            for part in spec.doc.split("# ").skip(1) {
+                assert!(part.lines().count() > 1, "{}: {part}", spec.kind);
+            }
+        }
+    }
 }

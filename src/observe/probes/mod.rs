@@ -1,0 +1,6 @@
+//! The I/O that checks share. Probes report what is there; they never judge.
+
+pub mod folder;
+pub mod perfdata;
+pub mod process;
+pub mod state_file;
