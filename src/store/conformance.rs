@@ -130,7 +130,7 @@ pub(super) fn intended(number: u32) -> Record {
 }
 
 /// The record that moves run `number` to `to`.
-fn moved(number: u32, to: RunState) -> Record {
+pub(super) fn moved(number: u32, to: RunState) -> Record {
     let (key, detail) = (key(number), String::from("exit code 0"));
     match to {
         RunState::Intended => intended(number),
@@ -156,7 +156,7 @@ fn release(by: &str, reason: &str) -> Record {
     Record::LatchReleased { by: by.into(), reason: reason.into() }
 }
 
-fn taken(intake: u64) -> Record {
+pub(super) fn taken(intake: u64) -> Record {
     Record::AlertTaken {
         intake,
         fingerprint: "00ff".into(),

@@ -146,13 +146,13 @@ impl Drop for SqliteStore {
 }
 
 fn begin(path: &Path, options: &Options) -> Result<Writer, StoreError> {
-    let conn = open::open(path, options.clock.now())?;
+    let (conn, lock) = open::open(path, options.clock.now())?;
     if let Some(pages) = options.pages_max {
         conn.pragma_update_and_check(None, "max_page_count", pages, |_| Ok(()))
             .map_err(|error| errors::Failure::of("limiting the journal", errors::Phase::Work, error).answer())?;
     }
     let space = Space::around(path, options.reserve, options.ballast, options.clock.clone());
-    Ok(Writer::new(conn, space))
+    Ok(Writer::new(conn, lock, space))
 }
 
 fn json(value: &impl Serialize) -> Result<String, StoreError> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{CWD, RenameFlags, fsync, renameat_with, statfs};
+use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, fsync, renameat_with, statfs};
 
 use crate::journal::{StoreError, StoreErrorKind};
 use crate::model::Timestamp;
@@ -24,6 +24,8 @@ const APPLICATION_ID: i32 = 0x4348_524e;
 const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_journal.sql")];
 /// How long another process may take to let go of the file.
 const BUSY: Duration = Duration::from_millis(250);
+/// How often the lock is asked for meanwhile.
+const TRY_EVERY: Duration = Duration::from_millis(10);
 /// What every SQLite file begins with.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
@@ -71,14 +73,50 @@ fn sql(path: &Path, error: rusqlite::Error) -> StoreError {
 
 /// The write-ahead log beside the journal.
 pub(super) fn log_of(path: &Path) -> PathBuf {
+    beside(path, "-wal")
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push("-wal");
+    name.push(suffix);
     name.into()
 }
 
+/// Holds the journal for this process until dropped. SQLite's own locks are not enough: they vanish as soon as any part
+/// of the process opens and closes the file, as a look at its size or a copy of it may do.
+#[derive(Debug)]
+pub(super) struct Lock(#[expect(dead_code, reason = "held for its lock")] File);
+
+fn held(path: &Path, source: impl std::error::Error + Send + Sync + 'static) -> StoreError {
+    let context = format!(
+        "`{}` is held by another process, expected to be the only user; is another chiron running?",
+        path.display()
+    );
+    StoreError { kind: StoreErrorKind::Unavailable, context, source: Some(Box::new(source)) }
+}
+
+/// Takes the lock beside the journal. Its file is never removed, so that nobody holds a lock on a name that is gone.
+fn lock(path: &Path) -> Result<Lock, StoreError> {
+    let name = beside(path, "-lock");
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(false).mode(0o600);
+    let file = options.open(&name).map_err(|e| io(&name, "opening", e))?;
+    let mut tries = BUSY.as_millis() / TRY_EVERY.as_millis();
+    loop {
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => return Ok(Lock(file)),
+            // A process that is being started holds a copy of the lock until its program is loaded.
+            Err(rustix::io::Errno::WOULDBLOCK) if tries > 0 => std::thread::sleep(TRY_EVERY),
+            Err(error @ rustix::io::Errno::WOULDBLOCK) => return Err(held(path, error)),
+            Err(error) => return Err(io(&name, "locking", error)),
+        }
+        tries -= 1;
+    }
+}
+
 /// Opens the journal at an absolute `path`, creating it and its folder if missing. The connection is exclusive and
-/// syncs every commit; `now` is only noted in a new file.
-pub(super) fn open(path: &Path, now: Timestamp) -> Result<Connection, StoreError> {
+/// syncs every commit; `now` is only noted in a new file. The lock is to be dropped after the connection.
+pub(super) fn open(path: &Path, now: Timestamp) -> Result<(Connection, Lock), StoreError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(|e| io(folder, "creating the folder", e))?;
     let kind = statfs(folder).map_err(|e| io(folder, "asking for the file system of", e))?.f_type;
@@ -90,12 +128,13 @@ pub(super) fn open(path: &Path, now: Timestamp) -> Result<Connection, StoreError
         );
         return Err(StoreError::new(StoreErrorKind::Unavailable, context));
     }
+    let lock = lock(path)?;
     match std::fs::metadata(path) {
         Ok(metadata) => inspect(path, &metadata)?,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => create(path, folder, now)?,
         Err(error) => return Err(io(path, "looking at", error)),
     }
-    attach(path)
+    Ok((attach(path)?, lock))
 }
 
 /// Looks at an existing file without opening it as a database, so that a foreign one stays untouched.
@@ -129,9 +168,7 @@ fn create(path: &Path, folder: &Path, now: Timestamp) -> Result<(), StoreError> 
         let found = format!("no file, but its write-ahead log `{}`", log.display());
         return Err(corrupt(path, &found));
     }
-    let mut fresh = path.as_os_str().to_owned();
-    fresh.push(format!(".new-{}", std::process::id()));
-    let fresh = PathBuf::from(fresh);
+    let fresh = beside(path, ".new");
     let made = fill(&fresh, now).and_then(|()| {
         match renameat_with(CWD, &fresh, CWD, path, RenameFlags::NOREPLACE) {
             Ok(()) => {}
@@ -180,20 +217,14 @@ fn attach(path: &Path) -> Result<Connection, StoreError> {
     let mut conn = Connection::open_with_flags(path, flags).map_err(at)?;
     conn.busy_timeout(BUSY).map_err(at)?;
     conn.set_prepared_statement_cache_capacity(64);
-    let lock = |conn: &Connection| -> rusqlite::Result<()> {
+    let take = |conn: &Connection| -> rusqlite::Result<()> {
         conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
         conn.pragma_update(None, "synchronous", "FULL")?;
         conn.execute_batch("begin immediate; commit")
     };
-    lock(&conn).map_err(|error| match error.sqlite_error_code() {
-        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => {
-            let context = format!(
-                "`{}` is held by another process, expected to be its only user; is another chiron running?",
-                path.display()
-            );
-            StoreError { kind: StoreErrorKind::Unavailable, context, source: Some(Box::new(error)) }
-        }
+    take(&conn).map_err(|error| match error.sqlite_error_code() {
+        Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => held(path, error),
         _ => sql(path, error),
     })?;
     let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;

@@ -3,7 +3,7 @@
 //! **Invariant:** nobody is told `Ok` before COMMIT has returned; after an input/output error nothing is written again
 //! (`facts/reliability.md`, invariants 1, 24, 25).
 
-use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::mpsc::Receiver;
 
 use rusqlite::Connection;
 use rusqlite::config::DbConfig;
@@ -15,6 +15,7 @@ use crate::model::{IntakeAlert, Timestamp};
 use crate::store::step::Step;
 
 use super::errors::{CLOSED, Failure, Phase, Trouble};
+use super::open::Lock;
 use super::space::Space;
 use super::tables::{self, Encoded, Intake};
 
@@ -95,16 +96,18 @@ pub(super) struct Writer {
     log_limit: u64,
     /// About how many bytes the write-ahead log has taken since the last checkpoint.
     log: u64,
+    /// Dropped last.
+    _lock: Lock,
 }
 
 type Batch = Vec<(Work, Reply<u64>)>;
 
 impl Writer {
-    pub(super) fn new(conn: Connection, space: Space) -> Self {
+    pub(super) fn new(conn: Connection, lock: Lock, space: Space) -> Self {
         let log_limit = space.log_limit();
         let _ = conn.pragma_update_and_check(None, "journal_size_limit", tables::signed(2 * log_limit), |_| Ok(()));
         space.load_ballast();
-        Self { conn: Some(conn), space, log_limit, log: 0 }
+        Self { conn: Some(conn), space, log_limit, log: 0, _lock: lock }
     }
 
     /// Serves requests until every sender is gone, then closes the file.
@@ -121,10 +124,7 @@ impl Writer {
                     }
                 }
                 if batch.len() < BATCH_MAX {
-                    next = match requests.try_recv() {
-                        Ok(request) => Some(request),
-                        Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-                    };
+                    next = requests.try_recv().ok();
                 }
             }
             self.commit(&mut batch);
@@ -322,8 +322,9 @@ fn abandon(conn: &Connection, mut failure: Failure) -> Failure {
 }
 
 fn strikes(work: &Work, place: &str) -> bool {
+    let pass = |name: &&str| failpoint::pass(&format!("{name}.{place}"));
     // Every name is passed, so that each counts its passings whether or not another struck.
-    work.failpoints().into_iter().fold(false, |struck, name| failpoint::pass(&format!("{name}.{place}")) || struck)
+    work.failpoints().into_iter().filter(pass).count() > 0
 }
 
 fn perform(conn: &Connection, space: &mut Space, work: &Work) -> Result<u64, Trouble> {
