@@ -70,7 +70,8 @@ pub struct EpisodeKey {
     pub subsystem: Name,
     /// The symbol, if the issue is scoped to one.
     pub symbol: Option<Name>,
-    /// The issue type, a snake_case noun.
+    /// The issue type, a snake_case noun; serialised as `type`, because `kind` names the kind of a journal record.
+    #[serde(rename = "type")]
     pub kind: Name,
 }
 
