@@ -32,8 +32,7 @@ pub const WEBHOOK_REASONS: [&str; 6] =
 const JOURNAL_REASONS: [&str; 7] = ["fenced", "unavailable", "ambiguous", "full", "corrupt", "rewound", "conflict"];
 
 /// Admission's ways of saying no or not yet.
-const REFUSALS: [Reason; 14] = [
-    Reason::DryRun,
+const REFUSALS: [Reason; 13] = [
     Reason::Unbound,
     Reason::Manual,
     Reason::ApprovalPending,

@@ -189,7 +189,7 @@ impl Tables {
         };
         let status = subsystems.iter().map(|subsystem| (subsystem.clone(), Name::from(SUBSYSTEM_STATUS)));
         let host = HOST_KINDS.map(|kind| (Name::from(HOST), Name::from(kind)));
-        for key in status.chain([(Name::from(HOST), Name::from(SUBSYSTEM_STATUS))]).chain(host) {
+        for key in status.chain(host) {
             let row = old.issues.index.get(&key).cloned();
             new.issues.insert(key.clone(), row.unwrap_or_else(|| Arc::new(IssueRow::new(key))));
         }
