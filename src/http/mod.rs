@@ -1,6 +1,37 @@
 //! The HTTP side: listener, limits, credentials, routes.
+//!
+//! ```text
+//!  socket -> server (limits, time-outs) -> guard (who may change things) -> router -> Handle (everything else)
+//! ```
+//!
+//! In: requests. Out: answers; alerts and changes go through [`Handle`], the only way to the rest of chiron.
+//! **Invariant:** a request that changes something passes the guard before its body is read; the webhook answers 2xx
+//! only after [`Handle::accept`] said so.
+
+mod access;
+mod api;
+mod body;
+mod control;
+mod gate;
+mod handle;
+mod page;
+mod pool;
+mod problem;
+mod router;
+mod server;
+mod socket;
+mod webhook;
+
+#[cfg(test)]
+mod tests;
 
 use std::net::SocketAddr;
+
+pub use access::AccessControl;
+pub use gate::{GateAnswer, gate};
+pub use handle::{Handle, Refusal};
+pub use server::{Error, Server, bind, bind_with};
+pub use webhook::ParseNotification;
 
 /// Where and how to listen.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,1 +1,18 @@
 //! What chiron tells of itself and the platform: log set-up, metrics, exposition.
+//!
+//! In: counts from the decision task ([`Metrics`]), borrowed facts from the app ([`Page`]). Out: the page of EXP-1 in
+//! text format 0.0.4, and log lines on stderr.
+//! **Invariant:** telling never changes what is decided; nothing here fails its caller.
+
+pub mod build;
+pub mod exposition;
+pub mod logs;
+pub mod metrics;
+mod tables;
+mod text;
+
+#[cfg(test)]
+mod tests;
+
+pub use exposition::{Page, render};
+pub use metrics::Metrics;

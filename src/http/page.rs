@@ -1,0 +1,282 @@
+//! `GET /`: the operator's page, rendered from the report; plain HTML that needs no script.
+//!
+//! **Invariant:** every value goes through [`escape`]; the page loads nothing from anywhere.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::http::{HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+
+use crate::model::{PolicyDocument, Report, Status};
+use crate::telemetry::build;
+
+use super::router::Shared;
+
+/// Rows per table; the rest is only counted.
+const ROWS_MAX: usize = 500;
+
+const STYLE: &str = include_str!("page.css");
+
+/// What the page may load: its own style by its hash, and nothing else. A test compares the hash.
+const POLICY: &str = "default-src 'none'; style-src 'sha256-qLCuHKanqE+RAU+Hwe8vKV26s7boFkTyo+nSWvlAf18='; base-uri 'none'; \
+                      form-action 'none'; frame-ancestors 'none'";
+
+/// What the page shows.
+struct Facts<'a> {
+    report: &'a Report,
+    policy: &'a PolicyDocument,
+    dry_run: bool,
+    not_ready: Option<String>,
+    telemetry_path: &'a str,
+}
+
+/// Answers `GET /`.
+pub(super) async fn landing(State(shared): State<Arc<Shared>>) -> Response {
+    let (report, policy) = (shared.handle.report(), shared.handle.policy());
+    let body = render(&Facts {
+        report: &report,
+        policy: &policy,
+        dry_run: shared.handle.dry_run(),
+        not_ready: shared.handle.ready().err(),
+        telemetry_path: &shared.telemetry_path,
+    });
+    let headers = [
+        (header::CONTENT_TYPE, "text/html; charset=utf-8"),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "deny"),
+    ]
+    .map(|(name, value)| (name, HeaderValue::from_static(value)));
+    (headers, body).into_response()
+}
+
+fn render(facts: &Facts<'_>) -> String {
+    let mut page = String::with_capacity(16 * 1024);
+    let overall = facts.report.overall_status;
+    let _ = write!(
+        page,
+        "<!DOCTYPE html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta http-equiv=\"refresh\" content=\"5\">\
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"><title>chiron: {overall}</title>\
+         <style>{STYLE}</style></head><body><header><h1>chiron <small>{}</small></h1>",
+        escape(build::VERSION)
+    );
+    let path = facts.telemetry_path.trim_start_matches('/');
+    for (address, text) in [
+        (path, "metrics"),
+        ("status", "report"),
+        ("api/v1/policy", "policy"),
+        ("api/v1/actions", "actions"),
+        ("api/v1/journal", "journal"),
+        ("alerts", "alerts"),
+    ] {
+        let _ = write!(page, "<a href=\"{}\">{text}</a> ", escape(address));
+    }
+    page.push_str("</header><main>");
+    if facts.dry_run {
+        page.push_str(
+            "<p class=\"banner\" role=\"status\">Dry-run: chiron acts on nothing. The line <code>mode: paper</code> or \
+             <code>mode: real</code> in <code>chiron.yml</code> changes that.</p>",
+        );
+    }
+    if let Some(reason) = &facts.not_ready {
+        let _ = write!(page, "<p class=\"banner\" role=\"alert\">Not ready: {}</p>", escape(reason));
+    }
+    overview(&mut page, facts);
+    subsystems(&mut page, facts.report);
+    issues(&mut page, facts.report);
+    recommendations(&mut page, facts.report);
+    page.push_str("</main></body></html>\n");
+    page
+}
+
+fn overview(page: &mut String, facts: &Facts<'_>) {
+    let Facts { report, policy, .. } = facts;
+    let _ = write!(
+        page,
+        "<section><h2>Overview</h2><dl><dt>Overall</dt><dd class=\"{overall}\">{overall}</dd>\
+         <dt>Policy</dt><dd>{level}{latched}</dd><dt>Trading should continue</dt><dd>{trading}</dd>\
+         <dt>Report of</dt><dd>{at}</dd></dl>",
+        overall = report.overall_status,
+        level = policy.policy,
+        latched = if policy.latched { ", latched until a person releases it" } else { "" },
+        trading = if report.trading_should_continue { "yes" } else { "no" },
+        at = report.timestamp,
+    );
+    if !policy.reasons.is_empty() {
+        page.push_str("<ul>");
+        for hold in policy.reasons.iter().take(ROWS_MAX) {
+            let _ = write!(
+                page,
+                "<li>{} by {} since {}: {}</li>",
+                hold.level,
+                hold.source.as_str(),
+                hold.since,
+                escape(&hold.reason)
+            );
+        }
+        page.push_str("</ul>");
+    }
+    page.push_str("</section>");
+}
+
+fn subsystems(page: &mut String, report: &Report) {
+    // The worst first, so that what is cut from a long table is what is well.
+    let mut healths: Vec<_> = report.subsystem_health.iter().collect();
+    healths.sort_by_key(|(_, health)| std::cmp::Reverse(rank(health.status)));
+    let rows = healths.iter().map(|(name, health)| {
+        let told = ["error", "warning"].iter().find_map(|key| health.details.get(*key)?.as_str()).unwrap_or_default();
+        format!(
+            "<tr><th scope=\"row\">{}</th><td class=\"{status}\">{status}</td><td>{}</td><td>{:.1} ms</td><td>{}</td></tr>",
+            escape(name),
+            escape(told),
+            health.response_time_ms,
+            health.timestamp,
+            status = health.status,
+        )
+    });
+    table(page, "Subsystems", &["Subsystem", "Status", "Detail", "Took", "Checked"], healths.len(), rows);
+}
+
+fn rank(status: Status) -> u8 {
+    // Unknown stands before healthy: what is unknown is never healthy.
+    status.rank().map_or(1, |rank| rank * 2)
+}
+
+fn issues(page: &mut String, report: &Report) {
+    let rows = report.detected_issues.iter().map(|issue| {
+        format!(
+            "<tr><th scope=\"row\">{}</th><td class=\"{severity}\">{severity}</td><td>{}</td><td>{}</td></tr>",
+            escape(&issue.key.subsystem),
+            escape(&issue.description),
+            issue.timestamp,
+            severity = issue.severity.as_str(),
+        )
+    });
+    let heads = ["Subsystem", "Severity", "Description", "Since"];
+    table(page, "Open issues", &heads, report.detected_issues.len(), rows);
+}
+
+fn recommendations(page: &mut String, report: &Report) {
+    let rows = report.recovery_recommendations.iter().map(|one| {
+        format!(
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}: {}</td></tr>",
+            escape(&one.action),
+            escape(&one.subsystem),
+            one.priority,
+            escape(&one.description),
+            one.state.as_str(),
+            one.reason.as_str(),
+        )
+    });
+    let heads = ["Action", "Subsystem", "Priority", "Description", "State"];
+    table(page, "Recommendations", &heads, report.recovery_recommendations.len(), rows);
+}
+
+fn table(page: &mut String, title: &str, heads: &[&str], count: usize, rows: impl Iterator<Item = String>) {
+    let _ = write!(page, "<section><h2>{title}</h2>");
+    if count == 0 {
+        page.push_str("<p>None.</p></section>");
+        return;
+    }
+    page.push_str("<div class=\"wide\"><table><thead><tr>");
+    for head in heads {
+        let _ = write!(page, "<th scope=\"col\">{head}</th>");
+    }
+    page.push_str("</tr></thead><tbody>");
+    page.extend(rows.take(ROWS_MAX));
+    page.push_str("</tbody></table></div>");
+    if count > ROWS_MAX {
+        let _ = write!(page, "<p>And {} more.</p>", count - ROWS_MAX);
+    }
+    page.push_str("</section>");
+}
+
+/// A value as text in an element or a quoted attribute.
+fn escape(value: &str) -> String {
+    let mut out = String::with_capacity(value.len());
+    for c in value.chars() {
+        match c {
+            '&' => out.push_str("&amp;"),
+            '<' => out.push_str("&lt;"),
+            '>' => out.push_str("&gt;"),
+            '"' => out.push_str("&quot;"),
+            '\'' => out.push_str("&#39;"),
+            c => out.push(c),
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest as _, Sha256};
+
+    use crate::http::tests::{document, report};
+    use crate::model::Level;
+
+    use super::*;
+
+    fn shown(report: &Report, policy: &PolicyDocument, dry_run: bool, not_ready: Option<&str>) -> String {
+        let not_ready = not_ready.map(str::to_owned);
+        render(&Facts { report, policy, dry_run, not_ready, telemetry_path: "/metrics" })
+    }
+
+    /// Every value that comes from outside is text on the page, whatever it holds.
+    #[test]
+    fn every_value_is_escaped() {
+        let evil = "</style><script>alert('1')</script>\"&";
+        let mut report = report();
+        let (_, mut health) = report.subsystem_health.pop_first().unwrap();
+        health.details.insert("warning".to_owned(), evil.into());
+        report.subsystem_health.insert(evil.to_owned(), health);
+        report.detected_issues[0].description = evil.to_owned();
+        report.detected_issues[0].key.subsystem = evil.into();
+        report.recovery_recommendations[0].description = evil.to_owned();
+        report.recovery_recommendations[0].action = evil.into();
+        report.recovery_recommendations[0].subsystem = evil.into();
+        let mut policy = document(Level::NoNewTrades);
+        policy.reasons[0].reason = evil.to_owned();
+        let page = shown(&report, &policy, true, Some(evil));
+        assert!(!page.contains("<script"), "{page}");
+        assert_eq!(page.matches("</style>").count(), 1);
+        let safe = "&lt;/style&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;";
+        assert_eq!(page.matches(safe).count(), 9, "name, warning, issue twice, recommendation thrice, hold, not ready");
+    }
+
+    /// SPEC 14: in dry-run the page says so and names the line that changes it.
+    #[test]
+    fn dry_run_is_told_with_the_line_that_changes_it() {
+        let (report, policy) = (report(), document(Level::AllowAll));
+        let page = shown(&report, &policy, true, None);
+        assert!(page.contains("<code>mode: paper</code> or <code>mode: real</code> in <code>chiron.yml</code>"));
+        assert!(!shown(&report, &policy, false, None).contains("Dry-run"));
+    }
+
+    #[test]
+    fn a_long_table_shows_the_worst_and_counts_the_rest() {
+        let mut report = report();
+        let (_, mut health) = report.subsystem_health.pop_first().unwrap();
+        health.status = Status::Healthy;
+        report.subsystem_health = (0..600).map(|index| (format!("s{index:03}"), health.clone())).collect();
+        report.subsystem_health.get_mut("s599").unwrap().status = Status::Failed;
+        let page = shown(&report, &document(Level::AllowAll), false, None);
+        assert!(page.contains("<th scope=\"row\">s599</th><td class=\"failed\">"));
+        assert!(page.contains("And 100 more."));
+    }
+
+    #[test]
+    fn the_content_policy_knows_the_style() {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let mut base64 = String::new();
+        for chunk in Sha256::digest(STYLE).chunks(3) {
+            let bits = chunk.iter().chain([0, 0].iter()).take(3).fold(0u32, |bits, byte| bits << 8 | u32::from(*byte));
+            for place in 0..4 {
+                let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
+                base64.push(if place > chunk.len() { '=' } else { char::from(digit) });
+            }
+        }
+        assert!(POLICY.contains(&format!("'sha256-{base64}'")), "the style's hash is sha256-{base64}");
+    }
+}

@@ -1,0 +1,72 @@
+//! Every refusal as `application/problem+json` (RFC 9457), with a stable code.
+
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde_json::json;
+
+use super::handle::Refusal;
+
+/// A refusal on its way to the client.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Problem {
+    pub(super) status: StatusCode,
+    /// Stable, snake_case, from a fixed set.
+    pub(super) code: &'static str,
+    /// What was found, what was expected, what to do.
+    pub(super) detail: String,
+    header: Option<(HeaderName, HeaderValue)>,
+}
+
+impl Problem {
+    pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), header: None }
+    }
+
+    pub(super) fn invalid(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "invalid", detail)
+    }
+
+    /// 503, to be asked again: also Alertmanager retries on it (never on a 4xx).
+    pub(super) fn unavailable(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+            .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// The same under a code of its own.
+    pub(super) fn coded(self, code: &'static str) -> Self {
+        Self { code, ..self }
+    }
+
+    pub(super) fn with(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.header = Some((name, value));
+        self
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::Unavailable(detail) => Self::unavailable(detail),
+            Refusal::Invalid(detail) => Self::invalid(detail),
+            Refusal::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+        }
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = json!({
+            "type": format!("urn:chiron:problem:{}", self.code),
+            "title": self.status.canonical_reason().unwrap_or("refused"),
+            "status": self.status.as_u16(),
+            "detail": self.detail,
+            "code": self.code,
+        });
+        let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        let mut response = (self.status, [content_type], body.to_string()).into_response();
+        if let Some((name, value)) = self.header {
+            response.headers_mut().insert(name, value);
+        }
+        response
+    }
+}

@@ -1,0 +1,265 @@
+//! The metrics page of EXP-1, rendered by hand from borrowed facts: linear, and without an allocation per series.
+//!
+//! In: a [`Page`] of what is true now, and [`Metrics`] for what was counted. Out: text format 0.0.4.
+//! **Invariant:** one HELP and TYPE per family, no label set twice; asks nobody and reads no clock.
+
+use std::sync::Arc;
+
+use crate::model::{
+    CloseScope, Criticality, Health, Level, Name, PolicyDocument, PolicySource, RecommendationState, Resources, Status,
+};
+
+use super::text::{Kind, Text};
+use super::{Metrics, build};
+
+/// Perfdata values exported per subsystem; a plugin that prints more is cut.
+const PERFDATA_MAX: usize = 64;
+
+/// What the page tells, borrowed for the time of one rendering.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'a> {
+    /// Every enabled subsystem's health, with the status that detection gave it.
+    pub healths: &'a [Arc<Health>],
+    /// The criticality of each of `healths`, in the same order.
+    pub criticalities: &'a [Criticality],
+    /// The overall status (OBS-2).
+    pub overall: Status,
+    /// Every open recommendation: its action and where it stands.
+    pub recommendations: &'a [(Name, RecommendationState)],
+    /// The policy in force.
+    pub policy: &'a PolicyDocument,
+    /// The host; `None` before its first reading.
+    pub resources: Option<&'a Resources>,
+    /// Nothing is acted upon.
+    pub dry_run: bool,
+    /// Started up and replayed.
+    pub ready: bool,
+    /// Runs that are not yet in a final state.
+    pub open_runs: usize,
+    /// How far the latest check is behind its schedule, in seconds.
+    pub check_lag_seconds: f64,
+    /// The number of the journal's latest entry.
+    pub journal_seq: u64,
+    /// Alerts accepted and not yet taken by the decision task.
+    pub intake_pending: u64,
+}
+
+/// Appends the whole page to `out`.
+pub fn render(page: &Page<'_>, metrics: &Metrics, out: &mut Vec<u8>) {
+    let mut text = Text::new(out);
+    build_info(&mut text);
+    subsystems(page, &mut text);
+    recommendations(page, metrics, &mut text);
+    policy(page.policy, &mut text);
+    restrictions(page.policy, &mut text);
+    own_state(page, &mut text);
+    if let Some(resources) = page.resources {
+        host(resources, &mut text);
+    }
+    metrics.render(out);
+}
+
+fn build_info(text: &mut Text<'_>) {
+    let labels = [("version", build::VERSION), ("revision", build::REVISION), ("rustc", build::RUSTC)];
+    text.family("chiron_build_info", Kind::Gauge, "Which chiron this is; always 1.").flag(&labels, true);
+}
+
+fn subsystems(page: &Page<'_>, text: &mut Text<'_>) {
+    let help = "The worst status under the criticality cap: 1 for the present one.";
+    let mut family = text.family("chiron_overall_status", Kind::Gauge, help);
+    for status in Status::ALL {
+        family.flag(&[("status", status.as_str())], status == page.overall);
+    }
+    if page.healths.is_empty() {
+        return;
+    }
+    let help = "The status of a subsystem: 1 for the present one.";
+    let mut family = text.family("chiron_subsystem_status", Kind::Gauge, help);
+    for health in page.healths {
+        for status in Status::ALL {
+            family.flag(&[("subsystem", &health.subsystem), ("status", status.as_str())], status == health.status);
+        }
+    }
+    let help = "What is fixed about a subsystem; always 1.";
+    let mut family = text.family("chiron_subsystem_info", Kind::Gauge, help);
+    for (health, criticality) in page.healths.iter().zip(page.criticalities) {
+        family.flag(&[("subsystem", &health.subsystem), ("criticality", criticality.as_str())], true);
+    }
+    type Pick = fn(&Health) -> f64;
+    let numbers: [(&str, &str, Pick); 3] = [
+        (
+            "chiron_subsystem_check_timestamp_seconds",
+            "When the latest check of a subsystem began; 0 if never.",
+            |health| health.timestamp.seconds(),
+        ),
+        ("chiron_subsystem_check_duration_seconds", "How long the latest check of a subsystem took.", |health| {
+            health.response_time_ms / 1000.0
+        }),
+        (
+            "chiron_subsystem_consecutive_failures",
+            "Checks in a row, up to the latest, that were critical or could not be run.",
+            |health| f64::from(health.error_count),
+        ),
+    ];
+    for (name, help, pick) in numbers {
+        let mut family = text.family(name, Kind::Gauge, help);
+        for health in page.healths {
+            family.float(&[("subsystem", &health.subsystem)], pick(health));
+        }
+    }
+    perfdata(page, text);
+}
+
+fn perfdata(page: &Page<'_>, text: &mut Text<'_>) {
+    if page.healths.iter().all(|health| health.perfdata.is_empty()) {
+        return;
+    }
+    let help = "Numbers that a check reported besides, in their base unit.";
+    let mut family = text.family("chiron_check_perfdata", Kind::Gauge, help);
+    for health in page.healths {
+        let values = &health.perfdata[..health.perfdata.len().min(PERFDATA_MAX)];
+        for (index, value) in values.iter().enumerate() {
+            let same = |other: &crate::model::Perfdata| other.label == value.label && other.unit == value.unit;
+            if !values[..index].iter().any(same) {
+                let labels = [("subsystem", &*health.subsystem), ("label", &value.label), ("unit", &value.unit)];
+                family.float(&labels, value.value);
+            }
+        }
+    }
+}
+
+fn recommendations(page: &Page<'_>, metrics: &Metrics, text: &mut Text<'_>) {
+    let tables = metrics.tables();
+    let mut counts: Vec<(&Name, [u64; RecommendationState::ALL.len()])> =
+        tables.known_actions().map(|action| (action, [0; RecommendationState::ALL.len()])).collect();
+    counts.sort_unstable_by_key(|(action, _)| *action);
+    for (action, state) in page.recommendations {
+        let index = counts.binary_search_by_key(&action, |(known, _)| *known).unwrap_or_else(|index| {
+            counts.insert(index, (action, [0; RecommendationState::ALL.len()]));
+            index
+        });
+        counts[index].1[*state as usize] += 1;
+    }
+    if !counts.is_empty() {
+        let help = "Open recommendations, by where they stand.";
+        let mut family = text.family("chiron_recommendations", Kind::Gauge, help);
+        for (action, states) in &counts {
+            for (state, count) in RecommendationState::ALL.iter().zip(states) {
+                family.count(&[("action", action), ("state", state.as_str())], *count);
+            }
+        }
+    }
+    let pending = page.recommendations.iter().filter(|(_, state)| *state == RecommendationState::Approval).count();
+    let help = "Recommendations that wait for a person's approval.";
+    text.family("chiron_approvals_pending", Kind::Gauge, help).count(&[], pending as u64);
+}
+
+fn policy(document: &PolicyDocument, text: &mut Text<'_>) {
+    let mut family =
+        text.family("chiron_safety_policy", Kind::Gauge, "The safety policy in force: 1 for the present one.");
+    for level in Level::ALL {
+        family.flag(&[("policy", level.as_str())], level == document.policy);
+    }
+    let help = "The strictest level that each source holds, allow_all if none: 1 for the present one.";
+    let mut family = text.family("chiron_safety_policy_source", Kind::Gauge, help);
+    for source in PolicySource::ALL {
+        let held = document.reasons.iter().filter(|hold| hold.source == source).map(|hold| hold.level).max();
+        for level in Level::ALL {
+            let labels = [("source", source.as_str()), ("policy", level.as_str())];
+            family.flag(&labels, level == held.unwrap_or(Level::AllowAll));
+        }
+    }
+    let flags = [
+        (
+            "chiron_trading_allowed",
+            "Whether trading should continue: the policy is allow_all or safe_risk_profile.",
+            document.policy <= Level::SafeRiskProfile && document.restrictions.trade,
+        ),
+        ("chiron_new_positions_allowed", "Whether a position may be opened.", document.restrictions.open),
+        ("chiron_policy_latched", "Whether the policy is latched until a person releases it.", document.latched),
+    ];
+    for (name, help, value) in flags {
+        text.family(name, Kind::Gauge, help).flag(&[], value);
+    }
+    text.family("chiron_policy_sequence", Kind::Gauge, "Rises with every change of the policy.")
+        .count(&[], document.sequence);
+    text.family("chiron_policy_changed_timestamp_seconds", Kind::Gauge, "When the policy last changed.")
+        .float(&[], document.changed_at.seconds());
+}
+
+fn restrictions(document: &PolicyDocument, text: &mut Text<'_>) {
+    let held = &document.restrictions;
+    for (name, help, value) in [
+        ("chiron_restriction_open_allowed", "Whether a position may be opened.", held.open),
+        ("chiron_restriction_increase_allowed", "Whether a position may be increased.", held.increase),
+        ("chiron_restriction_trade_allowed", "Whether the bot may do more than close, reduce and cancel.", held.trade),
+        ("chiron_restriction_tighten_stops", "Whether stops should be tightened.", held.tighten_stops),
+    ] {
+        text.family(name, Kind::Gauge, help).flag(&[], value);
+    }
+    text.family(
+        "chiron_restriction_max_leverage",
+        Kind::Gauge,
+        "Highest leverage for new exposure; +Inf if unlimited.",
+    )
+    .float(&[], held.max_leverage.unwrap_or(f64::INFINITY));
+    text.family("chiron_restriction_size_factor", Kind::Gauge, "Factor on the size of new exposure, 0 to 1.")
+        .float(&[], held.size_factor);
+    let help = "Which positions are to be closed: 1 for the present scope.";
+    let mut family = text.family("chiron_restriction_close", Kind::Gauge, help);
+    for (scope, word) in [(CloseScope::None, "none"), (CloseScope::Risky, "risky"), (CloseScope::All, "all")] {
+        family.flag(&[("scope", word)], scope == held.close);
+    }
+}
+
+fn own_state(page: &Page<'_>, text: &mut Text<'_>) {
+    for (name, help, value) in [
+        ("chiron_dry_run", "Whether chiron acts on nothing.", page.dry_run),
+        ("chiron_ready", "Whether chiron has started up and replayed its journal.", page.ready),
+    ] {
+        text.family(name, Kind::Gauge, help).flag(&[], value);
+    }
+    for (name, help, value) in [
+        ("chiron_runs_open", "Runs of actions that have not come to their end.", page.open_runs as u64),
+        ("chiron_journal_sequence", "The number of the journal's latest entry.", page.journal_seq),
+        ("chiron_intake_pending", "Alerts accepted and not yet decided upon.", page.intake_pending),
+    ] {
+        text.family(name, Kind::Gauge, help).count(&[], value);
+    }
+    text.family("chiron_check_lag_seconds", Kind::Gauge, "How far the latest check is behind its schedule.")
+        .float(&[], page.check_lag_seconds);
+}
+
+#[expect(clippy::cast_precision_loss, reason = "samples are floats, and sizes of real hosts fit 53 bits")]
+fn host(resources: &Resources, text: &mut Text<'_>) {
+    for (name, help, value) in [
+        ("chiron_host_timestamp_seconds", "When the host was last looked at.", resources.timestamp.seconds()),
+        ("chiron_host_cpu_ratio", "Share of the host's CPU in use, 0 to 1.", resources.cpu_percent / 100.0),
+        ("chiron_host_memory_ratio", "Share of the host's memory in use, 0 to 1.", resources.memory_percent / 100.0),
+        ("chiron_host_memory_used_bytes", "Memory in use on the host.", resources.memory_used_bytes as f64),
+        ("chiron_host_memory_size_bytes", "Memory of the host in all.", resources.memory_total_bytes as f64),
+        ("chiron_host_open_files", "Files open on the host.", resources.open_files as f64),
+        ("chiron_host_connections", "TCP connections established on the host.", resources.connections as f64),
+        ("chiron_host_threads", "Threads on the host.", resources.threads as f64),
+    ] {
+        text.family(name, Kind::Gauge, help).float(&[], value);
+    }
+    if resources.disks.is_empty() {
+        return;
+    }
+    type Pick = fn(&crate::model::DiskUse) -> u64;
+    let disks: [(&str, &str, Pick); 4] = [
+        ("chiron_host_disk_size_bytes", "Size of the file system of a watched path.", |disk| disk.size_bytes),
+        ("chiron_host_disk_available_bytes", "Space free to us on it.", |disk| disk.available_bytes),
+        ("chiron_host_disk_inodes", "Inodes in all; 0 if there is no such limit.", |disk| disk.inodes),
+        ("chiron_host_disk_inodes_free", "Inodes free.", |disk| disk.inodes_free),
+    ];
+    for (name, help, pick) in disks {
+        let mut family = text.family(name, Kind::Gauge, help);
+        for (index, disk) in resources.disks.iter().enumerate() {
+            if !resources.disks[..index].iter().any(|earlier| earlier.path == disk.path) {
+                family.count(&[("path", &disk.path)], pick(disk));
+            }
+        }
+    }
+}

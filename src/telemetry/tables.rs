@@ -1,0 +1,316 @@
+//! The large, regular series that count events: issues, actions and their durations.
+//!
+//! A [`Tables`] is an immutable index over shared atomic rows: counting in a known row takes no lock, a new row makes a
+//! new index. Labels are written once, when a row is made.
+//! **Invariant:** at most [`FURTHER_MAX`] rows of each table are beyond what the configuration names.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use crate::model::{HOST, Name, Outcome, Severity};
+
+use super::text::{Family, Kind, Text, prepare};
+
+/// Rows of a table that occurrence, not configuration, may add; beyond that they count under `other`.
+pub(super) const FURTHER_MAX: usize = 1_000;
+
+/// What rows beyond the bound are counted under.
+pub(super) const OTHER: &str = "other";
+
+/// The issue type that every subsystem has (DET-4).
+pub(super) const SUBSYSTEM_STATUS: &str = "subsystem_status";
+
+/// The issue types of the host (OBS-4).
+pub(super) const HOST_KINDS: [&str; 3] = ["cpu_pressure", "memory_pressure", "disk_pressure"];
+
+/// Bounds of `chiron_action_duration_seconds`: from a file written to a slow restart.
+pub(super) const ACTION_BOUNDS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
+
+/// Bounds of `chiron_recovery_duration_seconds`: from one check interval to an hour.
+pub(super) const RECOVERY_BOUNDS: [f64; 11] = [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
+
+type Pair = (Name, Name);
+
+/// Counts of one (subsystem, type), per severity.
+#[derive(Debug)]
+pub(super) struct IssueRow {
+    key: Pair,
+    labels: [Box<str>; Severity::ALL.len()],
+    pub(super) open: [AtomicU64; Severity::ALL.len()],
+    pub(super) opened: [AtomicU64; Severity::ALL.len()],
+    pub(super) resolved: [AtomicU64; Severity::ALL.len()],
+}
+
+impl IssueRow {
+    fn new(key: Pair) -> Self {
+        let labels = Severity::ALL
+            .map(|severity| prepare(&[("subsystem", &key.0), ("type", &key.1), ("severity", severity.as_str())]));
+        Self { key, labels, open: Default::default(), opened: Default::default(), resolved: Default::default() }
+    }
+}
+
+/// Takes one off a gauge, never below zero: an issue of a subject that a reload removed may end unseen.
+pub(super) fn decrease(gauge: &AtomicU64) {
+    let _ = gauge.fetch_update(Relaxed, Relaxed, |value| Some(value.saturating_sub(1)));
+}
+
+/// Counts of one (action, subsystem), per outcome.
+#[derive(Debug)]
+pub(super) struct ActionRow {
+    key: Pair,
+    labels: [Box<str>; Outcome::ALL.len()],
+    pub(super) ended: [AtomicU64; Outcome::ALL.len()],
+}
+
+impl ActionRow {
+    fn new(key: Pair) -> Self {
+        let labels = Outcome::ALL
+            .map(|outcome| prepare(&[("action", &key.0), ("subsystem", &key.1), ("outcome", outcome.as_str())]));
+        Self { key, labels, ended: Default::default() }
+    }
+
+    fn occurred(&self) -> bool {
+        self.ended.iter().any(|count| count.load(Relaxed) > 0)
+    }
+}
+
+/// How long something took, in fixed buckets.
+#[derive(Debug)]
+pub(super) struct Histogram {
+    bounds: &'static [f64],
+    /// One per bound, and one above them all; not cumulative.
+    counts: Box<[AtomicU64]>,
+    nanos: AtomicU64,
+    bucket_labels: Box<[Box<str>]>,
+    labels: Box<str>,
+}
+
+impl Histogram {
+    fn new(action: &str, bounds: &'static [f64]) -> Self {
+        let with_bound = |bound: &str| prepare(&[("action", action), ("le", bound)]);
+        Self {
+            bounds,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            nanos: AtomicU64::new(0),
+            bucket_labels: bounds
+                .iter()
+                .map(|bound| with_bound(&bound.to_string()))
+                .chain([with_bound("+Inf")])
+                .collect(),
+            labels: prepare(&[("action", action)]),
+        }
+    }
+
+    pub(super) fn observe(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = self.bounds.iter().position(|bound| seconds <= *bound).unwrap_or(self.bounds.len());
+        self.counts[bucket].fetch_add(1, Relaxed);
+        self.nanos.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    fn render(&self, family: &mut Family<'_, '_>) {
+        let mut total = 0;
+        for (count, labels) in self.counts.iter().zip(&self.bucket_labels) {
+            total += count.load(Relaxed);
+            family.suffixed("_bucket", labels, total);
+        }
+        family.sum(&self.labels, Duration::from_nanos(self.nanos.load(Relaxed)).as_secs_f64());
+        family.suffixed("_count", &self.labels, total);
+    }
+}
+
+/// Durations of one action.
+#[derive(Debug)]
+pub(super) struct DurationRow {
+    pub(super) action: Name,
+    pub(super) run: Histogram,
+    pub(super) recovery: Histogram,
+}
+
+impl DurationRow {
+    fn new(action: Name) -> Self {
+        let run = Histogram::new(&action, &ACTION_BOUNDS);
+        let recovery = Histogram::new(&action, &RECOVERY_BOUNDS);
+        Self { action, run, recovery }
+    }
+}
+
+/// Rows in order, and where to find each.
+#[derive(Debug)]
+struct Rows<K, R> {
+    list: Vec<Arc<R>>,
+    index: HashMap<K, Arc<R>>,
+    /// How many of the list the configuration names; the others occurred.
+    configured: usize,
+}
+
+impl<K, R> Default for Rows<K, R> {
+    fn default() -> Self {
+        Self { list: Vec::new(), index: HashMap::new(), configured: 0 }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, R> Clone for Rows<K, R> {
+    fn clone(&self) -> Self {
+        Self { list: self.list.clone(), index: self.index.clone(), configured: self.configured }
+    }
+}
+
+impl<K: Clone + Eq + std::hash::Hash, R> Rows<K, R> {
+    fn insert(&mut self, key: K, row: Arc<R>) {
+        if self.index.insert(key, Arc::clone(&row)).is_none() {
+            self.list.push(row);
+        }
+    }
+
+    fn full(&self) -> bool {
+        self.list.len() - self.configured >= FURTHER_MAX
+    }
+}
+
+/// All tables as they stand; cloned to add a row, which is rare and bounded.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Tables {
+    subsystems: Arc<HashSet<Name>>,
+    issues: Rows<Pair, IssueRow>,
+    actions: Rows<Pair, ActionRow>,
+    durations: Rows<Name, DurationRow>,
+}
+
+impl Tables {
+    /// The rows that the configuration names, with the counts of `old` where it has them, then what else of `old`
+    /// is about a subject that is still configured.
+    pub(super) fn configured(subsystems: &[Name], bindings: &[(Name, Name)], old: &Self) -> Self {
+        let mut new = Self {
+            subsystems: Arc::new(subsystems.iter().cloned().chain([Name::from(HOST)]).collect()),
+            ..Self::default()
+        };
+        let status = subsystems.iter().map(|subsystem| (subsystem.clone(), Name::from(SUBSYSTEM_STATUS)));
+        let host = HOST_KINDS.map(|kind| (Name::from(HOST), Name::from(kind)));
+        for key in status.chain(host) {
+            let row = old.issues.index.get(&key).cloned();
+            new.issues.insert(key.clone(), row.unwrap_or_else(|| Arc::new(IssueRow::new(key))));
+        }
+        for key in bindings {
+            let row = old.actions.index.get(key).cloned();
+            new.actions.insert(key.clone(), row.unwrap_or_else(|| Arc::new(ActionRow::new(key.clone()))));
+            let row = old.durations.index.get(&key.0).cloned();
+            let action = key.0.clone();
+            new.durations.insert(action.clone(), row.unwrap_or_else(|| Arc::new(DurationRow::new(action))));
+        }
+        new.issues.configured = new.issues.list.len();
+        new.actions.configured = new.actions.list.len();
+        new.durations.configured = new.durations.list.len();
+        for row in old.issues.list.iter().filter(|row| new.subsystems.contains(&row.key.0)) {
+            new.issues.insert(row.key.clone(), Arc::clone(row));
+        }
+        for row in old.actions.list.iter().filter(|row| new.subsystems.contains(&row.key.1) && row.occurred()) {
+            new.actions.insert(row.key.clone(), Arc::clone(row));
+            if let Some(durations) = old.durations.index.get(&row.key.0) {
+                new.durations.insert(row.key.0.clone(), Arc::clone(durations));
+            }
+        }
+        new
+    }
+
+    /// The row of that issue, if it is there.
+    pub(super) fn issue(&self, subsystem: &Name, kind: &Name) -> Option<&Arc<IssueRow>> {
+        self.issues.index.get(&(subsystem.clone(), kind.clone()))
+    }
+
+    /// The row that counts that issue, made if need be; the last one there is if the bound is reached.
+    pub(super) fn issue_or_insert(&mut self, subsystem: &Name, kind: &Name) -> Arc<IssueRow> {
+        let mut key = (subsystem.clone(), kind.clone());
+        if self.issues.full() && !self.issues.index.contains_key(&key) {
+            key.1 = OTHER.into();
+            if !self.subsystems.contains(subsystem) {
+                key.0 = OTHER.into();
+            }
+        }
+        if !self.issues.index.contains_key(&key) {
+            self.issues.insert(key.clone(), Arc::new(IssueRow::new(key.clone())));
+        }
+        Arc::clone(&self.issues.index[&key])
+    }
+
+    /// The row of that action on that target, if it is there.
+    pub(super) fn action(&self, action: &Name, subsystem: &Name) -> Option<&Arc<ActionRow>> {
+        self.actions.index.get(&(action.clone(), subsystem.clone()))
+    }
+
+    /// The row that counts that action on that target, made if need be.
+    pub(super) fn action_or_insert(&mut self, action: &Name, subsystem: &Name) -> Arc<ActionRow> {
+        let mut key = (action.clone(), subsystem.clone());
+        if self.actions.full() && !self.actions.index.contains_key(&key) {
+            key = (OTHER.into(), OTHER.into());
+        }
+        if !self.actions.index.contains_key(&key) {
+            self.actions.insert(key.clone(), Arc::new(ActionRow::new(key.clone())));
+        }
+        Arc::clone(&self.actions.index[&key])
+    }
+
+    /// The durations of that action, if they are there.
+    pub(super) fn duration(&self, action: &Name) -> Option<&Arc<DurationRow>> {
+        self.durations.index.get(action)
+    }
+
+    /// The durations of that action, made if need be.
+    pub(super) fn duration_or_insert(&mut self, action: &Name) -> Arc<DurationRow> {
+        let mut key = action.clone();
+        if self.durations.full() && !self.durations.index.contains_key(&key) {
+            key = OTHER.into();
+        }
+        if !self.durations.index.contains_key(&key) {
+            self.durations.insert(key.clone(), Arc::new(DurationRow::new(key.clone())));
+        }
+        Arc::clone(&self.durations.index[&key])
+    }
+
+    /// Every action known by its durations, in order.
+    pub(super) fn known_actions(&self) -> impl Iterator<Item = &Name> {
+        self.durations.list.iter().map(|row| &row.action)
+    }
+
+    /// Whether the configuration names that subsystem, or it is the host.
+    pub(super) fn knows(&self, subsystem: &Name) -> bool {
+        self.subsystems.contains(subsystem)
+    }
+
+    /// Writes every family of the tables.
+    pub(super) fn render(&self, text: &mut Text<'_>) {
+        type Pick = fn(&IssueRow) -> &[AtomicU64; Severity::ALL.len()];
+        let issues: [(&str, Kind, &str, Pick); 3] = [
+            ("chiron_issues", Kind::Gauge, "Issues that are open.", |row| &row.open),
+            ("chiron_issues_opened_total", Kind::Counter, "Issues opened.", |row| &row.opened),
+            ("chiron_issues_resolved_total", Kind::Counter, "Issues resolved.", |row| &row.resolved),
+        ];
+        for (name, kind, help, pick) in issues {
+            let mut family = text.family(name, kind, help);
+            for row in &self.issues.list {
+                for (labels, value) in row.labels.iter().zip(pick(row)) {
+                    family.prepared(labels, value.load(Relaxed));
+                }
+            }
+        }
+        if !self.actions.list.is_empty() {
+            let help = "Actions that ended, by the outcome that verification gave them.";
+            let mut family = text.family("chiron_actions_total", Kind::Counter, help);
+            for row in &self.actions.list {
+                for (labels, value) in row.labels.iter().zip(&row.ended) {
+                    family.prepared(labels, value.load(Relaxed));
+                }
+            }
+        }
+        if !self.durations.list.is_empty() {
+            let help = "From the start of an action to the answer of its means.";
+            let mut family = text.family("chiron_action_duration_seconds", Kind::Histogram, help);
+            self.durations.list.iter().for_each(|row| row.run.render(&mut family));
+            let help = "From an issue opened to its recovery verified, by the action that healed it.";
+            let mut family = text.family("chiron_recovery_duration_seconds", Kind::Histogram, help);
+            self.durations.list.iter().for_each(|row| row.recovery.render(&mut family));
+        }
+    }
+}

@@ -1,0 +1,410 @@
+//! The page as a whole: golden file, promtool, bounds, counting.
+#![expect(clippy::disallowed_methods, reason = "reads the golden file and runs promtool")]
+
+use std::collections::{HashMap, HashSet};
+use std::io::Write as _;
+use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::model::*;
+
+use super::*;
+
+fn names(texts: &[&str]) -> Vec<Name> {
+    texts.iter().map(|text| Name::from(*text)).collect()
+}
+
+fn pair(action: &str, subsystem: &str) -> (Name, Name) {
+    (action.into(), subsystem.into())
+}
+
+fn health(subsystem: &str, status: Status) -> Arc<Health> {
+    let mut health = Health::unknown(subsystem.into());
+    health.status = status;
+    health.timestamp = Timestamp::from_millis(1_763_862_896_123);
+    health.response_time_ms = 1.5;
+    health.error_count = u32::from(status.is_broken());
+    Arc::new(health)
+}
+
+fn document(level: Level, reasons: Vec<SourceHold>) -> PolicyDocument {
+    PolicyDocument {
+        sequence: 7,
+        changed_at: Timestamp::from_millis(1_763_862_890_500),
+        issued_at: Timestamp::from_millis(1_763_862_896_000),
+        valid_until: Timestamp::from_millis(1_763_862_926_000),
+        policy: level,
+        restrictions: level.restrictions(),
+        latched: false,
+        reasons,
+    }
+}
+
+fn hold(source: PolicySource, level: Level) -> SourceHold {
+    let since = Timestamp::from_millis(1_763_862_890_000);
+    SourceHold { source, subject: "ai_model".into(), level, reason: "ai_model is critical".into(), since, until: None }
+}
+
+/// A page with everything on it once.
+fn full_page() -> String {
+    let mut feed = Health::clone(&health("data_feed", Status::Degraded));
+    let value = |label: &str, value, unit: &str| Perfdata { label: label.into(), value, unit: unit.into() };
+    feed.perfdata = vec![
+        value("age", 320.0, "seconds"),
+        value("quote\"and\\slash\nline", 0.25, "ratio"),
+        value("age", 321.0, "seconds"),
+    ];
+    let healths = [Arc::new(feed), health("ai_model", Status::Critical), Arc::new(Health::unknown("database".into()))];
+    let policy = document(
+        Level::NoNewTrades,
+        vec![hold(PolicySource::Evaluation, Level::NoNewTrades), hold(PolicySource::Evaluation, Level::AllowAll)],
+    );
+    let disk = DiskUse {
+        path: "/srv/bot".into(),
+        size_bytes: 1_000_000,
+        available_bytes: 400_000,
+        inodes: 1_000,
+        inodes_free: 900,
+    };
+    let resources = Resources {
+        timestamp: Timestamp::from_millis(1_763_862_895_000),
+        cpu_percent: 12.5,
+        memory_percent: 91.3,
+        memory_used_bytes: 913,
+        memory_total_bytes: 1_000,
+        disks: vec![disk.clone(), disk],
+        open_files: 1_024,
+        connections: 12,
+        threads: 300,
+    };
+    let subsystems = names(&["data_feed", "ai_model", "database"]);
+    let metrics =
+        Metrics::new(&subsystems, &[pair("restart_subsystem", "database"), pair("disable_module", "ai_model")]);
+    let status = Name::from("subsystem_status");
+    metrics.issue_opened(&"data_feed".into(), &status, Severity::Medium);
+    metrics.issue_opened(&"ai_model".into(), &status, Severity::Medium);
+    metrics.issue_moved(&"ai_model".into(), &status, Severity::Medium, Severity::Critical);
+    metrics.issue_opened(&HOST.into(), &"memory_pressure".into(), Severity::High);
+    metrics.issue_opened(&"database".into(), &"slow_disk".into(), Severity::Low);
+    metrics.issue_resolved(&"database".into(), &"slow_disk".into(), Severity::Low);
+    metrics.action_ended(&"disable_module".into(), &"ai_model".into(), Outcome::Verified, Duration::from_millis(2_250));
+    metrics.action_ended(&"reload_config".into(), &"data_feed".into(), Outcome::Unbound, Duration::ZERO);
+    metrics.recovered(&"disable_module".into(), Duration::from_secs(42));
+    metrics.alert_received(&"chiron \"a\"".into(), AlertStatus::Firing, AlertOutcome::Accepted);
+    metrics.webhook_refused("too_large");
+    metrics.journal_error("full");
+    metrics.blind("watchdog", true);
+    metrics.config_reload(true, Timestamp::from_millis(1_763_862_880_000));
+    metrics.config_reload(false, Timestamp::from_millis(1_763_862_885_000));
+    metrics.watchdog_seen(Timestamp::from_millis(1_763_862_881_250));
+    metrics.escalation();
+    metrics.check_timeout();
+    metrics.admission_refused(Reason::Cooldown);
+    let page = Page {
+        healths: &healths,
+        criticalities: &[Criticality::Full, Criticality::Partial, Criticality::Partial],
+        overall: Status::Critical,
+        recommendations: &[
+            ("disable_module".into(), RecommendationState::Running),
+            ("reload_config".into(), RecommendationState::Waiting),
+            ("clear_cache".into(), RecommendationState::Approval),
+        ],
+        policy: &policy,
+        resources: Some(&resources),
+        dry_run: true,
+        ready: true,
+        open_runs: 1,
+        check_lag_seconds: 0.125,
+        journal_seq: 99,
+        intake_pending: 2,
+    };
+    rendered(&page, &metrics)
+}
+
+fn rendered(page: &Page<'_>, metrics: &Metrics) -> String {
+    let mut out = Vec::new();
+    render(page, metrics, &mut out);
+    String::from_utf8(out).unwrap()
+}
+
+/// A page about `healths` only.
+fn page_of(healths: &[Arc<Health>], metrics: &Metrics) -> String {
+    let policy = document(Level::AllowAll, Vec::new());
+    let page = Page {
+        healths,
+        criticalities: &vec![Criticality::Partial; healths.len()],
+        overall: Status::Healthy,
+        recommendations: &[],
+        policy: &policy,
+        resources: None,
+        dry_run: false,
+        ready: true,
+        open_runs: 0,
+        check_lag_seconds: 0.0,
+        journal_seq: 0,
+        intake_pending: 0,
+    };
+    rendered(&page, metrics)
+}
+
+/// Reads a page back: (name and labels, value). Fails on a line that is not of the format, on a second HELP or TYPE
+/// of a family, on a sample outside its family's block, and on a label set that comes twice.
+fn parse(page: &str) -> HashMap<&str, f64> {
+    let mut families = HashSet::new();
+    let mut family = "";
+    let mut samples = HashMap::new();
+    for line in page.lines() {
+        if let Some(rest) = line.strip_prefix("# HELP ") {
+            family = rest.split(' ').next().unwrap();
+            assert!(families.insert(family), "second HELP of {family}");
+        } else if let Some(rest) = line.strip_prefix("# TYPE ") {
+            assert_eq!(rest.split(' ').next().unwrap(), family, "TYPE does not follow its HELP");
+        } else {
+            let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+            let name = series.split('{').next().unwrap();
+            let bare = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix));
+            assert!(name == family || bare == Some(family), "{name} stands in the block of {family}");
+            let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+            assert!(samples.insert(series, value).is_none(), "twice: {series}");
+        }
+    }
+    samples
+}
+
+/// The page without what differs from build to build and run to run.
+fn masked(page: &str) -> String {
+    page.lines()
+        .map(|line| match line.split(['{', ' ']).next().unwrap() {
+            "chiron_build_info" => "chiron_build_info{version=\"*\",revision=\"*\",rustc=\"*\"} 1".to_owned(),
+            name if name.starts_with("process_") => format!("{name} *"),
+            _ => line.to_owned(),
+        } + "\n")
+        .collect()
+}
+
+/// EXP-1: the whole page, as dashboards and rules know it. `UPDATE_GOLDEN=1` writes it anew.
+#[test]
+fn the_page_is_the_golden_page() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
+    let page = masked(&full_page());
+    if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+        std::fs::write(path, &page).unwrap();
+    }
+    let golden = std::fs::read_to_string(path).unwrap();
+    for (index, (line, expected)) in page.lines().zip(golden.lines()).enumerate() {
+        assert_eq!(line, expected, "line {} (UPDATE_GOLDEN=1 accepts the new page)", index + 1);
+    }
+    assert_eq!(page.lines().count(), golden.lines().count());
+}
+
+/// EXP-1: clean under `promtool check metrics`, and well formed by our own strict reader.
+#[test]
+fn promtool_has_nothing_to_say() {
+    let page = full_page();
+    parse(&page);
+    let mut promtool = Command::new("promtool")
+        .args(["check", "metrics"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("promtool is needed: apt-get install prometheus");
+    promtool.stdin.take().unwrap().write_all(page.as_bytes()).unwrap();
+    let output = promtool.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).concat();
+    assert!(output.status.success() && said.is_empty(), "{}: {said}", output.status);
+}
+
+/// EXP-1: every known series exists at zero from the start.
+#[test]
+fn known_series_exist_from_the_start() {
+    let metrics = Metrics::new(&names(&["data_feed"]), &[pair("restart_subsystem", "data_feed")]);
+    let page = page_of(&[], &metrics);
+    let samples = parse(&page);
+    for severity in Severity::ALL.map(Severity::as_str) {
+        for (subsystem, kind) in [
+            ("data_feed", "subsystem_status"),
+            ("host", "cpu_pressure"),
+            ("host", "memory_pressure"),
+            ("host", "disk_pressure"),
+        ] {
+            for family in ["chiron_issues", "chiron_issues_opened_total", "chiron_issues_resolved_total"] {
+                let series = format!("{family}{{subsystem=\"{subsystem}\",type=\"{kind}\",severity=\"{severity}\"}}");
+                assert_eq!(samples.get(&*series), Some(&0.0), "{series}");
+            }
+        }
+    }
+    for outcome in Outcome::ALL.map(Outcome::as_str) {
+        let series = format!(
+            "chiron_actions_total{{action=\"restart_subsystem\",subsystem=\"data_feed\",outcome=\"{outcome}\"}}"
+        );
+        assert_eq!(samples.get(&*series), Some(&0.0), "{series}");
+    }
+    for series in [
+        "chiron_action_duration_seconds_bucket{action=\"restart_subsystem\",le=\"+Inf\"}",
+        "chiron_recovery_duration_seconds_count{action=\"restart_subsystem\"}",
+        "chiron_recommendations{action=\"restart_subsystem\",state=\"approval\"}",
+        "chiron_journal_errors_total{reason=\"full\"}",
+        "chiron_blind{reason=\"watchdog\"}",
+        "chiron_watchdog_last_seen_timestamp_seconds",
+        "chiron_config_last_reload_successful",
+    ] {
+        assert_eq!(samples.get(series), Some(&0.0), "{series}");
+    }
+}
+
+#[test]
+fn process_series_are_there() {
+    let page = page_of(&[], &Metrics::new(&[], &[]));
+    let samples = parse(&page);
+    assert!(samples["process_resident_memory_bytes"] > 0.0);
+    assert!(samples["process_start_time_seconds"] > 1.6e9);
+}
+
+#[test]
+fn open_issues_follow_their_episodes_and_never_go_below_zero() {
+    let metrics = Metrics::new(&names(&["a"]), &[]);
+    let (a, status) = (Name::from("a"), Name::from("subsystem_status"));
+    let at = |family: &str, severity: &str| {
+        let series = format!("{family}{{subsystem=\"a\",type=\"subsystem_status\",severity=\"{severity}\"}}");
+        parse(&page_of(&[], &metrics))[&*series]
+    };
+    metrics.issue_restored(&a, &status, Severity::High);
+    assert_eq!((at("chiron_issues", "high"), at("chiron_issues_opened_total", "high")), (1.0, 0.0));
+    metrics.issue_resolved(&a, &status, Severity::High);
+    metrics.issue_resolved(&a, &status, Severity::High);
+    assert_eq!((at("chiron_issues", "high"), at("chiron_issues_resolved_total", "high")), (0.0, 2.0));
+    metrics.issue_opened(&a, &status, Severity::Medium);
+    metrics.issue_moved(&a, &status, Severity::Medium, Severity::Critical);
+    assert_eq!((at("chiron_issues", "medium"), at("chiron_issues", "critical")), (0.0, 1.0));
+    assert_eq!((at("chiron_issues_opened_total", "medium"), at("chiron_issues_opened_total", "critical")), (1.0, 0.0));
+}
+
+#[test]
+fn a_reload_drops_removed_subjects_and_keeps_the_counts_of_the_others() {
+    let metrics = Metrics::new(&names(&["a", "b"]), &[pair("x", "a"), pair("x", "b"), pair("y", "b")]);
+    let status = Name::from("subsystem_status");
+    for subsystem in ["a", "b"] {
+        metrics.issue_opened(&subsystem.into(), &status, Severity::High);
+        metrics.issue_opened(&subsystem.into(), &"symbol_stuck".into(), Severity::High);
+        metrics.action_ended(&"x".into(), &subsystem.into(), Outcome::Verified, Duration::from_secs(1));
+    }
+    metrics.reconfigure(&names(&["a", "c"]), &[pair("x", "a")]);
+    metrics.issue_resolved(&"b".into(), &status, Severity::High);
+    metrics.issue_moved(&"b".into(), &status, Severity::High, Severity::Low);
+    let page = page_of(&[], &metrics);
+    let samples = parse(&page);
+    assert!(!page.contains("subsystem=\"b\""), "series of a removed subsystem are still there");
+    assert!(!page.contains("action=\"y\""), "series of a removed action are still there");
+    let opened = |subsystem: &str, kind: &str| {
+        let labels = format!("{{subsystem=\"{subsystem}\",type=\"{kind}\",severity=\"high\"}}");
+        samples[&*format!("chiron_issues_opened_total{labels}")]
+    };
+    assert_eq!(opened("a", "subsystem_status"), 1.0);
+    assert_eq!(opened("a", "symbol_stuck"), 1.0);
+    assert_eq!(opened("c", "subsystem_status"), 0.0);
+    assert_eq!(samples["chiron_actions_total{action=\"x\",subsystem=\"a\",outcome=\"verified\"}"], 1.0);
+    assert_eq!(samples["chiron_action_duration_seconds_count{action=\"x\"}"], 2.0);
+}
+
+/// Cardinality is bounded whatever occurs; what is beyond the bound is still counted.
+#[test]
+fn further_series_are_bounded() {
+    let metrics = Metrics::new(&names(&["a"]), &[]);
+    for index in 0..1_500 {
+        metrics.issue_opened(&"a".into(), &format!("type_{index}").into(), Severity::Low);
+        metrics.action_ended(&format!("act_{index}").into(), &"a".into(), Outcome::Failed, Duration::from_secs(1));
+        metrics.alert_received(&format!("r_{index}").into(), AlertStatus::Firing, AlertOutcome::Unrouted);
+    }
+    let page = page_of(&[], &metrics);
+    let samples = parse(&page);
+    assert_eq!(samples["chiron_issues{subsystem=\"a\",type=\"other\",severity=\"low\"}"], 500.0);
+    assert_eq!(samples["chiron_actions_total{action=\"other\",subsystem=\"other\",outcome=\"failed\"}"], 500.0);
+    assert_eq!(samples["chiron_action_duration_seconds_count{action=\"other\"}"], 500.0);
+    let other = "chiron_alerts_received_total{outcome=\"unrouted\",receiver=\"other\",status=\"firing\"}";
+    assert_eq!(samples[other], 1_400.0);
+    let total: f64 =
+        samples.iter().filter(|(series, _)| series.starts_with("chiron_issues{")).map(|(_, value)| value).sum();
+    assert_eq!(total, 1_500.0, "every opened issue is counted somewhere");
+}
+
+#[test]
+fn histograms_are_cumulative_and_sum_up() {
+    let metrics = Metrics::new(&[], &[pair("x", "a")]);
+    for millis in [5, 10, 11, 2_500, 400_000] {
+        metrics.action_ended(&"x".into(), &"a".into(), Outcome::Verified, Duration::from_millis(millis));
+    }
+    let page = page_of(&[], &metrics);
+    let samples = parse(&page);
+    for (le, count) in [("0.01", 2.0), ("0.05", 3.0), ("1", 3.0), ("2.5", 4.0), ("300", 4.0), ("+Inf", 5.0)] {
+        assert_eq!(
+            samples[&*format!("chiron_action_duration_seconds_bucket{{action=\"x\",le=\"{le}\"}}")],
+            count,
+            "{le}"
+        );
+    }
+    assert_eq!(samples["chiron_action_duration_seconds_sum{action=\"x\"}"], 402.526);
+}
+
+/// EXP-1: a subsystem has exactly one status at 1, and every one is present.
+#[test]
+fn exactly_one_status_is_set() {
+    for status in Status::ALL {
+        let page = page_of(&[health("a", status)], &Metrics::new(&names(&["a"]), &[]));
+        let samples = parse(&page);
+        for other in Status::ALL {
+            let series = format!("chiron_subsystem_status{{subsystem=\"a\",status=\"{other}\"}}");
+            assert_eq!(samples[&*series], f64::from(u8::from(status == other)));
+        }
+    }
+}
+
+/// POL-1: restrictions and policy as metrics, for every level.
+#[test]
+fn policy_series_follow_the_level() {
+    for level in Level::ALL {
+        let metrics = Metrics::new(&[], &[]);
+        let mut out = Vec::new();
+        let policy = document(level, vec![hold(PolicySource::Alert, level)]);
+        let page = Page {
+            healths: &[],
+            criticalities: &[],
+            overall: Status::Unknown,
+            recommendations: &[],
+            policy: &policy,
+            resources: None,
+            dry_run: false,
+            ready: false,
+            open_runs: 0,
+            check_lag_seconds: f64::NAN,
+            journal_seq: 0,
+            intake_pending: 0,
+        };
+        render(&page, &metrics, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        let samples = parse(&text);
+        let flag = |value: bool| f64::from(u8::from(value));
+        assert_eq!(samples["chiron_trading_allowed"], flag(level <= Level::SafeRiskProfile));
+        assert_eq!(samples["chiron_new_positions_allowed"], flag(level <= Level::SafeRiskProfile));
+        assert_eq!(samples["chiron_restriction_trade_allowed"], flag(level != Level::EmergencyShutdown));
+        assert_eq!(samples[&*format!("chiron_safety_policy{{policy=\"{level}\"}}")], 1.0);
+        assert_eq!(samples[&*format!("chiron_safety_policy_source{{source=\"alert\",policy=\"{level}\"}}")], 1.0);
+        assert_eq!(samples["chiron_safety_policy_source{source=\"operator\",policy=\"allow_all\"}"], 1.0);
+        let leverage = if level == Level::SafeRiskProfile { 5.0 } else { f64::INFINITY };
+        assert_eq!(samples["chiron_restriction_max_leverage"], leverage);
+    }
+}
+
+/// The large page: all of it is there, well formed, once.
+#[test]
+fn a_hundred_thousand_series_render_and_read_back() {
+    let subsystems: Vec<Name> = (0..4_800).map(|index| format!("subsystem_{index}").into()).collect();
+    let healths: Vec<_> = subsystems.iter().map(|name| health(name, Status::Healthy)).collect();
+    let metrics = Metrics::new(&subsystems, &[]);
+    let fixed = parse(&page_of(&[], &Metrics::new(&[], &[]))).len();
+    let page = page_of(&healths, &metrics);
+    // Per subsystem: 5 statuses, info, time, duration, failures, and 3 families of 4 severities.
+    assert_eq!(parse(&page).len(), fixed + 4_800 * 21);
+    assert!(parse(&page).len() >= 100_000);
+}
