@@ -307,10 +307,11 @@ fn words() {
                     breaches.push(format!("{path}:{}: `{word}`: {instead}", number + 1));
                 }
             }
-            if let Some(kind) = ["struct ", "enum ", "trait "].iter().find_map(|kind| line.trim().strip_prefix(*kind)) {
-                if word(kind).ends_with("Manager") {
-                    breaches.push(format!("{path}:{}: `{}`: name what it does", number + 1, word(kind)));
-                }
+            let declared = ["struct ", "enum ", "trait "].iter().find_map(|kind| line.trim().split_once(*kind));
+            if let Some((_, name)) = declared
+                && word(name).ends_with("Manager")
+            {
+                breaches.push(format!("{path}:{}: `{}`: name what it does", number + 1, word(name)));
             }
         }
     }

@@ -98,6 +98,10 @@ fn corrupted(how: &str, damage: impl Fn(&mut Vec<u8>)) {
     });
     assert!(chiron.terminate().success(), "a clean end");
     let journal = dir.path().join("state/chiron.db");
+    // What is still in the log beside it would cover the damage.
+    let folded = rusqlite::Connection::open(&journal)
+        .and_then(|database| database.query_row("PRAGMA wal_checkpoint(TRUNCATE)", (), |row| row.get::<_, i64>(0)));
+    assert_eq!(folded, Ok(0), "{how}: the journal is whole before it is damaged");
     let mut bytes = std::fs::read(&journal).expect("the journal is a file");
     damage(&mut bytes);
     std::fs::write(&journal, bytes).expect("the journal can be damaged");

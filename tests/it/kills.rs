@@ -291,3 +291,43 @@ impl Verdict {
             && self.idle.is_empty()
     }
 }
+
+/// The judge sees each kind of fault, so that a clean verdict means something.
+#[test]
+fn judge_sees_faults() {
+    use serde_json::json;
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let effects = Effects::new(dir.path());
+    let stream = Stream::default();
+    stream.accepted.lock().expect("no sender panics").extend([1, 2, 3, 4]);
+    stream.resolved.lock().expect("no sender panics").insert(4);
+    let taken = |sequence: u64| {
+        json!({"kind": "alert_taken", "episode": format!("e{sequence}"),
+               "part": {"labels": {"symbol": format!("SYM{sequence}")}}})
+    };
+    let run =
+        |kind: &str, episode: &str, class: &str| json!({"kind": kind, "key": format!("{episode}/1/1"), "class": class});
+    let mut entries = vec![taken(1), taken(2), taken(3), taken(4)];
+    for (episode, class) in [("e1", "one_shot"), ("e2", "natural"), ("e3", "one_shot")] {
+        entries.push(run("run_intended", episode, class));
+    }
+    entries.extend(["e1", "e2"].map(|episode| run("run_verified", episode, "")));
+    entries.push(run("run_indeterminate", "e3", ""));
+    let write = |lines: &str| std::fs::write(dir.path().join("run-effects.log"), lines).expect("a file can be written");
+
+    write("e1/1/1 one_shot\ne2/1/1 natural\ne2/1/1 natural\n");
+    let clean = Verdict::judge(&stream, &entries, &effects);
+    assert!(clean.is_clean(), "{clean:?}");
+    assert_eq!(clean.indeterminate, ["e3/1/1"]);
+
+    write("e1/1/1 one_shot\ne1/1/1 one_shot\ne9/1/1 natural\n");
+    let faulty = Verdict::judge(&stream, &entries, &effects);
+    assert_eq!((&*faulty.twice, &*faulty.missing), (&["e1/1/1".into(), "e1".into()][..], &["e2/1/1".into()][..]));
+    assert_eq!(faulty.unknown, ["e9/1/1"]);
+
+    write("e1/1/1 one_shot\ne1/2/1 one_shot\n");
+    assert_eq!(Verdict::judge(&stream, &entries, &effects).twice, ["e1"], "another run of the same episode counts too");
+
+    let lost = Verdict::judge(&stream, &entries[1..4], &effects);
+    assert_eq!((&*lost.lost, &*lost.idle), (&[1][..], &[2, 3][..]), "4 was resolved before anything was decided");
+}

@@ -49,19 +49,22 @@ impl PolicyWatch {
     /// When, after `alarm`, a level below `wanted` was obeyed although `wanted` had been reached; and whether it was
     /// reached at all.
     pub(crate) fn loosened(&self, alarm: Instant, wanted: Level) -> (bool, Vec<(Duration, Level)>) {
-        let changes = self.changes.lock().expect("nobody panics while watching");
-        let before = changes.iter().rev().find(|(at, _)| *at <= alarm).map(|(_, level)| (alarm, *level));
-        let after = changes.iter().filter(|(at, _)| *at > alarm).copied();
-        let mut reached = false;
-        let mut loosened = Vec::new();
-        for (at, level) in before.into_iter().chain(after) {
-            reached |= level >= wanted;
-            if reached && level < wanted {
-                loosened.push((at.duration_since(alarm), level));
-            }
-        }
-        (reached, loosened)
+        loosened(&self.changes.lock().expect("nobody panics while watching"), alarm, wanted)
     }
+}
+
+fn loosened(changes: &[(Instant, Level)], alarm: Instant, wanted: Level) -> (bool, Vec<(Duration, Level)>) {
+    let before = changes.iter().rev().find(|(at, _)| *at <= alarm).map(|(_, level)| (alarm, *level));
+    let after = changes.iter().filter(|(at, _)| *at > alarm).copied();
+    let mut reached = false;
+    let mut loosened = Vec::new();
+    for (at, level) in before.into_iter().chain(after) {
+        reached |= level >= wanted;
+        if reached && level < wanted {
+            loosened.push((at.duration_since(alarm), level));
+        }
+    }
+    (reached, loosened)
 }
 
 impl Drop for PolicyWatch {
@@ -88,4 +91,31 @@ pub(crate) fn obeyed(path: &Path) -> Level {
         (Some(level), Some(until)) if until.millis() >= now_millis() => level,
         (level, _) => level.unwrap_or(Level::NoNewTrades).max(Level::NoNewTrades),
     }
+}
+
+/// The watch sees a policy that loosens, and what a bot makes of each kind of file.
+#[test]
+fn watch_sees_loosening() {
+    let begun = Instant::now();
+    let at = |seconds: u64| begun + Duration::from_secs(seconds);
+    let changes = [(at(0), Level::AllowAll), (at(5), Level::NoNewTrades), (at(7), Level::AllowAll)];
+    let nothing: Vec<(Duration, Level)> = Vec::new();
+    assert_eq!(loosened(&changes[..2], at(3), Level::NoNewTrades), (true, nothing.clone()), "slow is not loose");
+    assert_eq!(loosened(&changes[..1], at(3), Level::NoNewTrades), (false, nothing));
+    let found = vec![(Duration::from_secs(4), Level::AllowAll)];
+    assert_eq!(loosened(&changes, at(3), Level::NoNewTrades), (true, found));
+    let found = vec![(Duration::from_secs(1), Level::AllowAll)];
+    assert_eq!(loosened(&changes, at(6), Level::NoNewTrades), (true, found), "what held before the alarm counts");
+
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let file = dir.path().join("policy.json");
+    assert_eq!(obeyed(&file), Level::NoNewTrades, "missing");
+    for (until, level) in [(60_000, Level::AllowAll), (-60_000, Level::NoNewTrades)] {
+        let until = Timestamp::from_millis(now_millis() + until);
+        let text = serde_json::json!({"policy": "allow_all", "valid_until": until}).to_string();
+        std::fs::write(&file, text).expect("a file can be written");
+        assert_eq!(obeyed(&file), level);
+    }
+    std::fs::write(&file, "{").expect("a file can be written");
+    assert_eq!(obeyed(&file), Level::NoNewTrades, "unreadable");
 }
