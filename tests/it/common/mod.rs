@@ -1,0 +1,31 @@
+//! What the end-to-end tests share: processes that end with their test, a client, waiting with a deadline.
+//!
+//! **Invariant:** every process started here is ended when its owner is dropped, also by a panic, and by its own id;
+//! a missing tool fails the test and says what to install; nothing here knows how chiron works inside.
+
+mod alertmanager;
+mod bot;
+mod chiron;
+mod config;
+mod effects;
+mod http;
+mod journal;
+mod policy_watch;
+mod prometheus;
+mod samples;
+mod self_test;
+mod process;
+mod wait;
+
+pub(crate) use alertmanager::Alertmanager;
+pub(crate) use bot::{Bot, pid_alive, pid_of, restart_script};
+pub(crate) use chiron::{Chiron, notify};
+pub(crate) use config::Config;
+pub(crate) use effects::Effects;
+pub(crate) use http::request;
+pub(crate) use journal::{in_order, kinds, runs, settled};
+pub(crate) use policy_watch::{PolicyWatch, obeyed, policy_file};
+pub(crate) use process::{Process, now_millis, tool};
+pub(crate) use prometheus::Prometheus;
+pub(crate) use samples::{alert, notification, timestamp};
+pub(crate) use wait::{wait_for, wait_for_within};

@@ -1,0 +1,16 @@
+//! The program as its operators meet it: the real binary, beside a real Prometheus and a real Alertmanager.
+#![expect(clippy::disallowed_methods, reason = "these tests judge the program from outside: files, clock, processes")]
+#![expect(clippy::print_stderr, reason = "figures and seeds are told to whoever runs the tests")]
+
+mod common;
+
+mod bad_input;
+mod crash;
+mod kills;
+mod loop_alone;
+mod loop_with_alertmanager;
+mod no_config;
+mod reference_report;
+mod reload;
+mod samples;
+mod two_alertmanagers;
