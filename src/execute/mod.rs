@@ -4,6 +4,11 @@
 //! **Invariant:** no order is built here; nothing here decides whether to act.
 
 pub mod actions;
+pub mod actuators;
+mod command;
+pub mod engine;
+mod processes;
+pub mod survivors;
 
 use std::sync::Arc;
 use std::time::Duration;

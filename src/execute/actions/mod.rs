@@ -1,11 +1,44 @@
 //! The registry of actions; one file per verb.
+//!
+//! What it answers: which verbs exist, what each promises and costs, and how far it may go by itself.
+//! **Invariant:** the list is explicit and ordered, and every file of this folder is in it. Nothing here acts.
 
 use crate::model::ActionSpec;
 
-/// Every action, in the order of SPEC 6.
-pub const ACTIONS: [&ActionSpec; 0] = [];
+mod clear_cache;
+mod close_all_positions;
+mod defensive_exit;
+mod disable_module;
+mod fallback_to_backup;
+mod no_new_trades;
+mod pause_trading;
+mod reduce_memory;
+mod reload_config;
+mod restart_subsystem;
+mod switch_to_safe_profile;
+
+/// Every action, in the order of SPEC 6, then those of the vitals procedures (REC-1).
+pub const ACTIONS: [&ActionSpec; 11] = [
+    &restart_subsystem::SPEC,
+    &pause_trading::SPEC,
+    &switch_to_safe_profile::SPEC,
+    &disable_module::SPEC,
+    &fallback_to_backup::SPEC,
+    &close_all_positions::SPEC,
+    &no_new_trades::SPEC,
+    &defensive_exit::SPEC,
+    &reload_config::SPEC,
+    &clear_cache::SPEC,
+    &reduce_memory::SPEC,
+];
+
+/// The headings of an action's page, in order.
+pub const HEADINGS: [&str; 5] = ["What it changes", "Preconditions", "If interrupted", "Reverse", "Risk"];
 
 /// The action of that name.
 pub fn action(name: &str) -> Option<&'static ActionSpec> {
     ACTIONS.into_iter().find(|spec| spec.name == name)
 }
+
+#[cfg(test)]
+mod tests;
