@@ -5,6 +5,10 @@
 
 pub mod actions;
 pub mod actuators;
+mod command;
+pub mod engine;
+mod processes;
+pub mod survivors;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,39 +1,44 @@
 //! The registry of actions; one file per verb.
+//!
+//! What it answers: which verbs exist, what each promises and costs, and how far it may go by itself.
+//! **Invariant:** the list is explicit and ordered, and every file of this folder is in it. Nothing here acts.
 
-use std::time::Duration;
+use crate::model::ActionSpec;
 
-use crate::model::{ActionSpec, Autonomy, Level};
+mod clear_cache;
+mod close_all_positions;
+mod defensive_exit;
+mod disable_module;
+mod fallback_to_backup;
+mod no_new_trades;
+mod pause_trading;
+mod reduce_memory;
+mod reload_config;
+mod restart_subsystem;
+mod switch_to_safe_profile;
 
-const fn spec(name: &'static str, autonomy: Autonomy, holds: Option<Level>) -> ActionSpec {
-    ActionSpec {
-        name,
-        expected_result: "",
-        risk: "",
-        autonomy,
-        containing: false,
-        lowers_risk: false,
-        holds,
-        reverse: None,
-        settle: Duration::ZERO,
-        doc: "",
-    }
-}
-
-/// Every action, in the order of SPEC 6.
-pub const ACTIONS: [&ActionSpec; 10] = [
-    &spec("restart_subsystem", Autonomy::Automatic, None),
-    &spec("pause_trading", Autonomy::Automatic, Some(Level::NoNewTrades)),
-    &spec("switch_to_safe_profile", Autonomy::Automatic, Some(Level::SafeRiskProfile)),
-    &spec("disable_module", Autonomy::Automatic, None),
-    &spec("fallback_to_backup", Autonomy::Automatic, None),
-    &spec("close_all_positions", Autonomy::Approval, None),
-    &spec("no_new_trades", Autonomy::Automatic, Some(Level::NoNewTrades)),
-    &spec("defensive_exit", Autonomy::Approval, Some(Level::DefensiveExit)),
-    &spec("reload_config", Autonomy::Manual, None),
-    &spec("clear_cache", Autonomy::Automatic, None),
+/// Every action, in the order of SPEC 6, then those of the vitals procedures (REC-1).
+pub const ACTIONS: [&ActionSpec; 11] = [
+    &restart_subsystem::SPEC,
+    &pause_trading::SPEC,
+    &switch_to_safe_profile::SPEC,
+    &disable_module::SPEC,
+    &fallback_to_backup::SPEC,
+    &close_all_positions::SPEC,
+    &no_new_trades::SPEC,
+    &defensive_exit::SPEC,
+    &reload_config::SPEC,
+    &clear_cache::SPEC,
+    &reduce_memory::SPEC,
 ];
+
+/// The headings of an action's page, in order.
+pub const HEADINGS: [&str; 5] = ["What it changes", "Preconditions", "If interrupted", "Reverse", "Risk"];
 
 /// The action of that name.
 pub fn action(name: &str) -> Option<&'static ActionSpec> {
     ACTIONS.into_iter().find(|spec| spec.name == name)
 }
+
+#[cfg(test)]
+mod tests;

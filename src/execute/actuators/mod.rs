@@ -1,76 +1,95 @@
-//! The registry of means.
+//! The registry of means; one file each.
+//!
+//! What it answers: by which keys of a binding an action can be carried out, and how each means is built from settings.
+//! **Invariant:** the list is explicit and ordered, and every file of this folder is in it.
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
-use async_trait::async_trait;
+use crate::base::tree::{FromNode, Node, Section, Value, parse_duration};
 
-use super::{Actuator, Answer, Order, ProbeAnswer};
-use crate::base::tree::Section;
-use crate::model::{Ending, Means};
+use super::Actuator;
 
-/// A means as the registry lists it.
-#[derive(Clone, Copy, Debug)]
-pub struct ActuatorSpec {
-    /// The key in a binding.
-    pub key: &'static str,
-    /// The doc page.
-    pub doc: &'static str,
-    /// Builds it.
-    pub build: fn(&mut Section<'_>, &ActuatorContext) -> Option<Arc<dyn Actuator>>,
-}
+mod exec;
+mod file;
 
-/// What an actuator may need when it is built.
+pub use exec::Exec;
+pub use file::{File, Write};
+
+/// What an actuator may need when it is built from its settings.
 #[derive(Clone, Debug)]
 pub struct ActuatorContext {
     /// Relative paths are below it.
     pub workspace: PathBuf,
-    /// The probe's argv.
+    /// The binding's `probe`: the command that tells after a crash whether the effect happened.
     pub probe: Option<Vec<String>>,
 }
 
-struct Nothing(Means);
+/// A means as the registry lists it.
+#[derive(Clone, Copy, Debug)]
+pub struct ActuatorSpec {
+    /// The key of a binding under which its parameters stand.
+    pub key: &'static str,
+    /// The doc page, under the fixed headings What it calls / Permissions / Idempotence.
+    pub doc: &'static str,
+    /// Builds it from its settings; mistakes go to the section's problems and give `None`.
+    /// The caller calls `finish` on the section afterwards.
+    pub build: fn(&mut Section<'_>, &ActuatorContext) -> Option<Arc<dyn Actuator>>,
+}
 
-#[async_trait]
-impl Actuator for Nothing {
-    fn means(&self) -> Means {
-        self.0
-    }
+/// Every means, in the order of ACT-2.
+pub const ACTUATORS: [&ActuatorSpec; 2] = [&exec::SPEC, &file::SPEC];
 
-    async fn apply(&self, _: &Order) -> Answer {
-        Answer { ending: Ending::NotStarted, detail: String::new(), output: String::new() }
-    }
+/// The headings of a means' page, in order.
+pub const HEADINGS: [&str; 3] = ["What it calls", "Permissions", "Idempotence"];
 
-    async fn probe(&self, _: &Order) -> ProbeAnswer {
-        ProbeAnswer::Unknown
-    }
+/// The means of that key.
+pub fn actuator(key: &str) -> Option<&'static ActuatorSpec> {
+    ACTUATORS.into_iter().find(|spec| spec.key == key)
+}
 
-    fn preflight(&self) -> Vec<String> {
-        Vec::new()
-    }
+/// A scalar, as its text.
+struct Text(String);
 
-    fn describe(&self) -> String {
-        String::new()
+impl FromNode for Text {
+    const EXPECTED: &'static str = "a text";
+
+    fn from_node(node: &Node) -> Result<Self, Option<String>> {
+        match &node.value {
+            Value::Scalar { text, .. } => Ok(Self(text.clone())),
+            _ => Err(None),
+        }
     }
 }
 
-fn build_exec(section: &mut Section<'_>, _: &ActuatorContext) -> Option<Arc<dyn Actuator>> {
-    section.has("env");
-    section.has("cwd");
-    section.req::<Vec<String>>("argv")?;
-    Some(Arc::new(Nothing(Means::Exec)))
-}
+/// The word `true`; `false` is refused, because to ask for nothing is a mistake.
+struct Yes;
 
-fn build_file(section: &mut Section<'_>, _: &ActuatorContext) -> Option<Arc<dyn Actuator>> {
-    for key in ["write", "touch", "delete", "content"] {
-        section.has(key);
+impl FromNode for Yes {
+    const EXPECTED: &'static str = "true";
+
+    fn from_node(node: &Node) -> Result<Self, Option<String>> {
+        match &node.value {
+            Value::Scalar { text, quoted: false } if text == "true" => Ok(Self),
+            _ => Err(None),
+        }
     }
-    section.req::<String>("path")?;
-    Some(Arc::new(Nothing(Means::File)))
 }
 
-/// Every means.
-pub const ACTUATORS: [&ActuatorSpec; 2] = [
-    &ActuatorSpec { key: "exec", doc: "", build: build_exec },
-    &ActuatorSpec { key: "file", doc: "", build: build_file },
-];
+/// A duration above zero.
+struct Span(Duration);
+
+impl FromNode for Span {
+    const EXPECTED: &'static str = "a duration above zero such as 30s";
+
+    fn from_node(node: &Node) -> Result<Self, Option<String>> {
+        match &node.value {
+            Value::Scalar { text, .. } => parse_duration(text).filter(|span| !span.is_zero()).map(Self).ok_or(None),
+            _ => Err(None),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,278 @@
+//! `exec`: a command of the operator's.
+//!
+//! **Invariant:** never a shell, never a word from an alert; the command line is exactly what the settings say (SEC-5).
+#![expect(clippy::disallowed_methods, reason = "looks at the program before it is needed")]
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+
+use super::{ActuatorContext, ActuatorSpec, Span, Text};
+use crate::base::failpoint;
+use crate::base::tree::{FromNode, Node, Section, Value};
+use crate::execute::command::{self, End, Line};
+use crate::execute::survivors::{COMMAND_VARIABLE, RUN_KEY_VARIABLE, command_id};
+use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
+use crate::model::{Ending, Means};
+
+/// How the registry lists it.
+pub const SPEC: ActuatorSpec = ActuatorSpec { key: "exec", doc: DOC, build };
+
+const DOC: &str = "\
+## What it calls
+
+The program of `argv`, by its absolute path and without a shell, in `cwd` (the workspace if not given). Its environment is
+`PATH=/usr/bin:/bin`, what `env` adds, and `CHIRON_RUN_KEY`, `CHIRON_ACTION`, `CHIRON_SUBSYSTEM`, `CHIRON_EPOCH`,
+`CHIRON_COMMAND_ID`. It reads nothing from stdin and leads a process group of its own.
+
+Exit code 0 is success. The end is the exit of the program, not the closing of its pipes: a daemon that it started lives
+on, and should have its output redirected, because nobody reads the pipe any more. At the timeout (the shorter of
+`timeout` and the binding's) the process group gets SIGTERM and 2 s later SIGKILL. The last 4 KiB of its output are kept.
+
+## Permissions
+
+It runs as the user that chiron runs as. The program must be executable for that user, and only trusted users should be
+able to write to it.
+
+## Idempotence
+
+Only what the command itself offers; declare it with the binding's `class`. A command that recognises `CHIRON_RUN_KEY`
+is `keyed`. With `probe`, exit code 0 says that the effect happened, 1 that it did not, anything else that it cannot be
+told; without, the subsystem's check is asked. A command that cannot be executed has not been started.
+";
+
+/// How long the probe may take.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A command with its parameters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Exec {
+    /// The program, absolute, and its arguments; never empty.
+    pub argv: Vec<String>,
+    /// A limit of its own; the order's counts too, and the shorter one ends the command.
+    pub timeout: Option<Duration>,
+    /// Added to the environment.
+    pub env: BTreeMap<String, String>,
+    /// The working directory, absolute or relative to chiron's own.
+    pub cwd: PathBuf,
+    /// The command that tells after a crash whether the effect happened.
+    pub probe: Option<Vec<String>>,
+}
+
+impl Exec {
+    /// The command line with the environment of `order`.
+    fn line(&self, argv: &[String], order: &Order) -> Line {
+        let mut env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
+        env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+        env.extend([
+            (RUN_KEY_VARIABLE.to_owned(), order.key.to_string()),
+            ("CHIRON_ACTION".to_owned(), order.action.to_string()),
+            ("CHIRON_SUBSYSTEM".to_owned(), order.target.to_string()),
+            ("CHIRON_EPOCH".to_owned(), order.epoch.to_string()),
+        ]);
+        Line { argv: argv.to_vec(), env, cwd: self.cwd.clone() }
+    }
+}
+
+#[async_trait]
+impl Actuator for Exec {
+    fn means(&self) -> Means {
+        Means::Exec
+    }
+
+    async fn apply(&self, order: &Order) -> Answer {
+        let answer = |ending, detail: String, output| Answer { ending, detail, output };
+        let mut line = self.line(&self.argv, order);
+        line.env.push((COMMAND_VARIABLE.to_owned(), command_id(&self.argv)));
+        let limit = self.timeout.map_or(order.timeout, |own| own.min(order.timeout));
+        if failpoint::pass("effect.before") {
+            return answer(Ending::NotStarted, "failpoint `effect.before`".to_owned(), String::new());
+        }
+        let (end, output) = command::run(&line, limit).await;
+        if failpoint::pass("effect.after") {
+            return answer(Ending::Failed, "failpoint `effect.after`".to_owned(), output);
+        }
+        match end {
+            End::Exited(status) if status.success() => answer(Ending::Ok, command::describe(status), output),
+            End::Exited(status) => answer(Ending::Failed, command::describe(status), output),
+            End::TimedOut(how) => {
+                answer(Ending::Timeout, format!("not done after {limit:?}, process group ended by {how}"), output)
+            }
+            End::NotStarted(why) => {
+                let detail = format!("`{}` cannot be executed in `{}`: {why}", self.argv[0], self.cwd.display());
+                answer(Ending::NotStarted, detail, output)
+            }
+            End::Lost(why) => answer(Ending::Failed, format!("whether it worked is not known: {why}"), output),
+        }
+    }
+
+    async fn probe(&self, order: &Order) -> ProbeAnswer {
+        let Some(argv) = &self.probe else { return ProbeAnswer::AskCheck };
+        match command::run(&self.line(argv, order), PROBE_TIMEOUT).await.0 {
+            End::Exited(status) => match status.code() {
+                Some(0) => ProbeAnswer::Happened,
+                Some(1) => ProbeAnswer::DidNotHappen,
+                _ => ProbeAnswer::Unknown,
+            },
+            _ => ProbeAnswer::Unknown,
+        }
+    }
+
+    fn preflight(&self) -> Vec<String> {
+        let programs = std::iter::once(&self.argv).chain(&self.probe).filter_map(|argv| argv.first());
+        let mut warnings: Vec<_> = programs.filter_map(|program| unusable(Path::new(program))).collect();
+        if !self.cwd.is_dir() {
+            warnings
+                .push(format!("`{}` is not a directory, expected the command's working directory", self.cwd.display()));
+        }
+        warnings
+    }
+
+    fn describe(&self) -> String {
+        format!("run {}", quoted(&self.argv))
+    }
+}
+
+/// Why a program could not be executed now.
+fn unusable(program: &Path) -> Option<String> {
+    let shown = program.display();
+    match std::fs::metadata(program) {
+        Err(error) => Some(format!("`{shown}` cannot be executed: {error}")),
+        Ok(metadata) if !metadata.is_file() => Some(format!("`{shown}` is not a regular file, expected a program")),
+        Ok(_) => rustix::fs::access(program, rustix::fs::Access::EXEC_OK)
+            .err()
+            .map(|error| format!("`{shown}` cannot be executed: {error}; is it marked executable?")),
+    }
+}
+
+/// A command line for people; words with anything unusual are quoted.
+fn quoted(argv: &[String]) -> String {
+    let plain = |word: &str| {
+        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte))
+    };
+    let words = argv.iter().map(|word| if plain(word) { word.clone() } else { format!("{word:?}") });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+fn build(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Arc<dyn Actuator>> {
+    let argv = section.req::<Argv>("argv");
+    let timeout = section.opt::<Span>("timeout").map(|span| span.0);
+    let env = section.opt::<Env>("env").map(|env| env.0).unwrap_or_default();
+    let cwd = section.opt::<Text>("cwd").map_or_else(|| context.workspace.clone(), |cwd| context.workspace.join(cwd.0));
+    if let Some(Err((rule, hint))) = context.probe.as_deref().map(check_argv) {
+        section.reject("probe", &rule, hint);
+        return None;
+    }
+    Some(Arc::new(Exec { argv: argv?.0, timeout, env, cwd, probe: context.probe.clone() }))
+}
+
+/// A command line that may be run.
+#[derive(Debug)]
+struct Argv(Vec<String>);
+
+impl FromNode for Argv {
+    const EXPECTED: &'static str = "a list of texts, the first an absolute path to a program, never a shell with -c";
+
+    fn from_node(node: &Node) -> Result<Self, Option<String>> {
+        let items = match &node.value {
+            Value::List(items) => items,
+            Value::Scalar { .. } => {
+                return Err(Some("there is no shell to split it; give each word as an item of a list".to_owned()));
+            }
+            _ => return Err(None),
+        };
+        let words = items.iter().map(|item| match &item.value {
+            Value::Scalar { text, .. } => Some(text.clone()),
+            _ => None,
+        });
+        let argv = words.collect::<Option<Vec<_>>>().ok_or_else(|| Some("every item is one word".to_owned()))?;
+        match check_argv(&argv) {
+            Ok(()) => Ok(Self(argv)),
+            Err((rule, hint)) => Err(Some(hint.unwrap_or(rule))),
+        }
+    }
+}
+
+/// Variables that are added to the environment.
+#[derive(Debug)]
+struct Env(BTreeMap<String, String>);
+
+impl FromNode for Env {
+    const EXPECTED: &'static str = "a mapping of variable names to texts";
+
+    fn from_node(node: &Node) -> Result<Self, Option<String>> {
+        let Value::Map(entries) = &node.value else { return Err(None) };
+        let mut env = BTreeMap::new();
+        for (name, _, value) in entries {
+            let Value::Scalar { text, .. } = &value.value else {
+                return Err(Some(format!("the value of `{name}` is not a text")));
+            };
+            if name.is_empty() || name.contains(['=', '\0']) || text.contains('\0') {
+                return Err(Some(format!("`{name}` cannot be a variable")));
+            }
+            if name.starts_with("CHIRON_") {
+                return Err(Some(format!("`{name}` is chiron's own; names beginning with CHIRON_ are set by chiron")));
+            }
+            env.insert(name.clone(), text.clone());
+        }
+        Ok(Self(env))
+    }
+}
+
+/// Whether a command line may be run: the broken rule and a hint if not.
+fn check_argv(argv: &[String]) -> Result<(), (String, Option<String>)> {
+    let Some(program) = argv.first() else {
+        return Err(("expected at least the program".to_owned(), None));
+    };
+    if argv.iter().any(|word| word.contains('\0')) {
+        return Err(("expected words without NUL".to_owned(), None));
+    }
+    if !program.starts_with('/') {
+        let hint = format!("find the program with `command -v {program}`");
+        return Err((format!("expected an absolute path to a program, found `{program}`"), Some(hint)));
+    }
+    if let Some(shell) = shell_with_code(argv) {
+        let hint = "put the code into a script of its own and name the script".to_owned();
+        return Err((format!("expected no shell with code on its command line, found `{shell}`"), Some(hint)));
+    }
+    Ok(())
+}
+
+/// The shell that a command line hands code to (`sh -c ...`), also behind `env`, `sudo` and the like.
+fn shell_with_code(argv: &[String]) -> Option<&str> {
+    const SHELLS: [&str; 12] =
+        ["sh", "bash", "dash", "ash", "zsh", "ksh", "ksh93", "mksh", "csh", "tcsh", "fish", "rbash"];
+    argv.iter().enumerate().find_map(|(index, word)| {
+        let name = word.rsplit('/').next().unwrap_or(word);
+        if !SHELLS.contains(&name) {
+            return None;
+        }
+        let mut options = argv[index + 1..].iter();
+        while let Some(option) = options.next() {
+            if let Some(long) = option.strip_prefix("--") {
+                if long == "command" || long.starts_with("command=") || long == "init-command" {
+                    return Some(word.as_str());
+                }
+                if long.is_empty() {
+                    break;
+                }
+            } else if let Some(letters) = option.strip_prefix(['-', '+']) {
+                if letters.contains('c') || letters.contains('C') && name == "fish" {
+                    return Some(word.as_str());
+                }
+                if letters.ends_with(['o', 'O']) {
+                    options.next();
+                }
+            } else {
+                break;
+            }
+        }
+        None
+    })
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,259 @@
+//! `file`: a file of the workspace written, touched or deleted.
+//!
+//! **Invariant:** a reader sees the old file or the new one, never a part; nothing but a regular file is ever replaced,
+//! and a symbolic link at the end of the path is refused, not followed.
+#![expect(clippy::disallowed_methods, reason = "changes one file of the workspace")]
+
+use std::fs::Metadata;
+use std::io::{self, Read};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use rustix::fs::{Mode, OFlags};
+
+use super::{ActuatorContext, ActuatorSpec, Text, Yes};
+use crate::base::failpoint;
+use crate::base::tree::Section;
+use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
+use crate::model::{Ending, Means};
+
+/// How the registry lists it.
+pub const SPEC: ActuatorSpec = ActuatorSpec { key: "file", doc: DOC, build };
+
+const DOC: &str = "\
+## What it calls
+
+The file system, for `path` below the workspace, and one of `write: CONTENT` (the file then holds exactly that, replaced
+atomically), `touch: true` (its modification time is now; it is created if missing) or `delete: true`. Only regular files
+are touched; a symbolic link at the end of the path is refused.
+
+## Permissions
+
+chiron's user must be allowed to write to the folder, which must be there, and for `touch` to the file.
+
+## Idempotence
+
+Doing it twice is the same as once, so class `natural` fits. As `probeable`, a file with the content, or none after a
+deletion, says that the effect is in place; a touch cannot be told.
+";
+
+/// What is done to the file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Write {
+    /// It then holds exactly this.
+    Content(String),
+    /// Its modification time is then now; created if missing.
+    Touch,
+    /// It is then absent.
+    Delete,
+}
+
+/// A file with what is done to it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    /// The file, below the workspace.
+    pub path: PathBuf,
+    /// What is done.
+    pub write: Write,
+}
+
+impl File {
+    /// Does it, on this thread.
+    fn change(&self) -> Answer {
+        let answer = |ending, detail| Answer { ending, detail, output: String::new() };
+        let shown = self.path.display();
+        let before = match look(&self.path) {
+            Ok(before) => before,
+            Err(why) => return answer(Ending::NotStarted, why),
+        };
+        if before.is_none() && self.write != Write::Delete && !folder(&self.path).is_dir() {
+            let detail =
+                format!("`{}` is not a directory, expected the folder of `{shown}`", folder(&self.path).display());
+            return answer(Ending::NotStarted, detail);
+        }
+        let (result, done) = match (&self.write, &before) {
+            (Write::Content(content), _) => (replace(&self.path, content.as_bytes()), "written"),
+            (Write::Touch, _) => (touch(&self.path), "touched"),
+            (Write::Delete, None) => (Ok(()), "absent already"),
+            (Write::Delete, Some(_)) => (delete(&self.path), "deleted"),
+        };
+        match result {
+            Ok(()) => answer(Ending::Ok, format!("`{shown}` {done}")),
+            Err(error) => answer(Ending::Failed, format!("`{shown}` cannot be {done}: {error}")),
+        }
+    }
+
+    /// Looks whether the effect is in place, on this thread.
+    fn in_place(&self) -> ProbeAnswer {
+        let yes_or_no = |yes| if yes { ProbeAnswer::Happened } else { ProbeAnswer::DidNotHappen };
+        match (&self.write, look(&self.path)) {
+            (Write::Touch, _) | (_, Err(_)) => ProbeAnswer::Unknown,
+            (Write::Delete, Ok(found)) => yes_or_no(found.is_none()),
+            (Write::Content(_), Ok(None)) => ProbeAnswer::DidNotHappen,
+            (Write::Content(content), Ok(Some(_))) => {
+                holds(&self.path, content).map_or(ProbeAnswer::Unknown, yes_or_no)
+            }
+        }
+    }
+}
+
+#[async_trait]
+impl Actuator for File {
+    fn means(&self) -> Means {
+        Means::File
+    }
+
+    async fn apply(&self, _order: &Order) -> Answer {
+        let answer = |ending, detail: &str| Answer { ending, detail: detail.to_owned(), output: String::new() };
+        if failpoint::pass("effect.before") {
+            return answer(Ending::NotStarted, "failpoint `effect.before`");
+        }
+        let file = self.clone();
+        let changed = tokio::task::spawn_blocking(move || file.change()).await;
+        if failpoint::pass("effect.after") {
+            return answer(Ending::Failed, "failpoint `effect.after`");
+        }
+        changed.unwrap_or_else(|error| answer(Ending::Failed, &format!("whether it worked is not known: {error}")))
+    }
+
+    async fn probe(&self, _order: &Order) -> ProbeAnswer {
+        let file = self.clone();
+        tokio::task::spawn_blocking(move || file.in_place()).await.unwrap_or(ProbeAnswer::Unknown)
+    }
+
+    fn preflight(&self) -> Vec<String> {
+        let folder = folder(&self.path);
+        let mut warnings = Vec::new();
+        if !folder.is_dir() {
+            warnings.push(format!("`{}` is not a directory, expected a folder to write to", folder.display()));
+        } else if let Err(error) =
+            rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        {
+            warnings.push(format!("`{}` cannot be written to: {error}", folder.display()));
+        }
+        warnings.extend(look(&self.path).err());
+        warnings
+    }
+
+    fn describe(&self) -> String {
+        let path = self.path.display();
+        match &self.write {
+            Write::Content(content) => format!("write {} bytes to `{path}`", content.len()),
+            Write::Touch => format!("touch `{path}`"),
+            Write::Delete => format!("delete `{path}`"),
+        }
+    }
+}
+
+fn folder(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("/"))
+}
+
+/// What stands at the path: a regular file, nothing, or why it is left alone.
+fn look(path: &Path) -> Result<Option<Metadata>, String> {
+    let shown = path.display();
+    let metadata = match std::fs::symlink_metadata(path) {
+        Ok(metadata) => metadata,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("`{shown}` cannot be looked at: {error}")),
+    };
+    let kind = metadata.file_type();
+    if kind.is_symlink() {
+        Err(format!("`{shown}` is a symbolic link, expected a regular file; name the file that it points to"))
+    } else if !kind.is_file() {
+        Err(format!("`{shown}` is not a regular file and is left alone"))
+    } else {
+        Ok(Some(metadata))
+    }
+}
+
+/// Replaces a file atomically and durably, keeping the permissions of the one that was there.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    use std::io::Write as _;
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
+    let temporary = folder(path).join(format!(".{name}.{}.chiron", std::process::id()));
+    let write = || -> io::Result<()> {
+        let _ = std::fs::remove_file(&temporary);
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
+        if let Ok(before) = std::fs::symlink_metadata(path) {
+            file.set_permissions(before.permissions())?;
+        }
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        std::fs::rename(&temporary, path)
+    };
+    write().inspect_err(|_| {
+        let _ = std::fs::remove_file(&temporary);
+    })?;
+    sync_folder(path)
+}
+
+/// Sets the modification time to now; opened without following a link and without waiting for a FIFO's other end.
+fn touch(path: &Path) -> io::Result<()> {
+    use rustix::fs::{Timespec, Timestamps, UTIME_NOW};
+    let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::from_raw_mode(0o644))?);
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let now = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+    rustix::fs::futimens(&file, &Timestamps { last_access: now, last_modification: now })?;
+    file.sync_all()?;
+    sync_folder(path)
+}
+
+fn delete(path: &Path) -> io::Result<()> {
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sync_folder(path),
+    }
+}
+
+/// Makes a rename or a removal durable.
+fn sync_folder(path: &Path) -> io::Result<()> {
+    std::fs::File::open(folder(path))?.sync_all()
+}
+
+/// Whether the file holds exactly `content`; reads at most one byte more.
+fn holds(path: &Path, content: &str) -> Option<bool> {
+    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+    let file = std::fs::File::from(rustix::fs::open(path, flags, Mode::empty()).ok()?);
+    let mut found = Vec::new();
+    file.take(content.len() as u64 + 1).read_to_end(&mut found).ok()?;
+    Some(found == content.as_bytes())
+}
+
+fn build(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Arc<dyn Actuator>> {
+    let path = section.req::<Text>("path");
+    let asked = ["write", "touch", "delete"].into_iter().filter(|key| section.has(key)).count();
+    let content = section.opt::<Text>("write").map(|text| Write::Content(text.0));
+    let touch = section.opt::<Yes>("touch").map(|Yes| Write::Touch);
+    let delete = section.opt::<Yes>("delete").map(|Yes| Write::Delete);
+    if asked != 1 {
+        section.reject("write", "expected exactly one of `write`, `touch: true` and `delete: true`", None);
+        return None;
+    }
+    let path = path?.0;
+    if let Err(rule) = check_path(&path) {
+        section.reject("path", rule, None);
+        return None;
+    }
+    Some(Arc::new(File { path: context.workspace.join(path), write: content.or(touch).or(delete)? }))
+}
+
+/// A path may name a file below the workspace and nothing else.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    let parts = || Path::new(path).components().filter(|part| *part != Component::CurDir);
+    if path.contains('\0') || path.ends_with('/') || parts().next().is_none() {
+        return Err("expected the path of a file");
+    }
+    if !parts().all(|part| matches!(part, Component::Normal(_))) {
+        return Err("expected a path relative to the workspace, without `..`");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

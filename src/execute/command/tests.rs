@@ -1,0 +1,197 @@
+//! Real processes, small scripts, generous limits: nothing here depends on how fast the machine is.
+#![expect(clippy::disallowed_methods, reason = "writes scripts and looks at what they did")]
+
+use std::path::Path;
+
+use super::*;
+
+/// A command line for a script, handed to `sh` as a file.
+fn script(folder: &Path, code: &str) -> Line {
+    let path = folder.join("script.sh");
+    std::fs::write(&path, code).unwrap();
+    Line {
+        argv: vec!["/bin/sh".to_owned(), path.to_str().unwrap().to_owned(), "one two".to_owned()],
+        env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("KEY".to_owned(), "value".to_owned())],
+        cwd: folder.to_owned(),
+    }
+}
+
+async fn play(code: &str, limit: Duration) -> (End, String) {
+    let folder = tempfile::tempdir().unwrap();
+    run(&script(folder.path(), code), limit).await
+}
+
+const LONG: Duration = Duration::from_secs(30);
+
+fn pid_in(path: &Path) -> i32 {
+    std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
+}
+
+fn lives(pid: i32) -> bool {
+    processes::process(pid).is_some_and(|process| process.lives())
+}
+
+#[tokio::test]
+async fn exit_codes_signals_and_output_are_told() {
+    let (end, output) = play("echo out; echo err >&2; echo \"$1\"; exit 0", LONG).await;
+    assert!(matches!(end, End::Exited(status) if describe(status) == "exit code 0"), "{end:?}");
+    assert_eq!(output, "out\nerr\none two\n");
+    let (end, _) = play("exit 3", LONG).await;
+    assert!(matches!(end, End::Exited(status) if describe(status) == "exit code 3"), "{end:?}");
+    let (end, output) = play("printf before; kill -SEGV $$", LONG).await;
+    assert!(matches!(end, End::Exited(status) if describe(status) == "killed by SIGSEGV"), "{end:?}");
+    assert_eq!(output, "before");
+}
+
+#[tokio::test]
+async fn the_environment_is_what_was_given_and_stdin_is_empty() {
+    let (_, output) = play("env | grep -v '^PWD=\\|^_=\\|^OLDPWD=\\|^SHLVL=' | sort; cat; pwd", LONG).await;
+    let (env, cwd) = output.trim_end().rsplit_once('\n').unwrap();
+    assert_eq!(env, "KEY=value\nPATH=/usr/bin:/bin");
+    assert!(Path::new(cwd).is_absolute());
+}
+
+#[tokio::test]
+async fn it_leads_a_group_of_its_own_in_our_session() {
+    let (_, output) = play("cut -d' ' -f5,6 /proc/$$/stat; echo $$", LONG).await;
+    let words: Vec<i32> = output.split_whitespace().map(|word| word.parse().unwrap()).collect();
+    let me = processes::process(i32::try_from(std::process::id()).unwrap()).unwrap();
+    assert_eq!((words[0], words[1]), (words[2], me.session));
+}
+
+/// ACT-3: what provably never began is told apart from what has failed.
+#[tokio::test]
+async fn what_cannot_be_executed_never_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let garbage = folder.path().join("garbage");
+    std::fs::write(&garbage, "\u{7f}ELF and nothing more").unwrap();
+    let line = |program: &Path, cwd: &Path| Line {
+        argv: vec![program.to_str().unwrap().to_owned()],
+        env: Vec::new(),
+        cwd: cwd.to_owned(),
+    };
+    let not_started = |end: &End, what: &str| match end {
+        End::NotStarted(why) => assert!(why.contains(what), "{why}"),
+        other => panic!("{other:?}"),
+    };
+    let (end, _) = run(&line(&folder.path().join("absent"), folder.path()), LONG).await;
+    not_started(&end, "No such file");
+    let (end, _) = run(&line(&garbage, folder.path()), LONG).await;
+    not_started(&end, "Permission denied");
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    std::fs::set_permissions(&garbage, mode).unwrap();
+    let (end, _) = run(&line(&garbage, folder.path()), LONG).await;
+    not_started(&end, "Exec format");
+    let (end, _) = run(&line(folder.path(), folder.path()), LONG).await;
+    not_started(&end, "Permission denied");
+    let (end, _) = run(&line(Path::new("/bin/true"), &folder.path().join("absent")), LONG).await;
+    not_started(&end, "No such file");
+    let (end, _) =
+        run(&Line { argv: vec!["/bin/true".to_owned(), "\0".to_owned()], ..line(Path::new("/"), folder.path()) }, LONG)
+            .await;
+    not_started(&end, "nul byte");
+    let (end, _) = run(&Line { argv: Vec::new(), env: Vec::new(), cwd: folder.path().to_owned() }, LONG).await;
+    assert!(matches!(end, End::NotStarted(_)), "{end:?}");
+}
+
+/// A command that writes without end to both streams neither blocks nor fills our memory, and its last words are kept.
+#[tokio::test]
+async fn the_end_of_a_flood_is_kept() {
+    let (end, output) = play("head -c 3000000 /dev/zero | tr '\\0' x; echo last >&2", LONG).await;
+    assert!(matches!(end, End::Exited(status) if status.success()), "{end:?}");
+    assert_eq!(output.len(), OUTPUT_BYTES_MAX);
+    assert!(output.ends_with("xxx\nlast\n") || output.ends_with("xxxlast\n"), "{}", &output[4000..]);
+}
+
+/// ACT-2: the end is the exit of the process; a daemon that holds the pipe lives on and is not waited for.
+#[tokio::test]
+async fn a_daemon_that_holds_the_pipe_lives_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let begun = Instant::now();
+    let line = script(folder.path(), "sleep 300 & echo $! > pid; setsid sleep 301 & echo $! > pid2; echo started");
+    let (end, output) = run(&line, LONG).await;
+    let took = begun.elapsed();
+    assert!(matches!(end, End::Exited(status) if status.success()), "{end:?}");
+    assert_eq!(output, "started\n");
+    assert!(took < Duration::from_secs(10), "{took:?}");
+    for file in ["pid", "pid2"] {
+        let pid = pid_in(&folder.path().join(file));
+        assert!(lives(pid), "{file}");
+        rustix::process::kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    }
+}
+
+/// ACT-3: at the timeout a polite group ends at once, long before the grace is over.
+#[tokio::test]
+async fn a_polite_group_ends_by_sigterm() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = "trap 'echo bye; exit 0' TERM; sleep 300 & echo $! > pid; echo up; wait";
+    let begun = Instant::now();
+    let (end, output) = run(&script(folder.path(), code), Duration::from_millis(700)).await;
+    assert_eq!(end, End::TimedOut("SIGTERM"));
+    assert_eq!(output, "up\nbye\n");
+    assert!(begun.elapsed() < Duration::from_millis(700) + TERM_GRACE, "{:?}", begun.elapsed());
+    assert!(!lives(pid_in(&folder.path().join("pid"))));
+}
+
+/// ACT-3: what ignores SIGTERM, be it the command or a child that it left behind, does not survive SIGKILL.
+#[tokio::test]
+async fn a_stubborn_group_ends_by_sigkill() {
+    for code in [
+        "trap '' TERM; echo $$ > pid; (trap '' TERM; while :; do sleep 1; done) & echo $! > pid2; while :; do sleep 1; done",
+        "(trap '' TERM; while :; do sleep 1; done) & echo $! > pid2; echo $$ > pid; sleep 300",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let begun = Instant::now();
+        let (end, _) = run(&script(folder.path(), code), Duration::from_millis(500)).await;
+        assert_eq!(end, End::TimedOut("SIGKILL"));
+        assert!(begun.elapsed() >= TERM_GRACE, "{:?}", begun.elapsed());
+        for file in ["pid", "pid2"] {
+            assert!(!lives(pid_in(&folder.path().join(file))), "{file}");
+        }
+    }
+}
+
+/// A command that has closed its output early is waited for, and its exit is noticed without the pipe.
+#[tokio::test]
+async fn closing_the_output_is_not_the_end() {
+    let begun = Instant::now();
+    let (end, output) = play("echo a; exec >&- 2>&-; sleep 0.5; exit 7", LONG).await;
+    assert!(matches!(end, End::Exited(status) if status.code() == Some(7)), "{end:?}");
+    assert_eq!(output, "a\n");
+    assert!(begun.elapsed() >= Duration::from_millis(450));
+}
+
+/// Without a process descriptor the exit is polled for, and the child is still there to be reaped.
+#[tokio::test]
+async fn the_exit_can_be_polled_for() {
+    let mut child = std::process::Command::new("/bin/sleep").arg("0.2").spawn().unwrap();
+    let pid = Pid::from_child(&child);
+    tokio::time::timeout(LONG, wait_by_polling(pid)).await.unwrap();
+    assert!(child.try_wait().unwrap().unwrap().success());
+}
+
+#[test]
+fn the_tail_is_valid_text_of_at_most_its_size() {
+    let keep = |parts: &[&[u8]]| {
+        let mut tail = Tail::default();
+        parts.iter().for_each(|part| tail.push(part));
+        tail.into_string()
+    };
+    assert_eq!(keep(&[b"", b"ab", b"c"]), "abc");
+    assert_eq!(keep(&[&[b'a'; 5000], b"end"]), format!("{}end", "a".repeat(4093)));
+    assert_eq!(keep(&[&[b'a'; 4095], &[b'b'; 4095]]), format!("a{}", "b".repeat(4095)));
+    // A character of four bytes torn by the cut disappears; one in the middle of broken bytes is replaced.
+    assert_eq!(keep(&["🔥".repeat(1025).as_bytes()[1..].as_ref(), b"x"]), format!("{}x", "🔥".repeat(1023)));
+    assert_eq!(keep(&[b"a\xffb"]), "a\u{fffd}b");
+    let broken = keep(&[&[0xff; 9000]]);
+    assert!(broken.len() <= OUTPUT_BYTES_MAX && broken.chars().all(|found| found == '\u{fffd}'), "{}", broken.len());
+}
+
+#[test]
+fn signals_have_names() {
+    assert_eq!(
+        [1, 9, 11, 15, 31, 0, 34, -1].map(signal_name),
+        ["SIGHUP", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGSYS", "signal 0", "signal 34", "signal -1"]
+    );
+}

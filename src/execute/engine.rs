@@ -1,0 +1,150 @@
+//! Carries one order out: the outer time limit, and the wall that a panicking actuator runs into.
+//!
+//! In: an [`Order`] whose run is durably `started`, and its means. Out: the [`Answer`] and how long it took.
+//! **Invariant:** always answers, within the order's timeout and [`GRACE`], whatever the actuator does short of blocking
+//! its thread; never tries twice.
+
+use std::future::poll_fn;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::{Actuator, Answer, Order};
+use crate::model::Ending;
+
+/// What an actuator gets beyond the order's timeout to end what it began: two seconds between the signals, and to spare.
+pub const GRACE: Duration = Duration::from_secs(5);
+
+/// Carries `order` out with `actuator`; the duration is measured on the monotonic clock.
+///
+/// An actuator that has not answered by the timeout and [`GRACE`] is dropped and answered for with `Timeout`; one that
+/// panics with `Failed`. In both cases the effect may have happened.
+pub async fn carry_out(order: Order, actuator: Arc<dyn Actuator>) -> (Answer, Duration) {
+    let begun = Instant::now();
+    let limit = order.timeout.saturating_add(GRACE);
+    let answer = match tokio::time::timeout(limit, guarded(&order, &*actuator)).await {
+        Ok(answer) => answer,
+        Err(_) => Answer {
+            ending: Ending::Timeout,
+            detail: format!(
+                "no answer {GRACE:?} after the timeout of {:?}; whether it happened is not known",
+                order.timeout
+            ),
+            output: String::new(),
+        },
+    };
+    (answer, begun.elapsed())
+}
+
+/// `apply`, with a panic turned into an answer.
+async fn guarded(order: &Order, actuator: &dyn Actuator) -> Answer {
+    let attempt = catch_unwind(AssertUnwindSafe(|| actuator.apply(order)));
+    let outcome = match attempt {
+        Ok(future) => {
+            let mut future = pin!(future);
+            // After a panic the future is never polled again, so no broken state of it is ever seen.
+            poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
+                Ok(poll) => poll.map(Ok),
+                Err(payload) => std::task::Poll::Ready(Err(payload)),
+            })
+            .await
+        }
+        Err(payload) => Err(payload),
+    };
+    outcome.unwrap_or_else(|payload| {
+        let message = payload
+            .downcast_ref::<&str>()
+            .copied()
+            .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+            .unwrap_or("no message");
+        Answer { ending: Ending::Failed, detail: format!("actuator panicked: {message}"), output: String::new() }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use async_trait::async_trait;
+
+    use super::*;
+    use crate::execute::ProbeAnswer;
+    use crate::model::{Means, RunKey};
+
+    enum Script {
+        After(Duration),
+        Panic(&'static str),
+        PanicLater(String),
+        Never,
+    }
+
+    #[async_trait]
+    impl Actuator for Script {
+        fn means(&self) -> Means {
+            Means::Internal
+        }
+
+        async fn apply(&self, order: &Order) -> Answer {
+            match self {
+                Self::After(time) => tokio::time::sleep(*time).await,
+                Self::Panic(message) => panic!("{message}"),
+                Self::PanicLater(message) => {
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                    panic!("{message}");
+                }
+                Self::Never => std::future::pending().await,
+            }
+            Answer { ending: Ending::Ok, detail: order.key.to_string(), output: String::new() }
+        }
+
+        async fn probe(&self, _order: &Order) -> ProbeAnswer {
+            ProbeAnswer::Unknown
+        }
+
+        fn preflight(&self) -> Vec<String> {
+            Vec::new()
+        }
+
+        fn describe(&self) -> String {
+            "a script".to_owned()
+        }
+    }
+
+    async fn play(script: Script) -> (Answer, Duration) {
+        let order = Order {
+            key: RunKey { episode: "ai_model_20251123_013456".into(), rung: 1, attempt: 1 },
+            action: "restart_subsystem".into(),
+            target: "ai_model".into(),
+            epoch: 7,
+            timeout: Duration::from_secs(60),
+        };
+        carry_out(order, Arc::new(script)).await
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_passes_through_with_its_duration() {
+        let (answer, took) = play(Script::After(Duration::from_secs(3))).await;
+        assert_eq!((answer.ending, answer.detail.as_str()), (Ending::Ok, "ai_model_20251123_013456/1/1"));
+        assert_eq!(took, Duration::from_secs(3));
+    }
+
+    /// ACT-3: at 64.9 s, within the grace, the actuator's own answer counts; a silent one is answered for at 65 s.
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_as_timeout_after_the_grace() {
+        let (answer, _) = play(Script::After(Duration::from_millis(64_900))).await;
+        assert_eq!(answer.ending, Ending::Ok);
+        let (answer, took) = play(Script::Never).await;
+        assert_eq!(answer.ending, Ending::Timeout);
+        assert_eq!(took, Duration::from_secs(65));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_an_answer() {
+        let (answer, _) = play(Script::Panic("no such wire")).await;
+        assert_eq!((answer.ending, answer.detail.as_str()), (Ending::Failed, "actuator panicked: no such wire"));
+        let (answer, took) = play(Script::PanicLater("late".to_owned())).await;
+        assert_eq!((answer.ending, answer.detail.as_str()), (Ending::Failed, "actuator panicked: late"));
+        assert_eq!(took, Duration::from_secs(1));
+    }
+}
