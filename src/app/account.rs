@@ -40,7 +40,13 @@ impl Step<'_> {
         told
     }
 
-    fn account_one(&self, record: &Record, metrics: &Metrics, severities: &mut Severities, told: &mut Vec<OperatorAlert>) {
+    fn account_one(
+        &self,
+        record: &Record,
+        metrics: &Metrics,
+        severities: &mut Severities,
+        told: &mut Vec<OperatorAlert>,
+    ) {
         match record {
             Record::EpisodeOpened { id, key, facts, .. } => {
                 severities.insert(id.clone(), (key.clone(), facts.severity));
@@ -98,14 +104,19 @@ impl Step<'_> {
             Record::RunCancelled { key, .. } => self.account_run(key, Outcome::Cancelled, "", metrics),
             Record::RungSkipped { episode, rung, outcome } => {
                 let skipped = self.after.episodes.get(episode).and_then(|episode| {
-                    episode.ladder.get(*rung as usize - 1).map(|rung| (rung.action.clone(), episode.key.subsystem.clone()))
+                    episode
+                        .ladder
+                        .get(*rung as usize - 1)
+                        .map(|rung| (rung.action.clone(), episode.key.subsystem.clone()))
                 });
                 if let Some((action, subsystem)) = skipped {
                     metrics.action_ended(&action, &subsystem, *outcome, Duration::ZERO);
                     tracing::warn!(issue = %episode, %action, %subsystem, "action is not bound to any means; next rung");
                 }
             }
-            Record::Latched { reason } => tracing::error!(reason, "emergency shutdown latched; only a person releases it"),
+            Record::Latched { reason } => {
+                tracing::error!(reason, "emergency shutdown latched; only a person releases it")
+            }
             Record::LatchReleased { by, reason } => tracing::warn!(by, reason, "emergency shutdown released"),
             Record::InstanceStarted { .. }
             | Record::ConfigLoaded { .. }
@@ -119,9 +130,10 @@ impl Step<'_> {
 
     /// What an episode is counted under just now.
     fn severity(&self, id: &EpisodeId, severities: &Severities) -> Option<(EpisodeKey, Severity)> {
-        severities.get(id).cloned().or_else(|| {
-            self.before.episodes.get(id).map(|episode| (episode.key.clone(), episode.facts.severity))
-        })
+        severities
+            .get(id)
+            .cloned()
+            .or_else(|| self.before.episodes.get(id).map(|episode| (episode.key.clone(), episode.facts.severity)))
     }
 
     fn account_run(&self, key: &RunKey, outcome: Outcome, detail: &str, metrics: &Metrics) {
@@ -151,7 +163,12 @@ impl Step<'_> {
 
     fn episode_opened(&self, id: &EpisodeId) -> Option<crate::model::Timestamp> {
         let ended = || self.after.ended_episodes.iter().rev().find(|episode| episode.id == *id);
-        self.before.episodes.get(id).or_else(|| self.after.episodes.get(id)).or_else(ended).map(|episode| episode.opened_at)
+        self.before
+            .episodes
+            .get(id)
+            .or_else(|| self.after.episodes.get(id))
+            .or_else(ended)
+            .map(|episode| episode.opened_at)
     }
 
     fn operator_alert(&self, id: &EpisodeId, reason: Reason) -> Option<OperatorAlert> {

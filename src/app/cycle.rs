@@ -33,6 +33,8 @@ pub const TICK: Duration = Duration::from_secs(1);
 pub struct Rules {
     /// Enabled subsystems, by index.
     pub subsystems: Vec<Subsystem>,
+    /// How often each is checked, by index.
+    pub intervals: Vec<Duration>,
     /// Detection.
     pub detect: detect::Settings,
     /// Recommendation.

@@ -38,7 +38,13 @@ impl Executor {
     }
 
     fn order(&self, run: &Run, timeout: Duration) -> Order {
-        Order { key: run.key.clone(), action: run.action.clone(), target: run.target.clone(), epoch: self.epoch, timeout }
+        Order {
+            key: run.key.clone(),
+            action: run.action.clone(),
+            target: run.target.clone(),
+            epoch: self.epoch,
+            timeout,
+        }
     }
 
     /// Carries out a run that is durably started.

@@ -183,12 +183,7 @@ impl Cycle {
         true
     }
 
-    fn next_rung(
-        &mut self,
-        draft: &mut Draft,
-        episode: &Arc<Episode>,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn next_rung(&mut self, draft: &mut Draft, episode: &Arc<Episode>, effects: &mut Vec<Effect>) {
         loop {
             let Some(episode) = draft.state.episodes.get(&episode.id).cloned() else { return };
             let rungs = self.rung_views(&draft.state, &episode);

@@ -105,5 +105,12 @@ pub fn policy_document(
     sequence: u64,
     now: crate::model::Timestamp,
 ) -> crate::model::PolicyDocument {
-    policy::document::document(source_holds(state), state.latch.is_some(), sequence, state.policy_changed_at, &rules.policy, now)
+    policy::document::document(
+        source_holds(state),
+        state.latch.is_some(),
+        sequence,
+        state.policy_changed_at,
+        &rules.policy,
+        now,
+    )
 }

@@ -55,7 +55,12 @@ fn resolve(class: Class, crashes: u32, lowers_risk: bool, probe: ProbeAnswer, ne
 impl Cycle {
     /// The first decision after the journal was read: interrupted runs are cancelled, inquired about, or verified on.
     /// `instance` says who has taken the journal over.
-    pub fn after_restart(&mut self, state: &State, instance: Record, now: Timestamp) -> (Vec<Record>, State, Vec<Effect>) {
+    pub fn after_restart(
+        &mut self,
+        state: &State,
+        instance: Record,
+        now: Timestamp,
+    ) -> (Vec<Record>, State, Vec<Effect>) {
         let mut draft = Draft::new(state.clone(), now);
         draft.push(instance);
         let mut effects = Vec::new();

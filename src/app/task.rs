@@ -171,7 +171,10 @@ impl Decider {
             self.step(inputs).await;
         }
         if self.state.executing > 0 {
-            tracing::warn!(runs = self.state.executing, "stopped while actions were under way; they are resolved at the next start");
+            tracing::warn!(
+                runs = self.state.executing,
+                "stopped while actions were under way; they are resolved at the next start"
+            );
         }
         self.snapshot().await;
     }
@@ -305,13 +308,18 @@ impl Decider {
             self.carry_out(effects.into_iter().filter(|effect| matches!(effect, Effect::ForceCheck(_))).collect());
         }
         let taken = inputs.alerts.len() as u64;
-        let _ = self.shared.backlog.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backlog| Some(backlog.saturating_sub(taken)));
+        let _ = self
+            .shared
+            .backlog
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backlog| Some(backlog.saturating_sub(taken)));
         if inputs.command.is_some() && !self.memory.commands.is_empty() {
             let (_, answer) = self.memory.commands.remove(0);
             let result = match refused {
                 Some(why) => Err(CommandError::Refused(why)),
                 None if self.memory.journal_ok => Ok(()),
-                None => Err(CommandError::NotDurable("it holds in memory, but the journal cannot be written".to_owned())),
+                None => {
+                    Err(CommandError::NotDurable("it holds in memory, but the journal cannot be written".to_owned()))
+                }
             };
             // Whoever asked may have gone.
             let _ = answer.send(result);
@@ -354,7 +362,11 @@ impl Decider {
             StoreErrorKind::Unavailable | StoreErrorKind::Full | StoreErrorKind::Ambiguous => {
                 if self.memory.journal_ok {
                     let cause = error.source.as_ref().map(ToString::to_string).unwrap_or_default();
-                    tracing::error!(reason = error.kind.as_str(), cause, "the journal cannot be written; nothing is begun: {error}");
+                    tracing::error!(
+                        reason = error.kind.as_str(),
+                        cause,
+                        "the journal cannot be written; nothing is begun: {error}"
+                    );
                 }
                 self.memory.journal_ok = false;
                 self.cycle.set_journal_ok(false);
@@ -484,7 +496,11 @@ impl Decider {
         };
         board.view.store(Arc::new(view));
         for reason in super::BLINDNESS {
-            let held = self.state.holds.keys().any(|key| key.source == crate::model::PolicySource::Blindness && key.subject == *reason);
+            let held = self
+                .state
+                .holds
+                .keys()
+                .any(|key| key.source == crate::model::PolicySource::Blindness && key.subject == *reason);
             let blind = held || self.cycle.blind().any(|(name, _)| *name == *reason);
             self.shared.metrics.blind(reason, blind);
         }

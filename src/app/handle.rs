@@ -1,0 +1,235 @@
+//! What HTTP sees of chiron: reads answer from the board, changes go to the decision task.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use serde_json::{Value, json};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::alerts;
+use crate::base::clock::Clock;
+use crate::http::{Handle, Refusal};
+use crate::journal::{JournalStore, StoreErrorKind};
+use crate::model::{IntakeAlert, Level, PolicyDocument, Report, Timestamp};
+use crate::observe::runner::RunnerHandle;
+use crate::telemetry::exposition::{Page, render};
+
+use super::cycle::Command;
+use super::publisher::current_report;
+use super::report::recommendation_states;
+use super::task::{CommandError, Event, Shared};
+
+/// Accepted alerts not yet taken; beyond this the webhook says 503 and Alertmanager keeps the duty.
+const BACKLOG_MAX: u64 = 20_000;
+/// How long a forced check may take.
+const FORCE_LIMIT: Duration = Duration::from_secs(30);
+
+/// A request to load the settings again, and where the answer goes.
+pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+
+/// The handle.
+pub struct AppHandle {
+    /// What the decision task shares.
+    pub shared: Arc<Shared>,
+    /// The store, if the journal could be opened.
+    pub store: Option<Arc<dyn JournalStore>>,
+    /// To the decision task.
+    pub events: mpsc::Sender<Event>,
+    /// To the supervisor.
+    pub reloads: mpsc::Sender<ReloadRequest>,
+    /// The checks in force.
+    pub runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
+    /// The clock.
+    pub clock: Clock,
+}
+
+impl AppHandle {
+    async fn command(&self, command: Command) -> Result<(), Refusal> {
+        let gone = || Refusal::Unavailable("the decision task does not answer".to_owned());
+        let (answer, told) = oneshot::channel();
+        self.events.send(Event::Command(command, answer)).await.map_err(|_| gone())?;
+        match told.await.map_err(|_| gone())? {
+            Ok(()) => Ok(()),
+            Err(CommandError::Refused(why)) => Err(Refusal::Conflict(why)),
+            Err(CommandError::NotDurable(why)) => Err(Refusal::Unavailable(why)),
+        }
+    }
+}
+
+#[async_trait]
+impl Handle for AppHandle {
+    fn metrics_page(&self, out: &mut Vec<u8>) {
+        let board = self.shared.board.load();
+        let view = board.view.load();
+        let healths = board.healths();
+        let criticalities: Vec<_> = view.rules.subsystems.iter().map(|subsystem| subsystem.criticality).collect();
+        let recommendations = recommendation_states(&view);
+        let page = Page {
+            healths: &healths,
+            criticalities: &criticalities,
+            overall: view.overall,
+            recommendations: &recommendations,
+            policy: &view.policy,
+            resources: view.resources.as_deref(),
+            dry_run: view.dry_run,
+            ready: self.ready().is_ok(),
+            open_runs: view.state.runs.len(),
+            check_lag_seconds: lag(&healths, &view.rules.intervals, self.clock.now()),
+            journal_seq: view.state.seq,
+            intake_pending: self.shared.backlog.load(Ordering::Relaxed),
+        };
+        render(&page, &self.shared.metrics, out);
+    }
+
+    fn report(&self) -> Arc<Report> {
+        Arc::new(current_report(&self.shared.board.load()))
+    }
+
+    fn policy(&self) -> Arc<PolicyDocument> {
+        Arc::clone(&self.shared.board.load().view.load().policy)
+    }
+
+    fn active_alerts(&self) -> Vec<Value> {
+        let board = self.shared.board.load();
+        let view = board.view.load();
+        view.state
+            .alerts
+            .values()
+            .map(|alert| {
+                json!({
+                    "fingerprint": alert.fingerprint,
+                    "labels": alert.labels,
+                    "starts_at": alert.starts_at,
+                    "since": alert.since,
+                    "policy": alert.policy,
+                    "issue_id": alert.episode,
+                    "resolved_unproven_since": alert.unproven,
+                })
+            })
+            .collect()
+    }
+
+    fn runs(&self) -> Vec<Value> {
+        let board = self.shared.board.load();
+        let view = board.view.load();
+        let open = view.state.runs.values().rev();
+        open.chain(view.state.ended_runs.iter().rev()).filter_map(|run| serde_json::to_value(&**run).ok()).collect()
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        let board = self.shared.board.load();
+        let view = board.view.load();
+        if view.at == Timestamp::EPOCH {
+            return Err("the journal is being read".to_owned());
+        }
+        if !view.started_up {
+            return Err("not every check has answered since the start".to_owned());
+        }
+        Ok(())
+    }
+
+    fn dry_run(&self) -> bool {
+        self.shared.board.load().view.load().dry_run
+    }
+
+    fn webhook_settings(&self) -> Arc<alerts::Settings> {
+        Arc::clone(&self.shared.board.load().view.load().rules.alerts)
+    }
+
+    fn refused(&self, code: &'static str) {
+        self.shared.metrics.webhook_refused(code);
+    }
+
+    async fn accept(&self, alerts: Vec<IntakeAlert>, _truncated: u64) -> Result<(), Refusal> {
+        let Some(store) = &self.store else {
+            return Err(Refusal::Unavailable("the journal cannot be used; see chiron_blind".to_owned()));
+        };
+        let board = self.shared.board.load_full();
+        if board.view.load().blind.iter().any(|(condition, _)| condition.starts_with("journal_")) {
+            return Err(Refusal::Unavailable("the journal cannot be written; see chiron_blind".to_owned()));
+        }
+        let backlog = self.shared.backlog.load(Ordering::Relaxed);
+        if backlog > BACKLOG_MAX {
+            return Err(Refusal::Unavailable(format!("{backlog} accepted alerts wait to be taken")));
+        }
+        let count = alerts.len() as u64;
+        self.shared.backlog.fetch_add(count, Ordering::Relaxed);
+        match store.accept(alerts).await {
+            Ok(()) => {
+                self.shared.intake.notify_one();
+                Ok(())
+            }
+            Err(error) => {
+                let undo = |backlog: u64| Some(backlog.saturating_sub(count));
+                let _ = self.shared.backlog.fetch_update(Ordering::Relaxed, Ordering::Relaxed, undo);
+                self.shared.metrics.journal_error(error.kind.as_str());
+                Err(Refusal::Unavailable(error.to_string()))
+            }
+        }
+    }
+
+    async fn force_check(&self) -> Result<Arc<Report>, Refusal> {
+        let runner = self.runner.load_full();
+        let started = self.clock.now();
+        let all = async {
+            runner.force_all().await;
+            // The observations are sent; the decision that takes them publishes a view that is newer than they are.
+            loop {
+                let board = self.shared.board.load_full();
+                let seen = board.healths.iter().all(|slot| slot.load().timestamp >= started);
+                if seen && board.view.load().at >= started && board.view.load().started_up {
+                    return;
+                }
+                tokio::time::sleep(Duration::from_millis(2)).await;
+            }
+        };
+        if tokio::time::timeout(FORCE_LIMIT, all).await.is_err() {
+            return Err(Refusal::Unavailable(format!("not every check answered within {} s", FORCE_LIMIT.as_secs())));
+        }
+        Ok(self.report())
+    }
+
+    async fn reload(&self) -> Result<(), String> {
+        let (answer, told) = oneshot::channel();
+        let gone = |_| "chiron is stopping".to_owned();
+        self.reloads.send(answer).await.map_err(|_| "chiron is stopping".to_owned())?;
+        told.await.map_err(gone)?
+    }
+
+    async fn set_policy(
+        &self,
+        level: Level,
+        reason: String,
+        by: String,
+        until: Option<Timestamp>,
+    ) -> Result<(), Refusal> {
+        self.command(Command::SetPolicy { level, reason, by, until }).await
+    }
+
+    async fn release_policy(&self, by: String, reason: String) -> Result<(), Refusal> {
+        self.command(Command::ReleasePolicy { by, reason }).await
+    }
+
+    async fn history(&self, after: u64, limit: usize) -> Result<Value, Refusal> {
+        let Some(store) = &self.store else {
+            return Err(Refusal::Unavailable("the journal cannot be used".to_owned()));
+        };
+        let entries = store.history(after, limit).await.map_err(|error| match error.kind {
+            StoreErrorKind::Conflict => Refusal::Invalid(error.to_string()),
+            _ => Refusal::Unavailable(error.to_string()),
+        })?;
+        serde_json::to_value(entries).map_err(|error| Refusal::Unavailable(error.to_string()))
+    }
+}
+
+/// How far the latest check is behind its schedule, in seconds; 0 if none is.
+fn lag(healths: &[Arc<crate::model::Health>], intervals: &[Duration], now: Timestamp) -> f64 {
+    healths
+        .iter()
+        .zip(intervals)
+        .filter(|(health, _)| health.timestamp > Timestamp::EPOCH)
+        .map(|(health, interval)| now.since(health.timestamp.plus(*interval)).as_secs_f64())
+        .fold(0.0, f64::max)
+}

@@ -1,0 +1,113 @@
+//! Writes what the bot and its operator read: the policy file, the report file, operator alerts.
+//!
+//! **Invariant:** a policy copy is only as fresh as the decision it comes from; a stalled decision task lets it expire.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::model::{PolicyDocument, Report};
+use crate::publish::{self, OperatorAlert};
+
+use super::board::Board;
+use super::report::report;
+use super::task::Shared;
+use super::tasks::blocking;
+
+/// How often the report file is replaced.
+const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// Where files go.
+#[derive(Clone, Debug)]
+pub struct Places {
+    /// The policy file.
+    pub policy: PathBuf,
+    /// The report file.
+    pub report: PathBuf,
+    /// The log of operator alerts.
+    pub operator_alerts: PathBuf,
+}
+
+/// The report of what readers see now.
+pub fn current_report(board: &Board) -> Report {
+    let view = board.view.load();
+    report(&view, &board.healths())
+}
+
+/// Publishes until told to stop; the last policy is written before it ends.
+pub async fn run(
+    places: Places,
+    shared: Arc<Shared>,
+    mut policies: watch::Receiver<Arc<PolicyDocument>>,
+    mut alerts: mpsc::Receiver<OperatorAlert>,
+    stop: CancellationToken,
+) {
+    let mut written: Option<Arc<PolicyDocument>> = None;
+    let mut report_due = tokio::time::interval(REPORT_EVERY);
+    report_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    report_due.reset();
+    let mut troubles = Troubles::default();
+    loop {
+        tokio::select! {
+            biased;
+            changed = policies.changed() => if changed.is_err() { break },
+            Some(alert) = alerts.recv() => {
+                let path = places.operator_alerts.clone();
+                let result = blocking(move || publish::operator_alert(&path, &alert)).await;
+                troubles.note("operator_alerts", &places.operator_alerts, result);
+            }
+            _ = report_due.tick() => {
+                let (report, path) = (current_report(&shared.board.load()), places.report.clone());
+                let result = blocking(move || publish::report(&path, &report)).await;
+                troubles.note("report", &places.report, result);
+            }
+            () = stop.cancelled() => break,
+        }
+        let latest = policies.borrow_and_update().clone();
+        if is_due(written.as_deref(), &latest) {
+            let (path, document) = (places.policy.clone(), Arc::clone(&latest));
+            let result = blocking(move || publish::policy(&path, &document)).await;
+            if result.is_ok() {
+                written = Some(latest);
+            }
+            troubles.note("policy", &places.policy, result);
+        }
+    }
+    while let Ok(alert) = alerts.try_recv() {
+        let path = places.operator_alerts.clone();
+        let result = blocking(move || publish::operator_alert(&path, &alert)).await;
+        troubles.note("operator_alerts", &places.operator_alerts, result);
+    }
+}
+
+/// A change is written at once, the same policy again when a third of its validity has gone.
+fn is_due(written: Option<&PolicyDocument>, latest: &PolicyDocument) -> bool {
+    written.is_none_or(|written| {
+        let validity = latest.valid_until.since(latest.issued_at);
+        written.sequence != latest.sequence || latest.issued_at.since(written.issued_at) * 3 >= validity
+    })
+}
+
+/// Files that could not be written last time, so that trouble is logged when it begins and when it ends.
+#[derive(Debug, Default)]
+struct Troubles(std::collections::BTreeSet<&'static str>);
+
+impl Troubles {
+    fn note(&mut self, what: &'static str, path: &std::path::Path, result: std::io::Result<()>) {
+        match result {
+            Ok(()) => {
+                if self.0.remove(what) {
+                    tracing::info!(what, path = %path.display(), "file can be written again");
+                }
+            }
+            Err(error) => {
+                if self.0.insert(what) {
+                    tracing::error!(what, path = %path.display(), "file cannot be written: {error}");
+                }
+            }
+        }
+    }
+}
