@@ -6,6 +6,7 @@ pub mod age;
 pub mod check;
 pub mod checks;
 pub mod params;
+mod pool;
 pub mod probes;
 pub mod profile;
 pub mod resources;
