@@ -43,6 +43,17 @@ fn armed() -> &'static HashMap<String, Armed> {
     ARMED.get_or_init(|| std::env::var("CHIRON_FAILPOINTS").map(|text| parse(&text)).unwrap_or_default())
 }
 
+/// What `CHIRON_TEST_MEMORY_PERCENT` says instead of the host's memory, 0 to 100; for the reference report.
+pub fn injected_memory_percent() -> Option<f64> {
+    static INJECTED: OnceLock<Option<f64>> = OnceLock::new();
+    *INJECTED.get_or_init(|| std::env::var("CHIRON_TEST_MEMORY_PERCENT").ok().and_then(|text| text.parse().ok()))
+}
+
+/// Whether this process is under test: it dies or lies on purpose. Said in the log at start.
+pub fn is_under_test() -> bool {
+    !armed().is_empty() || injected_memory_percent().is_some()
+}
+
 fn parse(text: &str) -> HashMap<String, Armed> {
     text.split(';')
         .filter_map(|part| {

@@ -131,8 +131,7 @@ impl Drop for Pool {
 
 impl Pool {
     pub(super) fn new(clock: Clock) -> Self {
-        let shared =
-            Shared { state: Mutex::default(), work: Condvar::new(), results: Notify::new(), clock };
+        let shared = Shared { state: Mutex::default(), work: Condvar::new(), results: Notify::new(), clock };
         Self { shared: Arc::new(shared), outstanding: 0 }
     }
 
@@ -196,7 +195,10 @@ impl Pool {
         }
         let waiting = state.jobs.front().is_some_and(|(_, queued)| now.saturating_sub(*queued) >= PATIENCE);
         let present = state.threads.iter().filter(|thread| !thread.abandoned).count();
-        if state.idle == 0 && state.threads.len() < MOST_THREADS && (waiting || (present == 0 && !state.jobs.is_empty())) {
+        if state.idle == 0
+            && state.threads.len() < MOST_THREADS
+            && (waiting || (present == 0 && !state.jobs.is_empty()))
+        {
             start_thread(&self.shared, &mut state);
         }
         drop(state);
@@ -230,8 +232,7 @@ fn work(shared: &Shared, id: u64) {
         }
         let Some((job, _)) = state.jobs.pop_front() else {
             state.idle += 1;
-            let (woken, waited) =
-                shared.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+            let (woken, waited) = shared.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
             if waited.timed_out() && state.jobs.is_empty() && state.threads.len() > FEW_THREADS {
@@ -266,9 +267,8 @@ fn work(shared: &Shared, id: u64) {
             state.first_done = now;
         }
         state.done.push(Done { index, seq, began, took: now.saturating_sub(since), outcome });
-        let ripe = state.jobs.is_empty()
-            || state.done.len() >= BATCH
-            || now.saturating_sub(state.first_done) >= BATCH_WAIT;
+        let ripe =
+            state.jobs.is_empty() || state.done.len() >= BATCH || now.saturating_sub(state.first_done) >= BATCH_WAIT;
         if ripe || abandoned {
             shared.results.notify_one();
         }

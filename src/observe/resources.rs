@@ -4,6 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::base::failpoint;
 use crate::base::files;
 use crate::model::{DiskUse, Name, Resources, Timestamp};
 
@@ -37,10 +38,8 @@ impl ResourceReader {
     /// Reads everything. Blocks, for microseconds unless a file system hangs.
     pub fn read(&mut self, now: Timestamp) -> Resources {
         let cpu = cpu_times(&text(&self.root, "stat"));
-        let since = CpuTimes {
-            busy: cpu.busy.saturating_sub(self.cpu.busy),
-            total: cpu.total.saturating_sub(self.cpu.total),
-        };
+        let since =
+            CpuTimes { busy: cpu.busy.saturating_sub(self.cpu.busy), total: cpu.total.saturating_sub(self.cpu.total) };
         if since.total >= LEAST_TICKS {
             self.cpu_percent = since.percent();
             self.cpu = cpu;
@@ -51,7 +50,7 @@ impl ResourceReader {
         Resources {
             timestamp: now,
             cpu_percent: self.cpu_percent,
-            memory_percent: percent(used, total),
+            memory_percent: failpoint::injected_memory_percent().unwrap_or_else(|| percent(used, total)),
             memory_used_bytes: used,
             memory_total_bytes: total,
             disks: self.paths.iter().filter_map(|path| disk(path)).collect(),
@@ -158,7 +157,8 @@ mod tests {
     fn cpu_is_the_share_between_two_readings() {
         let folder = tempfile::tempdir().unwrap();
         let stat = |busy: u64, idle: u64| {
-            std::fs::write(folder.path().join("stat"), format!("cpu  {busy} 0 0 {idle} 0 0 0 0 9 9\ncpu0 1\n")).unwrap();
+            std::fs::write(folder.path().join("stat"), format!("cpu  {busy} 0 0 {idle} 0 0 0 0 9 9\ncpu0 1\n"))
+                .unwrap();
         };
         stat(100, 300);
         let mut reader = ResourceReader::below(folder.path().into(), Vec::new());

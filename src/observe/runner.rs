@@ -492,12 +492,10 @@ async fn ask(check: Arc<dyn AnyCheck>, clock: Clock, index: usize, seq: u64, lim
     let reading = timeout(limit, async {
         let read = catch_unwind(AssertUnwindSafe(|| check.read()));
         let mut read = read.map_err(|panic| panic_text(&*panic))?;
-        std::future::poll_fn(|context| {
-            match catch_unwind(AssertUnwindSafe(|| read.as_mut().poll(context))) {
-                Ok(Poll::Ready(reading)) => Poll::Ready(Ok(reading)),
-                Ok(Poll::Pending) => Poll::Pending,
-                Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
-            }
+        std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| read.as_mut().poll(context))) {
+            Ok(Poll::Ready(reading)) => Poll::Ready(Ok(reading)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
         })
         .await
     })
