@@ -22,6 +22,9 @@ pub mod tasks;
 pub mod wiring;
 mod world;
 
+#[cfg(test)]
+mod tests;
+
 /// Every condition of blindness (POL-4); the label `reason` of `chiron_blind`.
 pub const BLINDNESS: [&str; 7] = [
     "checks_stalled",

@@ -1,0 +1,5 @@
+//! The decider driven by hand, and by a seeded world with crashes.
+
+mod random;
+mod sim;
+mod timeline;

@@ -1,0 +1,316 @@
+//! Timelines: what happens when, told as a person would.
+
+use super::sim::{Sim, rules};
+use crate::app::cycle::Command;
+use crate::journal::Record;
+use crate::model::{AlertOutcome, AlertStatus, Class, Criticality, Ending, Level, Outcome, PolicySource, Reason, RunState, Status};
+
+const ROUTER: &[super::sim::Part] = &[("order_router", Criticality::Partial, &[])];
+const RESTART: &[(&str, &str, Class)] = &[("restart_subsystem", "order_router", Class::OneShot)];
+
+fn router() -> Sim {
+    let mut sim = Sim::new(rules(ROUTER, RESTART));
+    sim.check_all();
+    sim
+}
+
+fn outcomes(sim: &Sim) -> Vec<AlertOutcome> {
+    sim.entries
+        .iter()
+        .filter_map(|entry| match &entry.record {
+            Record::AlertTaken { outcome, .. } => Some(*outcome),
+            _ => None,
+        })
+        .collect()
+}
+
+/// ACT-3, ACT-4: from a critical check to a verified recovery, in the order of the journal.
+#[test]
+fn detects_acts_verifies_resolves() {
+    let mut sim = router();
+    let from = sim.entries.len();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    assert_eq!(sim.under_way.len(), 1);
+    sim.answer(Ending::Ok);
+    sim.break_("order_router", Status::Healthy);
+    sim.live(3);
+    let story: Vec<&str> = sim.kinds(from).into_iter().filter(|kind| !kind.starts_with("hold")).collect();
+    assert_eq!(
+        story,
+        ["episode_opened", "run_intended", "run_started", "run_finished", "run_verified", "episode_changed", "episode_resolved"]
+    );
+    assert_eq!(sim.state.ended_runs.back().and_then(|run| run.outcome), Some(Outcome::Verified));
+}
+
+/// ACT-5: the second rung waits for its cooldown; after the last one a person is told, once.
+#[test]
+fn escalates_to_a_person() {
+    let mut sim = router();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.answer(Ending::Failed);
+    sim.check_forced();
+    assert!(sim.under_way.is_empty(), "cooldown");
+    assert_eq!(sim.cycle.waiting().values().next().map(|waiting| waiting.reason), Some(Reason::Cooldown));
+    sim.live(61);
+    assert_eq!(sim.under_way.len(), 1, "the second restart");
+    sim.answer(Ending::Ok);
+    sim.live(40);
+    let told = |sim: &Sim| sim.kinds(0).iter().filter(|kind| **kind == "episode_escalated").count();
+    assert_eq!(told(&sim), 1, "unverified, and nothing left to try");
+    sim.live(600);
+    assert_eq!((told(&sim), sim.effects.len()), (1, 2));
+    let status = sim.cycle.health(0).status;
+    assert_eq!(status, Status::Failed, "OBS-1: its ladder has ended");
+}
+
+/// ALR-2: an alert and a check are one episode; repeats and a second Alertmanager cause one action.
+#[test]
+fn duplicates_cause_one_action() {
+    let mut sim = router();
+    let began = sim.now;
+    for _ in 0..5 {
+        sim.alert("order_router", AlertStatus::Firing, began);
+    }
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.answer(Ending::Ok);
+    sim.live(10);
+    assert_eq!(sim.effects.len(), 1);
+    assert_eq!(sim.state.totals.episodes, 1);
+    assert_eq!(outcomes(&sim)[0], AlertOutcome::Accepted);
+    assert!(outcomes(&sim)[1..].iter().all(|outcome| *outcome == AlertOutcome::Deduplicated));
+}
+
+/// ALR-1: a routed firing alert is reason enough to act, although restarts are not automatic.
+#[test]
+fn an_alert_authorises_what_waits_for_a_person() {
+    let mut rules = rules(ROUTER, RESTART);
+    rules.recommend.auto_restart_enabled = false;
+    let mut sim = Sim::new(rules);
+    sim.check_all();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    assert!(sim.under_way.is_empty());
+    let waiting = sim.cycle.waiting();
+    assert_eq!(waiting.values().next().map(|waiting| waiting.reason), Some(Reason::ApprovalPending));
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    let inputs = sim.inputs();
+    sim.step(inputs);
+    assert_eq!(sim.under_way.len(), 1);
+    assert_eq!(sim.state.totals.episodes, 1);
+}
+
+/// ALR-2: a resolved is believed only with proof by the own check, and then only begins the release of the policy.
+#[test]
+fn resolved_is_not_trusted_blindly() {
+    let mut sim = router();
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.answer(Ending::Failed);
+    sim.pass(1);
+    sim.alert("order_router", AlertStatus::Resolved, sim.now);
+    let inputs = sim.inputs();
+    sim.step(inputs);
+    assert_eq!(outcomes(&sim).last(), Some(&AlertOutcome::ResolvedUnproven));
+    assert_eq!(sim.state.alerts.len(), 1, "kept open");
+    sim.break_("order_router", Status::Healthy);
+    sim.check_all();
+    assert!(sim.state.alerts.is_empty() && sim.state.episodes.is_empty(), "believed now");
+    assert_eq!(sim.state.level(), Level::NoNewTrades, "release only begins");
+    sim.live(90);
+    assert_eq!(sim.state.level(), Level::AllowAll);
+}
+
+/// Invariant 4: a firing that comes after its resolved, and began before it, is stale; one that began later is new.
+#[test]
+fn late_firing_is_stale() {
+    let mut sim = router();
+    let began = sim.now;
+    sim.alert("order_router", AlertStatus::Firing, began);
+    sim.check_all();
+    sim.answer(Ending::Ok);
+    sim.live(5);
+    sim.alert("order_router", AlertStatus::Resolved, began);
+    sim.live(5);
+    assert!(sim.state.episodes.is_empty());
+    sim.alert("order_router", AlertStatus::Firing, began);
+    sim.live(1);
+    assert_eq!(outcomes(&sim).last(), Some(&AlertOutcome::Stale));
+    assert!(sim.state.episodes.is_empty());
+    sim.pass(1);
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    sim.live(1);
+    assert_eq!(outcomes(&sim).last(), Some(&AlertOutcome::Accepted));
+}
+
+/// ACT-3 and invariant 7: a one_shot that a crash interrupts is never done again; a person is told and the policy tightens.
+#[test]
+fn an_interrupted_one_shot_is_indeterminate() {
+    let mut sim = router();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    assert_eq!(sim.effects.len(), 1);
+    sim.crash();
+    sim.live(120);
+    let run = sim.state.ended_runs.back().expect("a run");
+    assert_eq!((run.state, run.outcome), (RunState::Indeterminate, Some(Outcome::Indeterminate)));
+    assert_eq!(sim.effects.values().sum::<u32>(), 1);
+    assert!(sim.kinds(0).contains(&"episode_escalated"));
+    assert!(sim.state.holds.keys().any(|key| key.source == PolicySource::Action));
+}
+
+/// Invariant 7: a natural run is done again under its key, a probeable one asks the check, and two crashes quarantine.
+#[test]
+fn other_classes_after_a_crash() {
+    for (class, healthy_after, expected_effects, expected) in [
+        (Class::Natural, false, 2, None),
+        (Class::Probeable, false, 2, None),
+        (Class::Probeable, true, 1, Some(Outcome::Verified)),
+        (Class::Natural, true, 1, Some(Outcome::Verified)),
+    ] {
+        let mut sim = Sim::new(rules(ROUTER, &[("restart_subsystem", "order_router", class)]));
+        sim.check_all();
+        sim.break_("order_router", Status::Critical);
+        sim.check_all();
+        sim.crash();
+        if healthy_after {
+            sim.break_("order_router", Status::Healthy);
+        }
+        sim.live(10);
+        assert_eq!(sim.effects.values().sum::<u32>(), expected_effects, "{class:?} healthy {healthy_after}");
+        assert_eq!(sim.state.ended_runs.back().and_then(|run| run.outcome), expected, "{class:?} healthy {healthy_after}");
+    }
+    let mut sim = Sim::new(rules(ROUTER, &[("restart_subsystem", "order_router", Class::Natural)]));
+    sim.check_all();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.crash();
+    sim.live(6);
+    sim.crash();
+    sim.live(6);
+    assert_eq!(sim.state.ended_runs.back().and_then(|run| run.outcome), Some(Outcome::Indeterminate));
+    assert_eq!(sim.effects.values().sum::<u32>(), 2);
+}
+
+/// OBS-6: the root goes first, the dependant waits, and is not touched if it recovers with the root.
+#[test]
+fn root_first() {
+    let parts: &[super::sim::Part] = &[("root", Criticality::Partial, &[]), ("leaf", Criticality::Partial, &["root"])];
+    let bindings = [("restart_subsystem", "root", Class::OneShot), ("restart_subsystem", "leaf", Class::OneShot)];
+    let mut sim = Sim::new(rules(parts, &bindings));
+    sim.check_all();
+    sim.break_("root", Status::Critical);
+    sim.break_("leaf", Status::Critical);
+    sim.check_all();
+    assert_eq!(sim.under_way.iter().map(|(_, target)| target.as_str()).collect::<Vec<_>>(), ["root"]);
+    assert!(sim.cycle.waiting().values().any(|waiting| waiting.reason == Reason::Dependency));
+    sim.answer(Ending::Ok);
+    sim.break_("root", Status::Healthy);
+    sim.break_("leaf", Status::Healthy);
+    sim.live(10);
+    assert_eq!(sim.effects.len(), 1, "the leaf recovered with its root");
+}
+
+/// DET-3, ACT-3: a subsystem that flaps stays within the target's budget, and its episode is damped.
+#[test]
+fn flapping_stays_within_the_budget() {
+    let mut sim = router();
+    for _ in 0..60 {
+        sim.break_("order_router", Status::Critical);
+        sim.live(5);
+        sim.answer(Ending::Ok);
+        sim.break_("order_router", Status::Healthy);
+        sim.live(5);
+    }
+    assert!(sim.effects.len() <= 3, "{} runs in 10 min", sim.effects.len());
+    assert!(sim.state.totals.episodes <= 3, "{} episodes", sim.state.totals.episodes);
+    assert!(sim.state.episodes.values().any(|episode| episode.flapping));
+}
+
+/// OBS-1, POL-3: failed subsystems that trading depends on shut down, latched, until a person releases it.
+#[test]
+fn the_latch() {
+    let parts: &[super::sim::Part] = &[("risk_guard", Criticality::Full, &[])];
+    let mut sim = Sim::new(rules(parts, &[]));
+    sim.check_all();
+    sim.break_("risk_guard", Status::Critical);
+    sim.check_all();
+    assert_eq!(sim.state.level(), Level::DefensiveExit);
+    sim.live(301);
+    assert_eq!((sim.state.level(), sim.state.latch.is_some()), (Level::EmergencyShutdown, true));
+    let release = || Command::ReleasePolicy { by: "ana".to_owned(), reason: "checked by hand".to_owned() };
+    assert!(sim.command(release()).is_some_and(|why| why.contains("still failed")));
+    sim.break_("risk_guard", Status::Healthy);
+    sim.live(600);
+    assert_eq!(sim.state.level(), Level::EmergencyShutdown, "health alone never releases it");
+    sim.crash();
+    sim.live(300);
+    assert_eq!(sim.state.level(), Level::EmergencyShutdown, "nor does a restart");
+    assert_eq!(sim.command(release()), None);
+    assert_eq!(sim.state.level(), Level::AllowAll);
+}
+
+/// POL-3: from critical to failed, the earlier level stays.
+#[test]
+fn a_hold_never_falls_while_its_episode_is_open() {
+    let parts: &[super::sim::Part] = &[("feed", Criticality::Full, &[]), ("other", Criticality::Full, &[])];
+    let mut sim = Sim::new(rules(parts, &[]));
+    sim.check_all();
+    sim.break_("feed", Status::Critical);
+    sim.live(10);
+    assert_eq!(sim.state.level(), Level::DefensiveExit);
+    sim.break_("feed", Status::Degraded);
+    sim.live(600);
+    assert_eq!(sim.state.level(), Level::DefensiveExit, "still the same episode");
+    sim.break_("feed", Status::Healthy);
+    sim.live(120);
+    assert_eq!(sim.state.level(), Level::AllowAll);
+}
+
+/// Dry-run: the same path up to the effect, rehearsed once; nothing is held, failed or latched.
+#[test]
+fn dry_run_acts_on_nothing() {
+    let mut rules = rules(&[("data_feed", Criticality::Full, &[])], &[("restart_subsystem", "data_feed", Class::OneShot)]);
+    rules.admit.dry_run = true;
+    let mut sim = Sim::new(rules);
+    sim.check_all();
+    sim.break_("data_feed", Status::Critical);
+    sim.live(900);
+    assert!(sim.effects.is_empty());
+    assert_eq!(sim.state.ended_runs.len(), 1);
+    assert_eq!(sim.state.ended_runs[0].outcome, Some(Outcome::DryRun));
+    assert!(sim.state.latch.is_none());
+    assert!(!sim.state.holds.keys().any(|key| key.source == PolicySource::Action));
+}
+
+/// OBS-2, POL-4: an unknown subsystem that trading depends on is blindness.
+#[test]
+fn unknown_is_never_healthy() {
+    let mut sim = Sim::new(rules(&[("feed", Criticality::Full, &[])], &[]));
+    assert_eq!(sim.state.level(), Level::AllowAll, "nothing decided yet");
+    sim.step(crate::app::cycle::Inputs::default());
+    assert_eq!(sim.state.level(), Level::NoNewTrades, "start-up");
+    sim.break_("feed", Status::Unknown);
+    sim.check_all();
+    sim.live(600);
+    assert_eq!(sim.state.level(), Level::NoNewTrades);
+    sim.break_("feed", Status::Healthy);
+    sim.live(90);
+    assert_eq!(sim.state.level(), Level::AllowAll);
+}
+
+/// ACT-2: an action with no binding is unbound, never a success; a person is told; the recommendation stays visible.
+#[test]
+fn unbound_is_never_success() {
+    let mut sim = Sim::new(rules(ROUTER, &[]));
+    sim.check_all();
+    sim.break_("order_router", Status::Critical);
+    sim.live(10);
+    assert!(sim.state.ended_runs.is_empty() && sim.effects.is_empty());
+    let waiting = sim.cycle.waiting();
+    assert_eq!(waiting.values().next().map(|waiting| (waiting.rung, waiting.reason)), Some((1, Reason::Unbound)));
+    assert_eq!(sim.kinds(0).iter().filter(|kind| **kind == "episode_escalated").count(), 1);
+}
