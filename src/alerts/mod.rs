@@ -1,5 +1,8 @@
 //! What Alertmanager sends us: the payload and the routes. Pure; the webhook itself is in `http`.
 
+pub mod payload;
+pub mod routing;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
