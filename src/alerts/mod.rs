@@ -1,7 +1,7 @@
 //! What Alertmanager sends us: the payload and the routes. Pure; the webhook itself is in `http`.
 
-pub mod routing;
 pub mod payload;
+pub mod routing;
 
 use std::collections::BTreeMap;
 use std::time::Duration;

@@ -83,9 +83,12 @@ fn daemons_are_left_alone() {
     let mut child = start(&key, &argv, &argv);
     child.wait().unwrap();
     wait_for(&folder.path().join("all"));
-    assert_eq!(find(&key), []);
     for file in ["group", "member", "session"] {
         let pid = wait_for(&folder.path().join(file)).trim().parse().unwrap();
+        while !processes::read(pid, "cmdline").unwrap().starts_with(b"sleep") {
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert_eq!(find(&key), [], "{file}");
         let process = processes::process(pid).unwrap();
         assert!(process.lives(), "{file}");
         assert_eq!(process.group == pid, file != "member", "{file}");

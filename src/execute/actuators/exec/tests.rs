@@ -1,3 +1,4 @@
+//! Real commands, and the rules that keep shells out.
 #![expect(clippy::disallowed_methods, reason = "writes scripts and looks at what they did")]
 
 use super::*;

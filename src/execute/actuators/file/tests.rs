@@ -1,3 +1,4 @@
+//! Real files in a temporary folder.
 #![expect(clippy::disallowed_methods, reason = "prepares files and looks at what became of them")]
 
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
