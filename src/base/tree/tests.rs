@@ -141,6 +141,27 @@ fn a_misspelt_key_gets_the_nearest_known_one() {
 }
 
 #[test]
+fn the_nearest_is_near() {
+    let candidates =
+        ["check_interval", "max_cpu_percent", "no_new_trades", "url", "mode", "more_than_one", "more_of_it"];
+    let table = [
+        ("check_intervall", Some("check_interval")),
+        ("checkInterval", Some("check_interval")),
+        ("max_cpu", Some("max_cpu_percent")),
+        ("no_trades", Some("no_new_trades")),
+        ("uri", Some("url")),
+        ("Mode", Some("mode")),
+        ("more_", None),
+        ("zebra", None),
+        ("", None),
+        ("x", None),
+    ];
+    for (word, expected) in table {
+        assert_eq!(nearest(word, &candidates), expected, "{word}");
+    }
+}
+
+#[test]
 fn numbers_are_ranged_and_plain() {
     assert_eq!(take::<u16>("65535"), Ok(65535));
     assert_eq!(refused::<u16>("65536"), "f:1:6: key: found `65536`, expected a whole number from 0 to 65535");
