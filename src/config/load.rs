@@ -51,7 +51,7 @@ pub struct Loaded {
 /// Reads the file that the flags name, if any, and checks it with them. `Err` holds every mistake, by position.
 pub fn load(inputs: &Inputs, clock: Clock) -> Result<Loaded, Vec<Problem>> {
     let Some(file) = &inputs.config_file else { return load_text("", "", inputs, clock) };
-    let text = read_config(file).map_err(|problem| vec![problem])?;
+    let text = read_config(file)?;
     load_text(&text, &file.to_string_lossy(), inputs, clock)
 }
 

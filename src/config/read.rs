@@ -29,7 +29,7 @@ pub(super) fn bounded(path: &Path, max: usize) -> Result<(Vec<u8>, u32), String>
 }
 
 /// The text of the settings file at `path`, or the problem with it.
-pub fn read_config(path: &Path) -> Result<String, Problem> {
+pub fn read_config(path: &Path) -> Result<String, Vec<Problem>> {
     let problems = Problems::new(path.to_string_lossy());
     let nowhere = Position::default();
     let text = match bounded(path, SIZE_MAX) {
@@ -45,7 +45,7 @@ pub fn read_config(path: &Path) -> Result<String, Problem> {
             Err(())
         }
     };
-    text.map_err(|()| problems.into_vec().remove(0))
+    text.map_err(|()| problems.into_vec())
 }
 
 /// What is wrong with `path` as the workspace: a warning, or an error if it is something else than a folder.

@@ -1,3 +1,6 @@
+//! The whole loader: defaults, every key, flags against file, warnings, and damage to good files.
+#![expect(clippy::disallowed_methods, reason = "writes the files that are then read")]
+
 use std::fs::Permissions;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;

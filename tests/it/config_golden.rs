@@ -1,6 +1,7 @@
 //! Every `tests/config/*.good.yml` loads; every `*.bad.yml` gives exactly the problems of its `*.bad.txt`.
 //!
 //! `UPDATE_GOLDEN=1` rewrites the expected problems.
+#![expect(clippy::disallowed_methods, reason = "reads and rewrites the expected problems")]
 
 use std::path::{Path, PathBuf};
 

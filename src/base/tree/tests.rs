@@ -1,3 +1,5 @@
+//! The tree and its takers: positions, refusals, kinds of values, and arbitrary text.
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
