@@ -76,9 +76,13 @@ fn binding(
     if probe.is_some() && class != Class::Probeable {
         section.reject("probe", "expected a probe only with `class: probeable`", None);
     }
-    if probe.as_ref().is_some_and(|argv| argv.first().is_none_or(String::is_empty)) {
-        section.reject("probe", "expected a program and its arguments", None);
-    }
+    let probe = probe.filter(|argv| {
+        let right = argv.first().is_some_and(|program| !program.is_empty());
+        if !right {
+            section.reject("probe", "expected a program and its arguments", None);
+        }
+        right
+    });
     let verify = verify(&mut section);
     let retries = checked(&mut section, "retries", 0, "expected a whole number from 0 to 10", |value| *value <= 10);
     let has_timeout = section.has("timeout");
