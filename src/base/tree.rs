@@ -124,6 +124,11 @@ impl Problems {
         self.list.borrow().is_empty()
     }
 
+    /// [`did_you_mean`], unless there are so many problems already that nobody reads the suggestions; they cost time.
+    pub fn suggest(&self, word: &str, candidates: &[&str]) -> Option<String> {
+        if self.list.borrow().len() < SUGGESTIONS_MAX { did_you_mean(word, candidates) } else { None }
+    }
+
     /// All of them, by position.
     pub fn into_vec(self) -> Vec<Problem> {
         let mut list = self.list.into_inner();
@@ -236,7 +241,8 @@ impl<'a> Section<'a> {
         }
         let names: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
         let rule = format!("expected {}", one_of(&names));
-        self.problems.push(node.at, &self.path_of(key), &node.shown(), &rule, did_you_mean(found, &names));
+        let hint = self.problems.suggest(found, &names);
+        self.problems.push(node.at, &self.path_of(key), &node.shown(), &rule, hint);
         None
     }
 
@@ -279,7 +285,7 @@ impl<'a> Section<'a> {
             if self.known.contains(&key.as_str()) {
                 continue;
             }
-            let hint = did_you_mean(key, &self.known).or_else(|| {
+            let hint = self.problems.suggest(key, &self.known).or_else(|| {
                 let quoted: Vec<String> = self.known.iter().map(|key| format!("`{key}`")).collect();
                 (!quoted.is_empty()).then(|| format!("known here: {}", quoted.join(", ")))
             });
@@ -293,19 +299,37 @@ impl<'a> Section<'a> {
     }
 }
 
-/// The candidate that `word` was most likely meant to be, if any is near.
+/// The candidate that `word` was most likely meant to be, if any is near: few letters differ, or it is the beginning of
+/// just one, or most of one with letters left out.
 pub fn nearest<'c>(word: &str, candidates: &[&'c str]) -> Option<&'c str> {
     if word.len() > FOUND_MAX {
         return None;
     }
+    let candidates = &candidates[..candidates.len().min(CANDIDATES_MAX)];
     let plain = word.to_lowercase().replace(['-', ' '], "_");
     let limit = (plain.chars().count() / 3).clamp(1, 4);
-    candidates
+    let by_distance = candidates
         .iter()
+        .filter(|candidate| candidate.len().abs_diff(plain.len()) <= limit)
         .map(|candidate| (strsim::osa_distance(&plain, candidate), *candidate))
         .filter(|(distance, _)| *distance <= limit)
         .min_by_key(|(distance, _)| *distance)
-        .map(|(_, candidate)| candidate)
+        .map(|(_, candidate)| candidate);
+    by_distance.or_else(|| {
+        let long_enough = plain.len() >= 4;
+        let only = |test: &dyn Fn(&str) -> bool| {
+            let mut fitting = candidates.iter().filter(|candidate| long_enough && test(candidate));
+            fitting.next().filter(|_| fitting.next().is_none()).copied()
+        };
+        only(&|candidate| candidate.starts_with(&plain))
+            .or_else(|| only(&|candidate| plain.len() * 3 >= candidate.len() * 2 && is_within(&plain, candidate)))
+    })
+}
+
+/// Whether `text` with letters left out gives `word`.
+fn is_within(word: &str, text: &str) -> bool {
+    let mut letters = text.chars();
+    word.chars().all(|wanted| letters.any(|letter| letter == wanted))
 }
 
 /// ``did you mean `check_interval`?``, if a candidate is near.
@@ -344,6 +368,10 @@ pub fn redact(text: &str) -> String {
 }
 
 const FOUND_MAX: usize = 60;
+/// Problems beyond this get no suggestion.
+const SUGGESTIONS_MAX: usize = 200;
+/// A suggestion is looked for among so many names.
+const CANDIDATES_MAX: usize = 2000;
 
 /// Reads `30s`, `5m`, `1h30m`, `250ms`, `2d`; `None` if it is no such duration. Units, greatest first and each at most
 /// once, are `w`, `d`, `h`, `m`, `s` and `ms`; the sum is at most 100 years.

@@ -47,3 +47,42 @@ fn write(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn answer(file: &str) -> (i32, String) {
+        let inputs = Inputs { config_file: Some(PathBuf::from(file)), ..Inputs::default() };
+        let mut out = Vec::new();
+        let code = check(&inputs, &mut out);
+        (code, String::from_utf8(out).expect("text"))
+    }
+
+    #[test]
+    fn a_good_file_ends_with_0() {
+        let (code, text) = answer("tests/config/minimal.good.yml");
+        assert_eq!(
+            (code, text.as_str()),
+            (0, "tests/config/minimal.good.yml: ok, 13 subsystems, 0 bindings, 0 routes\n")
+        );
+    }
+
+    #[test]
+    fn a_bad_file_ends_with_3_and_shows_each_place() {
+        let (code, text) = answer("tests/config/storage_path.bad.yml");
+        assert_eq!(code, 3);
+        let expected = "tests/config/storage_path.bad.yml:1:16: storage.url: found `/var/lib/chiron/chiron.db`, expected \
+                        `sqlite:PATH` or `memory:` (hint: write sqlite:/var/lib/chiron/chiron.db)\n  \
+                        1 | storage: {url: /var/lib/chiron/chiron.db}\n    |                ^\n\
+                        tests/config/storage_path.bad.yml: 1 problem\n";
+        assert_eq!(text, expected);
+        let (code, text) = answer("tests/config/nowhere.yml");
+        assert_eq!(code, 3);
+        assert!(text.ends_with("tests/config/nowhere.yml: 1 problem\n"), "{text}");
+        let (_, text) = answer("tests/config/storage_later.bad.yml");
+        assert!(!text.contains("secret"), "{text}");
+    }
+}

@@ -11,6 +11,9 @@ use crate::alerts::{Route, Settings, Watchdog};
 use crate::base::tree::{FromNode, Section};
 use crate::execute::Binding;
 
+/// How many earlier routes each one is compared with; the warning is a courtesy, and its cost grows with the square.
+const COMPARED_MAX: usize = 1000;
+
 /// The whole of `alerts`.
 pub(super) fn alerts(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, bindings: &[Binding]) -> Settings {
     let mut settings = Settings::default();
@@ -46,7 +49,7 @@ pub(super) fn alerts(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, 
             // First match wins: an earlier route with no further labels takes every alert of this one.
             let wider =
                 |earlier: &Route| earlier.matches.iter().all(|(label, value)| route.matches.get(label) == Some(value));
-            if let Some(earlier) = settings.routes.iter().find(|earlier| wider(earlier)) {
+            if let Some(earlier) = settings.routes.iter().take(COMPARED_MAX).find(|earlier| wider(earlier)) {
                 let what =
                     if earlier.matches == route.matches { "has the same `match`" } else { "matches all it does" };
                 intake.warn(

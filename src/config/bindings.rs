@@ -31,7 +31,7 @@ pub(super) fn bindings(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known
     for (index, node) in top.list("bindings").iter().enumerate() {
         let path = format!("bindings[{index}]");
         let Some(section) = Section::open(node, &path, intake.problems) else { continue };
-        let (id, binding) = binding(section, intake, known, workspace);
+        let (id, binding) = binding(section, &path, intake, known, workspace);
         if let Some(id) = id {
             if let Some(at) = first.get(&id) {
                 let rule =
@@ -54,6 +54,7 @@ pub(super) fn bindings(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known
 /// A binding's id as soon as its action and its subsystem are right, and the binding if all of it is.
 fn binding(
     mut section: Section<'_>,
+    path: &str,
     intake: &Intake<'_>,
     known: &Known,
     workspace: &Path,
@@ -75,15 +76,19 @@ fn binding(
     if probe.is_some() && class != Class::Probeable {
         section.reject("probe", "expected a probe only with `class: probeable`", None);
     }
-    if probe.as_ref().is_some_and(|argv| argv.first().is_none_or(String::is_empty)) {
-        section.reject("probe", "expected a program and its arguments", None);
-    }
+    let probe = probe.filter(|argv| {
+        let right = argv.first().is_some_and(|program| !program.is_empty());
+        if !right {
+            section.reject("probe", "expected a program and its arguments", None);
+        }
+        right
+    });
     let verify = verify(&mut section);
     let retries = checked(&mut section, "retries", 0, "expected a whole number from 0 to 10", |value| *value <= 10);
     let has_timeout = section.has("timeout");
     let mut timeout = span(&mut section, "timeout", TIMEOUT);
     let context = ActuatorContext { workspace: workspace.to_owned(), probe };
-    let (actuator, own_timeout) = means(&mut section, &context);
+    let (actuator, own_timeout) = means(&mut section, path, &context);
     if let (false, Some(own)) = (has_timeout, own_timeout) {
         timeout = own;
     }
@@ -104,13 +109,17 @@ fn binding(
 }
 
 /// The one means of a binding, and its own time limit.
-fn means(section: &mut Section<'_>, context: &ActuatorContext) -> (Option<Arc<dyn Actuator>>, Option<Duration>) {
+fn means(
+    section: &mut Section<'_>,
+    path: &str,
+    context: &ActuatorContext,
+) -> (Option<Arc<dyn Actuator>>, Option<Duration>) {
     let named: Vec<&'static str> = ACTUATORS.iter().map(|spec| spec.key).filter(|key| section.has(key)).collect();
     if named.len() != 1 {
         let keys: Vec<String> = ACTUATORS.iter().map(|spec| format!("`{}`", spec.key)).collect();
         let found = if named.is_empty() { "none".to_owned() } else { named.join(" and ") };
         let rule = format!("expected exactly one means of {}, found {found}", keys.join(", "));
-        section.problems().push(section.position(), &section.path_of(""), "", &rule, None);
+        section.problems().push(section.position(), path, "", &rule, None);
     }
     let mut built = None;
     let mut timeout = None;

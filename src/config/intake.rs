@@ -75,7 +75,7 @@ impl Intake<'_> {
     }
 }
 
-/// The value of a key if it is there and obeys a rule, else `default`; a broken rule is a problem.
+/// The value of a key if it is there and obeys a rule, else `default`; a broken rule is a problem, as is another kind.
 pub(super) fn checked<T: FromNode>(
     section: &mut Section<'_>,
     key: &'static str,
@@ -83,14 +83,14 @@ pub(super) fn checked<T: FromNode>(
     rule: &str,
     obeys: impl Fn(&T) -> bool,
 ) -> T {
-    match section.opt::<T>(key) {
-        Some(value) if obeys(&value) => value,
-        Some(_) => {
-            section.reject(key, rule, None);
-            default
-        }
-        None => default,
-    }
+    let Some(node) = section.node(key) else { return default };
+    let hint = match T::from_node(node) {
+        Ok(value) if obeys(&value) => return value,
+        Ok(_) => None,
+        Err(hint) => hint,
+    };
+    section.reject(key, rule, hint);
+    default
 }
 
 /// The shortest and longest duration where nothing narrower is asked for.
@@ -99,13 +99,13 @@ const SPAN_MAX: Duration = Duration::from_secs(30 * 86_400);
 
 /// A duration from 100 ms to 30 days.
 pub(super) fn span(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
-    let rule = "expected a duration from 100ms to 30d";
+    let rule = "expected a duration such as 30s, from 100ms to 30d";
     checked(section, key, default, rule, |value| (SPAN_MIN..=SPAN_MAX).contains(value))
 }
 
 /// A duration from nothing to 30 days.
 pub(super) fn pause(section: &mut Section<'_>, key: &'static str, default: Duration) -> Duration {
-    checked(section, key, default, "expected a duration of at most 30d", |value| *value <= SPAN_MAX)
+    checked(section, key, default, "expected a duration such as 30s, at most 30d", |value| *value <= SPAN_MAX)
 }
 
 /// A whole number of at least 1 and at most a million.

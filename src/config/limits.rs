@@ -7,7 +7,7 @@ use super::intake::{Intake, Refusal, action, address, blindness_level, checked, 
 use super::load::Inputs;
 use super::secret::bearer_tokens;
 use super::subsystems::Known;
-use crate::base::tree::{FromNode, Section};
+use crate::base::tree::{FromNode, Node, Section, Value};
 use crate::model::Name;
 use crate::{admit, detect, http, policy, recommend};
 
@@ -96,6 +96,9 @@ fn ladder(mut section: Section<'_>, known: &Known) -> Option<recommend::Ladder> 
         section.reject("actions", "missing, expected a list of actions, mildest first", None);
     }
     let nodes = section.list("actions");
+    if nodes.is_empty() && matches!(section.node("actions").map(|node| &node.value), Some(Value::List(_))) {
+        section.reject("actions", "expected at least one action", None);
+    }
     let mut actions = Vec::new();
     for (index, node) in nodes.iter().enumerate() {
         let path = format!("{}[{index}]", section.path_of("actions"));
@@ -118,7 +121,7 @@ fn ladder(mut section: Section<'_>, known: &Known) -> Option<recommend::Ladder> 
 pub(super) fn policy(section: Option<&mut Section<'_>>) -> policy::Settings {
     let basis = policy::Settings::default();
     let Some(section) = section else { return basis };
-    let rule = "expected a duration from 5s to 120s";
+    let rule = "expected a duration such as 30s, from 5s to 120s";
     let bounds = Duration::from_secs(5)..=Duration::from_secs(120);
     policy::Settings {
         relax_after_cycles: count(section, "relax_after_cycles", basis.relax_after_cycles),
@@ -142,7 +145,7 @@ pub(super) fn web(
     inputs: &Inputs,
     dashboard_port: Option<u16>,
 ) -> http::Settings {
-    let nothing = crate::base::tree::Node { value: crate::base::tree::Value::Null, at: top.position() };
+    let nothing = Node { value: Value::Null, at: top.position() };
     let mut section = match top.section("web") {
         Some(section) => section,
         None => Section::open(&nothing, "web", intake.problems).expect("null opens as an empty mapping"),

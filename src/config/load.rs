@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use super::intake::{Intake, Refusal, below, span};
+use super::intake::{Intake, Refusal, below, checked, span};
 use super::read::{folder, read_config};
 use super::subsystems::{Intervals, profile, subsystems};
 use super::{Mode, Settings, alerts, bindings, limits};
@@ -51,7 +51,7 @@ pub struct Loaded {
 /// Reads the file that the flags name, if any, and checks it with them. `Err` holds every mistake, by position.
 pub fn load(inputs: &Inputs, clock: Clock) -> Result<Loaded, Vec<Problem>> {
     let Some(file) = &inputs.config_file else { return load_text("", "", inputs, clock) };
-    let text = read_config(file).map_err(|problem| vec![problem])?;
+    let text = read_config(file)?;
     load_text(&text, &file.to_string_lossy(), inputs, clock)
 }
 
@@ -197,10 +197,7 @@ fn paths(top: &mut Section<'_>, intake: &Intake<'_>, inputs: &Inputs) -> Paths {
     let from_file = top.opt::<PathBuf>("workspace").map(|path| below(&intake.folder, &path));
     let from_flag = inputs.workspace.as_deref().map(absolute);
     let by_flag = from_flag.is_some();
-    let workspace = from_flag.or(from_file).unwrap_or_else(|| {
-        // No word about it: where we stand, or where the file does.
-        if intake.file.is_empty() { absolute(Path::new(".")) } else { intake.folder.clone() }
-    });
+    let workspace = from_flag.or(from_file).unwrap_or_else(|| absolute(Path::new(".")));
     match folder(&workspace) {
         Err((true, found)) if by_flag => {
             let shown = workspace.display().to_string();
@@ -295,10 +292,9 @@ fn later(top: &mut Section<'_>, intake: &Intake<'_>) -> Option<u16> {
     }
     let mut port = None;
     if let Some(mut section) = top.section("monitoring") {
-        port = section.opt::<u16>("dashboard_port");
-        if port == Some(0) {
-            section.reject("dashboard_port", "expected a port from 1 to 65535", None);
-        }
+        let wanted =
+            checked(&mut section, "dashboard_port", 0, "expected a port from 1 to 65535", |port: &u16| *port > 0);
+        port = (wanted > 0).then_some(wanted);
         if top.entries("monitoring").iter().any(|(key, ..)| key != "dashboard_port") {
             let text = "not built yet: `monitoring` is accepted and has no effect, but for `dashboard_port`";
             intake.warn_key(top, "monitoring", text);

@@ -13,7 +13,7 @@ use crate::model::Problem;
 pub(super) fn bounded(path: &Path, max: usize) -> Result<(Vec<u8>, u32), String> {
     let told = |error: std::io::Error| match error.kind() {
         std::io::ErrorKind::NotFound => "no such file".to_owned(),
-        std::io::ErrorKind::PermissionDenied => "permission denied".to_owned(),
+        std::io::ErrorKind::PermissionDenied => "no permission to read it".to_owned(),
         _ => error.to_string(),
     };
     // A FIFO must not make us wait for its other end.
@@ -21,7 +21,7 @@ pub(super) fn bounded(path: &Path, max: usize) -> Result<(Vec<u8>, u32), String>
     let file = File::options().read(true).custom_flags(flags).open(path).map_err(told)?;
     let meta = file.metadata().map_err(told)?;
     if !meta.is_file() {
-        return Err("not a regular file".to_owned());
+        return Err("no regular file".to_owned());
     }
     let mut bytes = Vec::new();
     file.take(max as u64 + 1).read_to_end(&mut bytes).map_err(told)?;
@@ -29,7 +29,7 @@ pub(super) fn bounded(path: &Path, max: usize) -> Result<(Vec<u8>, u32), String>
 }
 
 /// The text of the settings file at `path`, or the problem with it.
-pub fn read_config(path: &Path) -> Result<String, Problem> {
+pub fn read_config(path: &Path) -> Result<String, Vec<Problem>> {
     let problems = Problems::new(path.to_string_lossy());
     let nowhere = Position::default();
     let text = match bounded(path, SIZE_MAX) {
@@ -45,7 +45,7 @@ pub fn read_config(path: &Path) -> Result<String, Problem> {
             Err(())
         }
     };
-    text.map_err(|()| problems.into_vec().remove(0))
+    text.map_err(|()| problems.into_vec())
 }
 
 /// What is wrong with `path` as the workspace: a warning, or an error if it is something else than a folder.

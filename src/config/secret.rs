@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::intake::Intake;
+use super::intake::{Intake, Refusal};
 use super::read::bounded;
 use crate::base::tree::Section;
 
@@ -19,7 +19,7 @@ pub(super) fn bearer_tokens(section: &mut Section<'_>, intake: &Intake<'_>) -> V
     let key = "bearer_token_file";
     let Some(named) = section.opt::<PathBuf>(key) else { return Vec::new() };
     let path = intake.folder.join(&named);
-    match read(&path) {
+    match bounded_tokens(&path) {
         Ok((tokens, mode)) => {
             if mode & 0o007 != 0 {
                 let text = format!("`{}` is open to every user of this machine: chmod o-rwx it", named.display());
@@ -34,10 +34,10 @@ pub(super) fn bearer_tokens(section: &mut Section<'_>, intake: &Intake<'_>) -> V
     }
 }
 
-fn read(path: &Path) -> Result<(Vec<String>, u32), (String, Option<String>)> {
-    let hint = || Some(format!("openssl rand -hex 32 > {}", path.display()));
+fn bounded_tokens(path: &Path) -> Result<(Vec<String>, u32), Refusal> {
+    let hint = || Some(format!("one line of at least {TOKEN_MIN} characters, such as `openssl rand -hex 32` prints"));
     let (bytes, mode) = bounded(path, FILE_MAX)
-        .map_err(|found| (format!("expected a readable file with a token, but {found}"), hint()))?;
+        .map_err(|found| (format!("expected a readable file with a token, but there is {found}"), hint()))?;
     Ok((tokens(&bytes).map_err(|rule| (rule, hint()))?, mode))
 }
 

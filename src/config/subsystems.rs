@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::SubsystemSettings;
 use super::graph;
 use super::intake::{Intake, NAME_RULE, checked, is_name, span};
-use crate::base::tree::{FromNode, Node, Position, Section, Value, did_you_mean};
+use crate::base::tree::{FromNode, Node, Position, Problems, Section, Value, did_you_mean, shorten};
 use crate::model::{Criticality, HOST, Name, Subsystem};
 use crate::observe::check::{AnyCheck, BuildContext, ScheduledCheck};
 use crate::observe::checks::{CHECKS, check};
@@ -18,6 +18,8 @@ use crate::observe::profile::{BuiltIn, SUBSYSTEMS};
 pub(super) struct Known {
     names: HashSet<Name>,
     disabled: HashSet<Name>,
+    /// The names in order, for suggestions.
+    sorted: Vec<Name>,
 }
 
 impl Known {
@@ -27,7 +29,7 @@ impl Known {
         if text == HOST || self.names.contains(text.as_str()) {
             return Some(text.into());
         }
-        section.reject(key, "expected a configured subsystem", self.hint(&text));
+        section.reject(key, "expected a configured subsystem", self.hint(&text, section.problems()));
         None
     }
 
@@ -36,10 +38,9 @@ impl Known {
         self.disabled.contains(name)
     }
 
-    fn hint(&self, text: &str) -> Option<String> {
-        let mut names: Vec<&str> = self.names.iter().map(Name::as_str).collect();
-        names.sort_unstable();
-        did_you_mean(text, &names)
+    fn hint(&self, text: &str, problems: &Problems) -> Option<String> {
+        let names: Vec<&str> = self.sorted.iter().map(Name::as_str).collect();
+        problems.suggest(text, &names)
     }
 }
 
@@ -93,7 +94,7 @@ pub(super) fn subsystems(
                 hint,
             );
         } else if !is_name(name) {
-            intake.problems.push(*at, "subsystems", &crate::base::tree::shorten(name), NAME_RULE, None);
+            intake.problems.push(*at, "subsystems", &shorten(name), NAME_RULE, None);
         }
         let hint = intake_hint(name, profile);
         if !has_check(node) && hint.is_some() {
@@ -134,7 +135,10 @@ pub(super) fn subsystems(
             scheduled: ScheduledCheck { subsystem: draft.name, check: draft.check?, interval, timeout: draft.timeout },
         })
     });
-    (settings.collect(), Known { names: names.iter().cloned().collect(), disabled })
+    let settings = settings.collect();
+    let mut sorted = names.clone();
+    sorted.sort_unstable();
+    (settings, Known { names: names.into_iter().collect(), disabled, sorted })
 }
 
 /// The built-in subsystems of a profile.
@@ -194,7 +198,7 @@ fn draft(
     }
     draft.interval = section.has("interval").then(|| span(&mut section, "interval", TIMEOUT));
     let own_limit = section.node("check").and_then(own_timeout);
-    let rule = "expected a duration from 10ms to 10m";
+    let rule = "expected a duration such as 5s, from 10ms to 10m";
     let bounds = Duration::from_millis(10)..=Duration::from_secs(600);
     let default = own_limit.map_or(TIMEOUT, |own| own.saturating_add(GRACE));
     draft.timeout = checked(&mut section, "timeout", default, rule, |value| bounds.contains(value));
@@ -236,6 +240,8 @@ fn build_check(mut section: Section<'_>, context: &BuildContext) -> Option<Arc<d
 fn needs(drafts: &[Draft], intake: &Intake<'_>) -> Vec<Vec<usize>> {
     let index: HashMap<&str, usize> =
         drafts.iter().enumerate().map(|(index, draft)| (draft.name.as_str(), index)).collect();
+    let mut names: Vec<&str> = index.keys().copied().collect();
+    names.sort_unstable();
     let find = |draft: &Draft| {
         let mut list = Vec::new();
         for (place, (need, at)) in draft.depends_on.iter().enumerate() {
@@ -243,16 +249,14 @@ fn needs(drafts: &[Draft], intake: &Intake<'_>) -> Vec<Vec<usize>> {
                 (Some(need), _) if list.contains(need) => {}
                 (Some(need), _) => list.push(*need),
                 (None, Some(at)) => {
-                    let mut names: Vec<&str> = index.keys().copied().collect();
-                    names.sort_unstable();
                     let path = format!("subsystems.{}.depends_on[{place}]", draft.name);
-                    let found = crate::base::tree::shorten(need);
+                    let found = shorten(need);
                     intake.problems.push(
                         *at,
                         &path,
                         &found,
                         "expected a configured subsystem",
-                        did_you_mean(need, &names),
+                        intake.problems.suggest(need, &names),
                     );
                 }
                 (None, None) => {}

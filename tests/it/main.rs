@@ -5,6 +5,7 @@
 mod common;
 
 mod bad_input;
+mod config_golden;
 mod crash;
 mod kills;
 mod loop_alone;

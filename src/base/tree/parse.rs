@@ -39,10 +39,8 @@ pub fn parse(text: &str, problems: &Problems) -> Option<Node> {
             let indented_by_tab = line[..line.len() - line.trim_start().len()].contains('\t');
             let hint = if indented_by_tab || error.info().contains("tab") {
                 Some("indent with spaces, not with tabs".to_owned())
-            } else if error.info().contains("simple key expected") || error.info().contains("mapping values") {
-                Some("look for a missing `:` or a wrong indent, here or on the line before".to_owned())
             } else {
-                None
+                Some("look here and just before for a missing `:`, quote or bracket, or a wrong indent".to_owned())
             };
             problems.push(at, "", "", &format!("expected valid YAML, but {}", shorten(error.info())), hint);
             None

@@ -1,3 +1,5 @@
+//! The tree and its takers: positions, refusals, kinds of values, and arbitrary text.
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -138,6 +140,27 @@ fn a_misspelt_key_gets_the_nearest_known_one() {
             "f:3:1: Check-Interval: unknown key (hint: did you mean `check_interval`?)",
         ]
     );
+}
+
+#[test]
+fn the_nearest_is_near() {
+    let candidates =
+        ["check_interval", "max_cpu_percent", "no_new_trades", "url", "mode", "more_than_one", "more_of_it"];
+    let table = [
+        ("check_intervall", Some("check_interval")),
+        ("checkInterval", Some("check_interval")),
+        ("max_cpu", Some("max_cpu_percent")),
+        ("no_trades", Some("no_new_trades")),
+        ("uri", Some("url")),
+        ("Mode", Some("mode")),
+        ("more_", None),
+        ("zebra", None),
+        ("", None),
+        ("x", None),
+    ];
+    for (word, expected) in table {
+        assert_eq!(nearest(word, &candidates), expected, "{word}");
+    }
 }
 
 #[test]
