@@ -95,7 +95,7 @@ fn group(path: &Path) -> SyncSender<(Vec<u8>, Waiting)> {
             }
             file.write_all(&buffer).expect("space for an append");
             file.sync_data().expect("a disk that syncs");
-            waiting.into_iter().for_each(|reply| drop(reply.send(())));
+            waiting.into_iter().for_each(|reply| reply.send(()).expect("a writer that waits"));
         }
     });
     queue

@@ -8,6 +8,7 @@
 
 mod chain;
 mod errors;
+mod log;
 mod open;
 mod space;
 mod tables;

@@ -10,6 +10,7 @@ use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, OpenFlags};
 use rustix::fs::{CWD, FlockOperation, RenameFlags, flock, fsync, renameat_with, statfs};
 
@@ -17,6 +18,7 @@ use crate::journal::{StoreError, StoreErrorKind};
 use crate::model::Timestamp;
 
 use super::errors::{Failure, Phase};
+use super::log::{self, Left};
 
 /// `CHRN`, in the header of every journal.
 const APPLICATION_ID: i32 = 0x4348_524e;
@@ -215,6 +217,8 @@ fn attach(path: &Path) -> Result<Connection, StoreError> {
     let at = |error| sql(path, error);
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut conn = Connection::open_with_flags(path, flags).map_err(at)?;
+    // Until all is found sound, closing must leave the log as it is.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(at)?;
     conn.busy_timeout(BUSY).map_err(at)?;
     conn.set_prepared_statement_cache_capacity(64);
     let take = |conn: &Connection| -> rusqlite::Result<()> {
@@ -227,6 +231,16 @@ fn attach(path: &Path) -> Result<Connection, StoreError> {
         Some(rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked) => held(path, error),
         _ => sql(path, error),
     })?;
+    let taken: i64 = conn.query_row("pragma wal_checkpoint(noop)", [], |row| row.get(1)).map_err(at)?;
+    let log = log_of(path);
+    match log::left(&log, u64::try_from(taken).unwrap_or(0)).map_err(|e| io(&log, "reading", e))? {
+        Left::Nothing => {}
+        Left::Header => return Err(corrupt(&log, "a damaged header, expected that of a write-ahead log")),
+        Left::Commits(lost) => {
+            let found = format!("{lost} commits behind damage after frame {taken}, some were answered");
+            return Err(corrupt(&log, &found));
+        }
+    }
     let version: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(at)?;
     let known = MIGRATIONS.len();
     let version = usize::try_from(version).unwrap_or(usize::MAX);
@@ -245,7 +259,10 @@ fn attach(path: &Path) -> Result<Connection, StoreError> {
         conn.pragma_update(None, "cell_size_check", true)?;
         conn.pragma_update(None, "temp_store", "MEMORY")?;
         // Checkpoints are asked for by the writer: an automatic one swallows its errors, even that of a sync.
-        conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))
+        conn.pragma_update_and_check(None, "wal_autocheckpoint", 0, |_| Ok(()))?;
+        // The log begins anew, so that a torn commit at its end is never counted twice.
+        conn.query_row("pragma wal_checkpoint(truncate)", [], |_| Ok(()))?;
+        conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, false).map(drop)
     };
     settings(&conn).map_err(at)?;
     Ok(conn)

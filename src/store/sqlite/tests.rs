@@ -310,6 +310,44 @@ async fn what_was_answered_survives_without_closing() {
     assert_eq!(SqliteStore::open(&copy).await.unwrap().pending(0, 9).await.unwrap().len(), 2);
 }
 
+/// A flipped bit in the log that a kill leaves behind never hides more than the last commit, which cannot be told from
+/// one that was torn by the kill.
+#[tokio::test]
+async fn a_damaged_log_hides_no_answered_commit() {
+    let home = filled().await;
+    let store = SqliteStore::open(&home.path).await.unwrap();
+    let epoch = store.acquire("2f", at(0)).await.unwrap().epoch;
+    for number in 10..20 {
+        store.commit(epoch, at(0), vec![intended(number)]).await.unwrap();
+    }
+    let expected = store.history(0, 99).await.unwrap();
+    let (sound, log) = (std::fs::read(&home.path).unwrap(), std::fs::read(open::log_of(&home.path)).unwrap());
+    drop(store);
+    let copy = home.folder.path().join("copy.db");
+    let (mut found, mut hidden) = (0, 0);
+    for place in (0..32).chain((32..log.len()).step_by(491)) {
+        let mut bytes = log.clone();
+        bytes[place] ^= 1 << (place % 8);
+        std::fs::write(&copy, &sound).unwrap();
+        std::fs::write(open::log_of(&copy), &bytes).unwrap();
+        match SqliteStore::open(&copy).await {
+            Ok(store) => {
+                let entries = store.acquire("3f", at(0)).await.map(|_| ()).and(store.history(0, 99).await).unwrap();
+                assert!(entries.len() + 1 >= expected.len(), "byte {place} hides {} entries", entries.len());
+                assert_eq!(entries, expected[..entries.len()], "byte {place}");
+                hidden += 1;
+            }
+            Err(error) => {
+                assert_eq!(error.kind, StoreErrorKind::Corrupt, "byte {place}: {error}");
+                assert!(std::fs::read(open::log_of(&copy)).unwrap() == bytes, "byte {place}: the log was changed");
+                assert!(std::fs::read(&copy).unwrap() == sound, "byte {place}: the file was changed");
+                found += 1;
+            }
+        }
+    }
+    assert!(found > 10 * hidden, "{found} found, {hidden} taken for a torn commit");
+}
+
 #[tokio::test]
 async fn a_full_queue_says_unavailable() {
     let home = home();
