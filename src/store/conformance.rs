@@ -169,6 +169,7 @@ pub(super) fn taken(intake: u64) -> Record {
             starts_at: at(-5),
             policy: Some(Level::NoNewTrades),
         }),
+        ended_at: None,
     }
 }
 

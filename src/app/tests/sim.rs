@@ -12,7 +12,8 @@ use crate::app::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inqu
 use crate::execute::{Actuator, Answer, Binding, Order, ProbeAnswer, VerifySettings, actions};
 use crate::journal::{Entry, Record, State};
 use crate::model::{
-    AlertStatus, Class, Criticality, Ending, Health, IntakeAlert, Level, Means, Name, RunKey, Status, Subsystem, Timestamp,
+    AlertStatus, Class, Criticality, Ending, Health, IntakeAlert, Level, Means, Name, RunKey, Status, Subsystem,
+    Timestamp,
 };
 use crate::observe::Observation;
 use crate::{admit, detect, policy, recommend};
@@ -62,7 +63,11 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
             .collect(),
         intervals: vec![Duration::from_secs(5); parts.len()],
         detect: detect::Settings::default(),
-        recommend: recommend::Settings { auto_restart_enabled: true, auto_pause_on_critical: true, ..recommend::Settings::default() },
+        recommend: recommend::Settings {
+            auto_restart_enabled: true,
+            auto_pause_on_critical: true,
+            ..recommend::Settings::default()
+        },
         admit: admit::Settings { dry_run: false, ..admit::Settings::default() },
         policy: policy::Settings::default(),
         alerts: Arc::new(alerts::Settings {
@@ -80,7 +85,11 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
                     action: (*action).into(),
                     subsystem: (*subsystem).into(),
                     class: *class,
-                    verify: VerifySettings { settle: Duration::from_secs(1), within: Duration::from_secs(30), hold_down: 1 },
+                    verify: VerifySettings {
+                        settle: Duration::from_secs(1),
+                        within: Duration::from_secs(30),
+                        hold_down: 1,
+                    },
                     retries: 0,
                     timeout: Duration::from_secs(10),
                     actuator: Arc::new(Played),
@@ -143,8 +152,11 @@ impl Sim {
     fn boot(&mut self) {
         self.cycle = Cycle::new(self.rules.clone(), self.now);
         self.state = State::default().replay(&self.entries).expect("the journal is legal");
-        let instance =
-            Record::InstanceStarted { incarnation: "sim".to_owned(), version: "0".to_owned(), dry_run: self.rules.admit.dry_run };
+        let instance = Record::InstanceStarted {
+            incarnation: "sim".to_owned(),
+            version: "0".to_owned(),
+            dry_run: self.rules.admit.dry_run,
+        };
         let (records, state, effects) = self.cycle.after_restart(&self.state, instance, self.now);
         self.durable(records, state);
         self.carry_out(effects);
@@ -228,7 +240,8 @@ impl Sim {
     /// The checks that were asked for answer with the truth.
     pub fn check_forced(&mut self) {
         let mut inputs = self.inputs();
-        inputs.observations = std::mem::take(&mut self.forced).into_iter().map(|index| self.observation(index)).collect();
+        inputs.observations =
+            std::mem::take(&mut self.forced).into_iter().map(|index| self.observation(index)).collect();
         self.step(inputs);
     }
 

@@ -3,7 +3,9 @@
 use super::sim::{Sim, rules};
 use crate::app::cycle::Command;
 use crate::journal::Record;
-use crate::model::{AlertOutcome, AlertStatus, Class, Criticality, Ending, Level, Outcome, PolicySource, Reason, RunState, Status};
+use crate::model::{
+    AlertOutcome, AlertStatus, Class, Criticality, Ending, Level, Outcome, PolicySource, Reason, RunState, Status,
+};
 
 const ROUTER: &[super::sim::Part] = &[("order_router", Criticality::Partial, &[])];
 const RESTART: &[(&str, &str, Class)] = &[("restart_subsystem", "order_router", Class::OneShot)];
@@ -38,7 +40,15 @@ fn detects_acts_verifies_resolves() {
     let story: Vec<&str> = sim.kinds(from).into_iter().filter(|kind| !kind.starts_with("hold")).collect();
     assert_eq!(
         story,
-        ["episode_opened", "run_intended", "run_started", "run_finished", "run_verified", "episode_changed", "episode_resolved"]
+        [
+            "episode_opened",
+            "run_intended",
+            "run_started",
+            "run_finished",
+            "run_verified",
+            "episode_changed",
+            "episode_resolved"
+        ]
     );
     assert_eq!(sim.state.ended_runs.back().and_then(|run| run.outcome), Some(Outcome::Verified));
 }
@@ -181,7 +191,11 @@ fn other_classes_after_a_crash() {
         }
         sim.live(10);
         assert_eq!(sim.effects.values().sum::<u32>(), expected_effects, "{class:?} healthy {healthy_after}");
-        assert_eq!(sim.state.ended_runs.back().and_then(|run| run.outcome), expected, "{class:?} healthy {healthy_after}");
+        assert_eq!(
+            sim.state.ended_runs.back().and_then(|run| run.outcome),
+            expected,
+            "{class:?} healthy {healthy_after}"
+        );
     }
     let mut sim = Sim::new(rules(ROUTER, &[("restart_subsystem", "order_router", Class::Natural)]));
     sim.check_all();
@@ -273,7 +287,8 @@ fn a_hold_never_falls_while_its_episode_is_open() {
 /// Dry-run: the same path up to the effect, rehearsed once; nothing is held, failed or latched.
 #[test]
 fn dry_run_acts_on_nothing() {
-    let mut rules = rules(&[("data_feed", Criticality::Full, &[])], &[("restart_subsystem", "data_feed", Class::OneShot)]);
+    let mut rules =
+        rules(&[("data_feed", Criticality::Full, &[])], &[("restart_subsystem", "data_feed", Class::OneShot)]);
     rules.admit.dry_run = true;
     let mut sim = Sim::new(rules);
     sim.check_all();
