@@ -72,9 +72,8 @@ impl AgeLimits {
             return judgement;
         }
         let age = now.since(at);
-        let mut judgement = Judgement::new(self.grade(age))
-            .with("age_seconds", age.as_secs_f64())
-            .with("timestamp_source", source);
+        let mut judgement =
+            Judgement::new(self.grade(age)).with("age_seconds", age.as_secs_f64()).with("timestamp_source", source);
         if judgement.status != Status::Healthy {
             judgement = judgement.with("warning", format!("{what} {}s old (stale)", age.as_secs()));
         }

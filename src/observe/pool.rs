@@ -131,8 +131,7 @@ impl Drop for Pool {
 
 impl Pool {
     pub(super) fn new(clock: Clock) -> Self {
-        let shared =
-            Shared { state: Mutex::default(), work: Condvar::new(), results: Notify::new(), clock };
+        let shared = Shared { state: Mutex::default(), work: Condvar::new(), results: Notify::new(), clock };
         Self { shared: Arc::new(shared), outstanding: 0 }
     }
 
@@ -155,10 +154,11 @@ impl Pool {
         let now = self.shared.clock.since_boot();
         let mut state = self.shared.lock();
         state.jobs.extend(jobs.drain(..).map(|job| (job, now)));
+        for _ in state.threads.len()..FEW_THREADS.min(state.jobs.len()) {
+            start_thread(&self.shared, &mut state);
+        }
         if state.idle > 0 {
             self.shared.work.notify_one();
-        } else if state.threads.len() < FEW_THREADS {
-            start_thread(&self.shared, &mut state);
         }
     }
 
@@ -196,7 +196,10 @@ impl Pool {
         }
         let waiting = state.jobs.front().is_some_and(|(_, queued)| now.saturating_sub(*queued) >= PATIENCE);
         let present = state.threads.iter().filter(|thread| !thread.abandoned).count();
-        if state.idle == 0 && state.threads.len() < MOST_THREADS && (waiting || (present == 0 && !state.jobs.is_empty())) {
+        if state.idle == 0
+            && state.threads.len() < MOST_THREADS
+            && (waiting || (present == 0 && !state.jobs.is_empty()))
+        {
             start_thread(&self.shared, &mut state);
         }
         drop(state);
@@ -230,8 +233,7 @@ fn work(shared: &Shared, id: u64) {
         }
         let Some((job, _)) = state.jobs.pop_front() else {
             state.idle += 1;
-            let (woken, waited) =
-                shared.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
+            let (woken, waited) = shared.work.wait_timeout(state, LINGER).unwrap_or_else(PoisonError::into_inner);
             state = woken;
             state.idle -= 1;
             if waited.timed_out() && state.jobs.is_empty() && state.threads.len() > FEW_THREADS {
@@ -266,9 +268,8 @@ fn work(shared: &Shared, id: u64) {
             state.first_done = now;
         }
         state.done.push(Done { index, seq, began, took: now.saturating_sub(since), outcome });
-        let ripe = state.jobs.is_empty()
-            || state.done.len() >= BATCH
-            || now.saturating_sub(state.first_done) >= BATCH_WAIT;
+        let ripe =
+            state.jobs.is_empty() || state.done.len() >= BATCH || now.saturating_sub(state.first_done) >= BATCH_WAIT;
         if ripe || abandoned {
             shared.results.notify_one();
         }

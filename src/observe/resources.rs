@@ -37,10 +37,8 @@ impl ResourceReader {
     /// Reads everything. Blocks, for microseconds unless a file system hangs.
     pub fn read(&mut self, now: Timestamp) -> Resources {
         let cpu = cpu_times(&text(&self.root, "stat"));
-        let since = CpuTimes {
-            busy: cpu.busy.saturating_sub(self.cpu.busy),
-            total: cpu.total.saturating_sub(self.cpu.total),
-        };
+        let since =
+            CpuTimes { busy: cpu.busy.saturating_sub(self.cpu.busy), total: cpu.total.saturating_sub(self.cpu.total) };
         if since.total >= LEAST_TICKS {
             self.cpu_percent = since.percent();
             self.cpu = cpu;
@@ -158,7 +156,8 @@ mod tests {
     fn cpu_is_the_share_between_two_readings() {
         let folder = tempfile::tempdir().unwrap();
         let stat = |busy: u64, idle: u64| {
-            std::fs::write(folder.path().join("stat"), format!("cpu  {busy} 0 0 {idle} 0 0 0 0 9 9\ncpu0 1\n")).unwrap();
+            std::fs::write(folder.path().join("stat"), format!("cpu  {busy} 0 0 {idle} 0 0 0 0 9 9\ncpu0 1\n"))
+                .unwrap();
         };
         stat(100, 300);
         let mut reader = ResourceReader::below(folder.path().into(), Vec::new());

@@ -132,6 +132,16 @@ struct Entry {
     stuck: bool,
 }
 
+impl Entry {
+    /// Moves the due time past `now` by whole intervals, so that nothing drifts.
+    fn skip_past(&mut self, now: Instant) {
+        if self.due <= now {
+            let missed = now.duration_since(self.due).as_nanos() / self.interval.as_nanos();
+            self.due += self.interval * u32::try_from(missed + 1).unwrap_or(u32::MAX);
+        }
+    }
+}
+
 /// Somebody waiting for all checks.
 struct Waiter {
     /// Runs up to this number began before the call.
@@ -285,17 +295,14 @@ impl Runner {
         }
     }
 
-    /// Starts a check that is not running, and moves its due time past `now` by whole intervals, so that nothing drifts.
+    /// Starts a check that is not running.
     fn begin(&mut self, index: usize, now: Instant) {
         self.seq += 1;
         let seq = self.seq;
         let entry = &mut self.entries[index];
         entry.running = Some(seq);
         entry.again = false;
-        if entry.due <= now {
-            let missed = now.duration_since(entry.due).as_nanos() / entry.interval.as_nanos();
-            entry.due += entry.interval * u32::try_from(missed + 1).unwrap_or(u32::MAX);
-        }
+        entry.skip_past(now);
         if entry.stuck {
             // One thread hangs in it already; a second would hang too.
             let began = self.clock.now();
@@ -420,6 +427,8 @@ impl Runner {
     fn plan_next(&mut self, index: usize, next_change: Option<Timestamp>) {
         let now = Instant::now();
         let entry = &mut self.entries[index];
+        // A run longer than its interval has missed turns.
+        entry.skip_past(now);
         let mut at = entry.due;
         if let Some(change) = next_change {
             // A millisecond at least, so that a moment which has just come does not spin.
@@ -492,12 +501,10 @@ async fn ask(check: Arc<dyn AnyCheck>, clock: Clock, index: usize, seq: u64, lim
     let reading = timeout(limit, async {
         let read = catch_unwind(AssertUnwindSafe(|| check.read()));
         let mut read = read.map_err(|panic| panic_text(&*panic))?;
-        std::future::poll_fn(|context| {
-            match catch_unwind(AssertUnwindSafe(|| read.as_mut().poll(context))) {
-                Ok(Poll::Ready(reading)) => Poll::Ready(Ok(reading)),
-                Ok(Poll::Pending) => Poll::Pending,
-                Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
-            }
+        std::future::poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| read.as_mut().poll(context))) {
+            Ok(Poll::Ready(reading)) => Poll::Ready(Ok(reading)),
+            Ok(Poll::Pending) => Poll::Pending,
+            Err(panic) => Poll::Ready(Err(panic_text(&*panic))),
         })
         .await
     })

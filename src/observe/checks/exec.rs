@@ -270,8 +270,14 @@ mod tests {
     async fn the_group_is_killed_at_the_timeout() {
         let folder = tempfile::tempdir().unwrap();
         let alive = folder.path().join("alive");
-        rustix::fs::mknodat(rustix::fs::CWD, &alive, rustix::fs::FileType::Fifo, rustix::fs::Mode::from_raw_mode(0o600), 0)
-            .unwrap();
+        rustix::fs::mknodat(
+            rustix::fs::CWD,
+            &alive,
+            rustix::fs::FileType::Fifo,
+            rustix::fs::Mode::from_raw_mode(0o600),
+            0,
+        )
+        .unwrap();
         // The grandchild holds the FIFO open for writing; its reader sees the end when the last holder is dead.
         let script = format!("exec 3>{}; echo x >&3; sleep 1000 & wait", alive.display());
         let check = Exec { timeout: Duration::from_millis(300), ..exec(&script) };

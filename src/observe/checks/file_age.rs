@@ -148,12 +148,23 @@ mod tests {
         for (text, source, status) in [
             (format!(r#"{{"timestamp": "{stale}"}}"#), "timestamp", Status::Degraded),
             (format!(r#"{{"last_update": {}}}"#, NOW.millis()), "last_update", Status::Healthy),
-            (format!(r#"{{"last_cycle": "{stale}", "last_update": {}}}"#, NOW.millis()), "last_cycle", Status::Degraded),
+            (
+                format!(r#"{{"last_cycle": "{stale}", "last_update": {}}}"#, NOW.millis()),
+                "last_cycle",
+                Status::Degraded,
+            ),
             ("{\"timestamp\": null}".to_owned(), "mtime", Status::Healthy),
             ("[]".to_owned(), "mtime", Status::Healthy),
         ] {
             std::fs::write(&path, &text).unwrap();
-            std::fs::File::options().append(true).open(&path).unwrap().set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(NOW.millis()).unwrap())).unwrap();
+            std::fs::File::options()
+                .append(true)
+                .open(&path)
+                .unwrap()
+                .set_modified(
+                    std::time::UNIX_EPOCH + std::time::Duration::from_millis(u64::try_from(NOW.millis()).unwrap()),
+                )
+                .unwrap();
             let judgement = run_at(&check(path.clone(), Missing::Unknown), NOW);
             assert_eq!(judgement.details["timestamp_source"], source, "{text}");
             assert_eq!(judgement.status, status, "{text}");

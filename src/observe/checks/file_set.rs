@@ -80,7 +80,8 @@ impl Check for FileSet {
             .collect();
         let mut judgement = Judgement::new(status).with(self.count_key, existing).with("total", self.paths.len());
         if status != Status::Healthy {
-            let warning = format!("{existing} of {} files exist, expected at least {}", self.paths.len(), self.healthy_at);
+            let warning =
+                format!("{existing} of {} files exist, expected at least {}", self.paths.len(), self.healthy_at);
             judgement = judgement.with("warning", warning);
         }
         if !missing.is_empty() {

@@ -287,8 +287,7 @@ mod tests {
     #[test]
     fn both_sides_of_the_latency() {
         for (millis, status) in [(99, Status::Healthy), (100, Status::Degraded)] {
-            let answer =
-                Answer { status: StatusCode::OK, latency: Duration::from_millis(millis), body_fits: true };
+            let answer = Answer { status: StatusCode::OK, latency: Duration::from_millis(millis), body_fits: true };
             assert_eq!(Check::judge(&check("http://a/", vec![], None), &Ok(answer), NOW).status, status, "{millis}");
         }
     }

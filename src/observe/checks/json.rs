@@ -303,11 +303,17 @@ mod tests {
             (r#""source": 1, "symbols": ["A"], "limits": {"max": 10}"#, &[][..]),
             (r#""source": 1, "symbols": {"A": 1}, "limits": {"max": 1}"#, &[]),
             (r#""source": 1, "symbols": [], "limits": {"max": 5}"#, &["`symbols` is empty, expected something in it"]),
-            (r#""source": 1, "symbols": 7, "limits": {"max": 5}"#, &["`symbols` is neither list, mapping nor text, expected something in it"]),
+            (
+                r#""source": 1, "symbols": 7, "limits": {"max": 5}"#,
+                &["`symbols` is neither list, mapping nor text, expected something in it"],
+            ),
             (r#""source": null, "symbols": "x", "limits": {"max": 5}"#, &["`source` is null, expected a value"]),
             (r#""source": 1, "symbols": "x", "limits": {"max": 10.5}"#, &["`/limits/max` is 10.5, expected 1 to 10"]),
             (r#""source": 1, "symbols": "x", "limits": {"max": 0.5}"#, &["`/limits/max` is 0.5, expected 1 to 10"]),
-            (r#""source": 1, "symbols": "x", "limits": {"max": "5"}"#, &["`/limits/max` is no number, expected 1 to 10"]),
+            (
+                r#""source": 1, "symbols": "x", "limits": {"max": "5"}"#,
+                &["`/limits/max` is no number, expected 1 to 10"],
+            ),
             (
                 r#""x": 1"#,
                 &[

@@ -123,10 +123,12 @@ impl ProcessCheck {
         })?;
         let text = String::from_utf8_lossy(&bytes.0).into_owned();
         let word = text.split_whitespace().next().unwrap_or_default();
-        let pid: i32 = word.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| {
-            Absent::NotRunning(format!("{place}: found `{}`, expected a pid", word.escape_default()))
-        })?;
-        let process = probe::process(root, pid).map_err(|problem| Absent::Unseen(format!("process {pid}: {problem}")))?;
+        let pid: i32 =
+            word.parse().ok().filter(|pid| *pid > 0).ok_or_else(|| {
+                Absent::NotRunning(format!("{place}: found `{}`, expected a pid", word.escape_default()))
+            })?;
+        let process =
+            probe::process(root, pid).map_err(|problem| Absent::Unseen(format!("process {pid}: {problem}")))?;
         let process = process.ok_or_else(|| Absent::NotRunning(format!("process {pid} of {place} does not run")))?;
         match &self.params.matching {
             Some(wanted) if !process.command.contains(wanted.as_str()) => {
@@ -223,9 +225,7 @@ impl Check for ProcessCheck {
             _ => None,
         };
         let mut judgement = match broken {
-            Some(what) => {
-                Judgement::new(Status::Critical).with("error", format!("process {} {what}", process.pid))
-            }
+            Some(what) => Judgement::new(Status::Critical).with("error", format!("process {} {what}", process.pid)),
             None => Judgement::new(Status::Healthy),
         };
         let mut warnings = Vec::new();
@@ -402,11 +402,9 @@ mod tests {
             pidfile: None,
         };
         let check = ProcessCheck::new(params, Clock::manual(NOW));
-        for (cpu, rss, status) in [
-            (Some(50.0), 1000, Status::Healthy),
-            (Some(50.1), 1000, Status::Degraded),
-            (None, 1001, Status::Degraded),
-        ] {
+        for (cpu, rss, status) in
+            [(Some(50.0), 1000, Status::Healthy), (Some(50.1), 1000, Status::Degraded), (None, 1001, Status::Degraded)]
+        {
             let process = Process { pid: 7, state: 'S', rss_bytes: rss, ..Process::default() };
             let running = Running { process, cpu_percent: cpu, open_files: None, started: NOW };
             assert_eq!(Check::judge(&check, &Ok(running), NOW).status, status);

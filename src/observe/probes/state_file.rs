@@ -241,7 +241,9 @@ mod tests {
             assert_eq!(timestamp(&value), moment, "{value}");
         }
         assert_eq!(timestamp(&json!(1_763_861_690)), Some(Timestamp::from_millis(1_763_861_690_000)));
-        for value in [json!(null), json!("soon"), json!("2025-11-23T01:34:50"), json!(-1), json!(1e18), json!([1]), json!("NaN")] {
+        for value in
+            [json!(null), json!("soon"), json!("2025-11-23T01:34:50"), json!(-1), json!(1e18), json!([1]), json!("NaN")]
+        {
             assert_eq!(timestamp(&value), None, "{value}");
         }
     }

@@ -55,9 +55,7 @@ impl Check for Database {
             None
         };
         let judgement = match error {
-            Some(error) => {
-                Judgement::new(Status::Critical).with("error", format!("{}: {error}", self.path.display()))
-            }
+            Some(error) => Judgement::new(Status::Critical).with("error", format!("{}: {error}", self.path.display())),
             None => Judgement::new(Status::Healthy),
         };
         judgement.with("size_bytes", start.size)

@@ -89,7 +89,10 @@ fn the_reference_workspace() {
                 assert_eq!(judgement.details["symbols"], 2);
             }
             "ai_model" => {
-                assert_eq!((&judgement.details["existing_models"], &judgement.details["total"]), (&1.into(), &4.into()));
+                assert_eq!(
+                    (&judgement.details["existing_models"], &judgement.details["total"]),
+                    (&1.into(), &4.into())
+                );
             }
             _ => {}
         }
@@ -226,6 +229,8 @@ fn genuine_files_date_themselves() {
         let judgement = judge(folder.path(), name);
         assert_eq!(judgement.status, Status::Healthy, "{name}");
         assert_eq!(judgement.details["timestamp_source"], source);
-        assert!(judgement.next_change_at.is_some_and(|at| at > NOW && at < Timestamp::from_millis(NOW.millis() + 300_000)));
+        assert!(
+            judgement.next_change_at.is_some_and(|at| at > NOW && at < Timestamp::from_millis(NOW.millis() + 300_000))
+        );
     }
 }
