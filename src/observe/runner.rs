@@ -1,8 +1,8 @@
 //! Runs every check on its schedule, each within its time, and hands on what they found (OBS-5).
 //!
 //! In: [`ScheduledCheck`]s and hints to check something now. Out: batches of [`Observation`]s.
-//! **Invariant:** a check never runs twice at once; a hung, slow or panicking one delays no other and is reported as one
-//! that cannot be run.
+//! **Invariant:** a check never runs twice at once; a hung, slow or panicking one delays no other and is reported as
+//! one that cannot be run.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -77,8 +77,8 @@ impl RunnerHandle {
         self.0.wake.notify_one();
     }
 
-    /// Has every check and the host read now. Returns when each has completed once since this call and been sent, or when
-    /// the runner ends.
+    /// Has every check and the host read now. Returns when each has completed once since this call and been sent, or
+    /// when the runner ends.
     pub async fn force_all(&self) {
         let (told, all) = oneshot::channel();
         {

@@ -220,8 +220,8 @@ async fn a_forced_check_runs_now_or_once_more() {
     assert_eq!(running.handle.checks_total(), 1);
 }
 
-/// OBS-5: all are forced, and the caller goes on when each has run from start to end since the call and been sent; a run
-/// that was under way does not count, and one that hangs counts when it is given up.
+/// OBS-5: all are forced, and the caller goes on when each has run from start to end since the call and been sent; a
+/// run that was under way does not count, and one that hangs counts when it is given up.
 #[tokio::test]
 async fn force_all_waits_for_every_check() {
     tokio::time::pause();
