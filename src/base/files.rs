@@ -1,7 +1,9 @@
 //! Bounded reading, atomic writing and rotating logs: the only way to files that others may have spoilt.
 //!
-//! Where it sits: below `observe`, `publish`, `workspace` and `config`. All of it blocks, but never on what is no regular file.
-//! **Invariant:** nothing here waits on a FIFO or device, reads more than it was allowed to, or leaves half a file behind.
+//! Where it sits: below `observe`, `publish`, `workspace` and `config`. All of it blocks, but never on what is no
+//! regular file.
+//! **Invariant:** nothing here waits on a FIFO or device, reads more than it was allowed to, or leaves half a file
+//! behind.
 #![expect(clippy::disallowed_methods, reason = "this is where files are read and written")]
 
 use std::ffi::OsString;
@@ -178,8 +180,8 @@ pub fn read_start(path: &Path, max: u64) -> Result<(Vec<u8>, FileMeta), FileProb
     Ok((bytes, meta))
 }
 
-/// Replaces `path` by a file with `bytes`, durably: a reader, or a crash, sees the old content or the new, nothing else.
-/// Keeps the old file's permissions and, where allowed, its owner; a link stays and its target is replaced.
+/// Replaces `path` by a file with `bytes`, durably: a reader, or a crash, sees the old content or the new, nothing
+/// else. Keeps the old file's permissions and, where allowed, its owner; a link stays and its target is replaced.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let target = if path.is_symlink() { path.canonicalize().unwrap_or_else(|_| path.into()) } else { path.into() };
@@ -217,8 +219,8 @@ fn folder_of(path: &Path) -> &Path {
     }
 }
 
-/// Appends `line` and a line end to a log of at most `max_bytes`; a fuller one is first moved to the same name with `.1`
-/// appended, over the one before it. A line torn by a crash is ended first, so that it spoils no other.
+/// Appends `line` and a line end to a log of at most `max_bytes`; a fuller one is first moved to the same name with
+/// `.1` appended, over the one before it. A line torn by a crash is ended first, so that it spoils no other.
 pub fn append_line(path: &Path, line: &str, max_bytes: u64) -> io::Result<()> {
     let mut file = open_log(path)?;
     let mut len = file.metadata()?.len();

@@ -39,14 +39,14 @@ pub trait Check: Send + Sync + 'static {
     /// Grades a reading at `now`. Pure.
     fn judge(&self, reading: &Self::Reading, now: Timestamp) -> Judgement;
 
-    /// Whether `read` blocks its thread, as file access does. It then completes in one poll and the runner calls it from
-    /// threads of its own.
+    /// Whether `read` blocks its thread, as file access does. It then completes in one poll and the runner calls it
+    /// from threads of its own.
     fn blocking(&self) -> bool {
         false
     }
 
-    /// The time after which `read` gives up by itself, if it does; then that holds instead of the schedule's timeout, and
-    /// silence is graded by `judge` rather than counted as a check that cannot be run.
+    /// The time after which `read` gives up by itself, if it does; then that holds instead of the schedule's timeout,
+    /// and silence is graded by `judge` rather than counted as a check that cannot be run.
     fn timeout(&self) -> Option<Duration> {
         None
     }

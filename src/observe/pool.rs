@@ -154,10 +154,11 @@ impl Pool {
         let now = self.shared.clock.since_boot();
         let mut state = self.shared.lock();
         state.jobs.extend(jobs.drain(..).map(|job| (job, now)));
+        for _ in state.threads.len()..FEW_THREADS.min(state.jobs.len()) {
+            start_thread(&self.shared, &mut state);
+        }
         if state.idle > 0 {
             self.shared.work.notify_one();
-        } else if state.threads.len() < FEW_THREADS {
-            start_thread(&self.shared, &mut state);
         }
     }
 

@@ -1,8 +1,8 @@
 //! Runs every check on its schedule, each within its time, and hands on what they found (OBS-5).
 //!
 //! In: [`ScheduledCheck`]s and hints to check something now. Out: batches of [`Observation`]s.
-//! **Invariant:** a check never runs twice at once; a hung, slow or panicking one delays no other and is reported as one
-//! that cannot be run.
+//! **Invariant:** a check never runs twice at once; a hung, slow or panicking one delays no other and is reported as
+//! one that cannot be run.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -77,8 +77,8 @@ impl RunnerHandle {
         self.0.wake.notify_one();
     }
 
-    /// Has every check and the host read now. Returns when each has completed once since this call and been sent, or when
-    /// the runner ends.
+    /// Has every check and the host read now. Returns when each has completed once since this call and been sent, or
+    /// when the runner ends.
     pub async fn force_all(&self) {
         let (told, all) = oneshot::channel();
         {
@@ -130,6 +130,16 @@ struct Entry {
     again: bool,
     /// A thread hangs in it.
     stuck: bool,
+}
+
+impl Entry {
+    /// Moves the due time past `now` by whole intervals, so that nothing drifts.
+    fn skip_past(&mut self, now: Instant) {
+        if self.due <= now {
+            let missed = now.duration_since(self.due).as_nanos() / self.interval.as_nanos();
+            self.due += self.interval * u32::try_from(missed + 1).unwrap_or(u32::MAX);
+        }
+    }
 }
 
 /// Somebody waiting for all checks.
@@ -285,17 +295,14 @@ impl Runner {
         }
     }
 
-    /// Starts a check that is not running, and moves its due time past `now` by whole intervals, so that nothing drifts.
+    /// Starts a check that is not running.
     fn begin(&mut self, index: usize, now: Instant) {
         self.seq += 1;
         let seq = self.seq;
         let entry = &mut self.entries[index];
         entry.running = Some(seq);
         entry.again = false;
-        if entry.due <= now {
-            let missed = now.duration_since(entry.due).as_nanos() / entry.interval.as_nanos();
-            entry.due += entry.interval * u32::try_from(missed + 1).unwrap_or(u32::MAX);
-        }
+        entry.skip_past(now);
         if entry.stuck {
             // One thread hangs in it already; a second would hang too.
             let began = self.clock.now();
@@ -420,6 +427,8 @@ impl Runner {
     fn plan_next(&mut self, index: usize, next_change: Option<Timestamp>) {
         let now = Instant::now();
         let entry = &mut self.entries[index];
+        // A run longer than its interval has missed turns.
+        entry.skip_past(now);
         let mut at = entry.due;
         if let Some(change) = next_change {
             // A millisecond at least, so that a moment which has just come does not spin.

@@ -97,6 +97,7 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files are laid out to be looked at")]
 mod tests {
     use super::*;
     use crate::model::Status;

@@ -28,8 +28,8 @@ const AFTER_EXIT: Duration = Duration::from_millis(100);
 
 const DOC: &str = "\
 # What it asks
-What a program answers in the convention of Nagios plugins: exit code 0 is healthy, 1 degraded, 2 critical, 3 unknown; the
-first line of output is the message; performance data after `|` becomes metrics, in seconds, bytes and ratios.
+What a program answers in the convention of Nagios plugins: exit code 0 is healthy, 1 degraded, 2 critical, 3 unknown;
+the first line of output is the message; performance data after `|` becomes metrics, in seconds, bytes and ratios.
 
 # Why it matters
 Thousands of such plugins exist, and any script can be one.

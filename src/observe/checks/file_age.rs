@@ -23,8 +23,8 @@ How long ago a file was last written. If the file is JSON and dates itself, unde
 A part of a bot that still runs but has stopped working shows it first by no longer writing its state.
 
 # Failure reasons
-- `degraded`: the age reached `degraded_after`; or the date lies more than 5 s in the future; or a file named `*.json` is
-  empty, half-written or no JSON and still young by its modification time.
+- `degraded`: the age reached `degraded_after`; or the date lies more than 5 s in the future; or a file named `*.json`
+  is empty, half-written or no JSON and still young by its modification time.
 - `critical`: the age exceeds `critical_after`; or a folder, FIFO, socket, device or dangling link stands in its place.
 - as `missing` says: there is no such file.
 - `unknown`, and not run: the file may not be read.
@@ -130,6 +130,7 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files are laid out to be looked at")]
 mod tests {
     use super::*;
     use crate::observe::checks::testing::{NOW, run_at, torture};

@@ -20,7 +20,8 @@ A set of models, keys or modules may lose a member and go on; below a number it 
 
 # Failure reasons
 - `degraded`: fewer than `healthy_at` exist, but at least `degraded_at`.
-- `critical`: fewer than `degraded_at` exist. `missing` lists those that do not, with the reason where it is not absence.
+- `critical`: fewer than `degraded_at` exist. `missing` lists those that do not, with the reason where it is not
+  absence.
 - `unknown`, and not run: a folder on the way may not be entered, so their number cannot be told.
 
 # Parameters
@@ -115,6 +116,7 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files are laid out to be looked at")]
 mod tests {
     use super::*;
     use crate::observe::checks::testing::{NOW, run_at};

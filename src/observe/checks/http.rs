@@ -28,8 +28,8 @@ It is the one question that goes all the way through a service: its port, its ev
 
 # Failure reasons
 - `degraded`: the answer took `degraded_latency` or longer.
-- `critical`: another status, a body without `expect_body` in its first MiB, a refused or broken connection, a certificate
-  that does not hold, a name that does not resolve, or no answer within `timeout`; `error` says which.
+- `critical`: another status, a body without `expect_body` in its first MiB, a refused or broken connection, a
+  certificate that does not hold, a name that does not resolve, or no answer within `timeout`; `error` says which.
 
 # Parameters
 - `url`: `http://` or `https://`.

@@ -24,10 +24,10 @@ limits are given, how old it is, by the date inside it or its modification time 
 A file can be fresh and useless: a universe without symbols, a balance below zero, a state cut off in mid-write.
 
 # Failure reasons
-- `critical`: empty, half-written, no JSON, more than 16 MiB, a folder, FIFO, socket, device or dangling link; a required
-  key is absent or null; a value that should not be empty is; a number is outside its range or is no number; or older than
-  `critical_after`. `violations` lists every one of them. A file changed within the last two seconds is read again
-  shortly before it is called broken.
+- `critical`: empty, half-written, no JSON, more than 16 MiB, a folder, FIFO, socket, device or dangling link; a
+  required key is absent or null; a value that should not be empty is; a number is outside its range or is no number;
+  or older than `critical_after`. `violations` lists every one of them. A file changed within the last two seconds is
+  read again shortly before it is called broken.
 - `degraded`: the age reached `degraded_after`, or the date lies more than 5 s in the future.
 - as `missing` says: there is no such file.
 - `unknown`, and not run: the file may not be read.
@@ -280,6 +280,7 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files are laid out to be looked at")]
 mod tests {
     use super::*;
     use crate::observe::checks::testing::{NOW, run_at, torture};

@@ -27,8 +27,8 @@ A process that has ended, or is stopped or a zombie, does no work, however fresh
 
 # Failure reasons
 - `degraded`: it uses more than `max_cpu_percent` or `max_rss_bytes`.
-- `critical`: it does not run; it is a zombie or stopped; the pid file is missing or holds no pid; or, where `match` is given
-  too, the pid in it belongs to another process by now.
+- `critical`: it does not run; it is a zombie or stopped; the pid file is missing or holds no pid; or, where `match` is
+  given too, the pid in it belongs to another process by now.
 - `unknown`, and not run: `/proc` or the pid file may not be read.
 
 # Parameters

@@ -1,4 +1,5 @@
 //! What the tests of checks share: a fixed moment, a way to run a blocking check, and a folder of spoilt files.
+#![expect(clippy::disallowed_methods, reason = "files are laid out to be looked at")]
 
 use std::path::{Path, PathBuf};
 use std::pin::pin;

@@ -131,7 +131,7 @@ const LAST_MILLISECONDS: f64 = 2.534e14;
 #[expect(clippy::cast_possible_truncation, reason = "bounded above, and rounded")]
 fn unix(number: f64) -> Option<Timestamp> {
     let millis = if number.abs() < FIRST_MILLISECONDS { number * 1000.0 } else { number };
-    (millis >= 0.0 && millis < LAST_MILLISECONDS).then(|| Timestamp::from_millis(millis.round() as i64))
+    (0.0..LAST_MILLISECONDS).contains(&millis).then(|| Timestamp::from_millis(millis.round() as i64))
 }
 
 /// The first of `keys` at the top of a parsed value that holds a timestamp.
@@ -218,6 +218,7 @@ impl<'de> Visitor<'de> for TopLevel<'_> {
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "files are laid out to be looked at")]
 mod tests {
     use super::*;
     use serde_json::json;

@@ -19,5 +19,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
         let paths = MODELS.map(|name| folder.join(name)).into();
         Arc::new(FileSet { paths, healthy_at: 3, degraded_at: 2, count_key: "existing_models" })
     },
-    doc: "How many of the four model files exist under `models/`: healthy with 3 or 4, degraded with 2, critical with fewer.",
+    doc: "How many of the four model files exist under `models/`: healthy with 3 or 4, degraded with 2, critical with \
+          fewer.",
 };

@@ -18,7 +18,8 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::Full,
     depends_on: &["exchange_connection"],
     build: |context| Arc::new(Snapshot::new(context)),
-    doc: "Age and content of `data/universe_snapshot.json`: healthy below 5 minutes (`stale_data_seconds`), degraded up to \
+    doc: "Age and content of `data/universe_snapshot.json`: healthy below 5 minutes (`stale_data_seconds`), degraded \
+          up to \
           60 or when missing, critical beyond, without symbols or when it is no JSON.",
 };
 

@@ -17,7 +17,8 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     build: |context| {
         Arc::new(Database { path: context.workspace.join("backend").join("data").join("quantum_trader.db") })
     },
-    doc: "`backend/data/quantum_trader.db`: healthy if it exists and begins as an SQLite database does, critical otherwise.",
+    doc: "`backend/data/quantum_trader.db`: healthy if it exists and begins as an SQLite database does, critical \
+          otherwise.",
 };
 
 /// The first bytes of every SQLite database.

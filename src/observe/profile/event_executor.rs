@@ -16,6 +16,7 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
         let params = JsonParams { limits: AgeLimits::live_file(), ..JsonParams::new(path, "Last cycle") };
         Arc::new(Json::new(params, context.clock.clone()))
     },
-    doc: "Last cycle in `data/event_executor_state.json`: healthy below 1 minute, degraded up to 5, critical beyond or when \
+    doc: "Last cycle in `data/event_executor_state.json`: healthy below 1 minute, degraded up to 5, critical beyond \
+          or when \
           the file is no JSON; unknown when missing.",
 };

@@ -15,5 +15,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
         let params = FileAgeParams::new(path, "Recent trades", AgeLimits::state_file());
         Arc::new(FileAge::new(params, context.clock.clone()))
     },
-    doc: "Age of `data/recent_trades.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/recent_trades.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when \
+          missing.",
 };

@@ -22,6 +22,7 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
             missing: Missing::Degraded,
         })
     },
-    doc: "Age of the newest file under `logs/`, chiron's own aside: healthy below 1 minute, degraded up to 5 or without \
+    doc: "Age of the newest file under `logs/`, chiron's own aside: healthy below 1 minute, degraded up to 5 or \
+          without \
           logs, critical beyond.",
 };

@@ -9,5 +9,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::None,
     depends_on: &["ai_model"],
     build: |context| state_file(context, "model_supervisor"),
-    doc: "Age of `data/model_supervisor_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/model_supervisor_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; \
+          unknown when missing.",
 };

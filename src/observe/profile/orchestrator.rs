@@ -9,5 +9,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::Partial,
     depends_on: &["universe_os"],
     build: |context| state_file(context, "orchestrator"),
-    doc: "Age of `data/orchestrator_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/orchestrator_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown \
+          when missing.",
 };

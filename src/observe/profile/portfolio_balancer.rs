@@ -9,5 +9,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::Partial,
     depends_on: &["position_monitor"],
     build: |context| state_file(context, "portfolio_balancer"),
-    doc: "Age of `data/portfolio_balancer_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/portfolio_balancer_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; \
+          unknown when missing.",
 };

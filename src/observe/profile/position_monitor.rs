@@ -9,5 +9,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::Partial,
     depends_on: &["exchange_connection"],
     build: |context| state_file(context, "position_monitor"),
-    doc: "Age of `data/position_monitor_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/position_monitor_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; \
+          unknown when missing.",
 };

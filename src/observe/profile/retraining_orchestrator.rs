@@ -9,5 +9,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::None,
     depends_on: &["database"],
     build: |context| state_file(context, "retraining_orchestrator"),
-    doc: "Age of `data/retraining_orchestrator_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/retraining_orchestrator_state.json`: healthy below 5 minutes, degraded up to 60, critical \
+          beyond; unknown when missing.",
 };

@@ -9,5 +9,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::Full,
     depends_on: &["position_monitor"],
     build: |context| state_file(context, "risk_guard"),
-    doc: "Age of `data/risk_guard_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/risk_guard_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown \
+          when missing.",
 };

@@ -9,5 +9,6 @@ pub const BUILT_IN: BuiltIn = BuiltIn {
     criticality: Criticality::Partial,
     depends_on: &["data_feed"],
     build: |context| state_file(context, "universe_os"),
-    doc: "Age of `data/universe_os_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown when missing.",
+    doc: "Age of `data/universe_os_state.json`: healthy below 5 minutes, degraded up to 60, critical beyond; unknown \
+          when missing.",
 };
