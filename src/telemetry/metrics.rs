@@ -1,24 +1,19 @@
 //! What chiron counts while it works: cheap to call from anywhere, shared by `Arc`.
 //!
-//! Two halves: the large regular part lives in [`super::tables`]; the small vectors live in a `prometheus` registry.
+//! Two halves: the large regular part lives in [`super::tables`], the small vectors in [`super::counts`].
 //! **Invariant:** the number of series is bounded by the configuration and by fixed sets, whatever the outside sends.
 
-use std::collections::HashSet;
-use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::core::Collector;
-use prometheus::{Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder};
 
 use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, Timestamp};
 
-use super::tables::{OTHER, Tables, decrease};
-use super::text::Text;
-
-/// Receivers with series of their own; beyond that they count under `other`.
-const RECEIVERS_MAX: usize = 100;
+use super::counts::{Alerts, Process, Reasons};
+use super::tables::{Tables, decrease};
+use super::text::{Kind, Text};
 
 /// Why chiron may be blind (POL-4); each has its series from the start. Further reasons appear when they occur.
 pub const BLIND_REASONS: [&str; 5] = ["watchdog", "journal", "clock", "checks", "unknown"];
@@ -53,18 +48,18 @@ pub struct Metrics {
     tables: ArcSwap<Tables>,
     /// Held while a new index is made, so that no row is lost.
     growing: Mutex<()>,
-    registry: Registry,
-    alerts: IntCounterVec,
-    receivers: Mutex<HashSet<Name>>,
-    webhook_refused: IntCounterVec,
-    journal_errors: IntCounterVec,
-    blind: IntGaugeVec,
-    reload_ok: IntGauge,
-    reload_at: Gauge,
-    watchdog_at: Gauge,
-    escalations: IntCounter,
-    check_timeouts: IntCounter,
-    admissions_refused: IntCounterVec,
+    alerts: Alerts,
+    webhook_refused: Reasons,
+    journal_errors: Reasons,
+    admissions_refused: Reasons,
+    blind: Reasons,
+    reload_ok: AtomicBool,
+    /// Milliseconds since the epoch, as `watchdog_at`.
+    reload_at: AtomicI64,
+    watchdog_at: AtomicI64,
+    escalations: AtomicU64,
+    check_timeouts: AtomicU64,
+    process: Process,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -77,84 +72,42 @@ impl Metrics {
     /// Counts from zero, with every series that the configuration names. `bindings` are (action, subsystem), chiron's
     /// own included; their actions are the ones whose histograms and recommendations exist from the start.
     pub fn new(subsystems: &[Name], bindings: &[(Name, Name)]) -> Self {
-        let registry = Registry::new();
-        let registry = &registry;
-        let metrics = Self {
+        let counter = Kind::Counter;
+        Self {
             tables: ArcSwap::from_pointee(Tables::configured(subsystems, bindings, &Tables::default())),
             growing: Mutex::default(),
-            alerts: counters(
-                registry,
-                "chiron_alerts_received_total",
-                "Alerts received, by what became of them.",
-                &["receiver", "status", "outcome"],
-            ),
-            receivers: Mutex::default(),
-            webhook_refused: counters(
-                registry,
+            alerts: Alerts::default(),
+            webhook_refused: Reasons::new(
                 "chiron_webhook_refused_total",
+                counter,
                 "Notifications that the webhook refused.",
-                &["reason"],
+                WEBHOOK_REASONS,
             ),
-            journal_errors: counters(
-                registry,
+            journal_errors: Reasons::new(
                 "chiron_journal_errors_total",
+                counter,
                 "Times the journal was in trouble.",
-                &["reason"],
+                JOURNAL_REASONS,
             ),
-            blind: register(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new("chiron_blind", "Whether chiron cannot see or cannot remember."),
-                    &["reason"],
-                ),
-            ),
-            reload_ok: register(
-                registry,
-                IntGauge::new("chiron_config_last_reload_successful", "Whether the last configuration load succeeded."),
-            ),
-            reload_at: register(
-                registry,
-                Gauge::new(
-                    "chiron_config_last_reload_success_timestamp_seconds",
-                    "When the configuration was last loaded successfully.",
-                ),
-            ),
-            watchdog_at: register(
-                registry,
-                Gauge::new(
-                    "chiron_watchdog_last_seen_timestamp_seconds",
-                    "When the Watchdog alert last arrived; 0 if never.",
-                ),
-            ),
-            escalations: register(registry, IntCounter::new("chiron_escalations_total", "Issues handed to a person.")),
-            check_timeouts: register(
-                registry,
-                IntCounter::new("chiron_check_timeouts_total", "Checks that were given up on."),
-            ),
-            admissions_refused: counters(
-                registry,
+            admissions_refused: Reasons::new(
                 "chiron_admissions_refused_total",
+                counter,
                 "Times an action was not let run, or not yet.",
-                &["reason"],
+                REFUSALS.map(Reason::as_str),
             ),
-            registry: registry.clone(),
-        };
-        for (vector, reasons) in
-            [(&metrics.webhook_refused, &WEBHOOK_REASONS[..]), (&metrics.journal_errors, &JOURNAL_REASONS[..])]
-        {
-            for reason in reasons {
-                vector.with_label_values(&[reason]);
-            }
+            blind: Reasons::new(
+                "chiron_blind",
+                Kind::Gauge,
+                "Whether chiron cannot see or cannot remember.",
+                BLIND_REASONS,
+            ),
+            reload_ok: AtomicBool::new(false),
+            reload_at: AtomicI64::new(0),
+            watchdog_at: AtomicI64::new(0),
+            escalations: AtomicU64::new(0),
+            check_timeouts: AtomicU64::new(0),
+            process: Process::new(),
         }
-        for reason in BLIND_REASONS {
-            metrics.blind.with_label_values(&[reason]);
-        }
-        for reason in REFUSALS {
-            metrics.admissions_refused.with_label_values(&[reason.as_str()]);
-        }
-        #[cfg(target_os = "linux")]
-        register_process(registry);
-        metrics
     }
 
     /// After a reload: series of removed subjects vanish, new ones start at zero, the others keep their counts.
@@ -221,66 +174,50 @@ impl Metrics {
 
     /// An accepted alert found its outcome.
     pub fn alert_received(&self, receiver: &Name, status: AlertStatus, outcome: AlertOutcome) {
-        let receiver = {
-            let mut known = self.receivers.lock().unwrap_or_else(PoisonError::into_inner);
-            if known.contains(receiver) {
-                receiver.as_str()
-            } else if known.len() < RECEIVERS_MAX {
-                known.insert(receiver.clone());
-                for status in [AlertStatus::Firing, AlertStatus::Resolved] {
-                    for outcome in AlertOutcome::ALL {
-                        self.alerts.with_label_values(&[receiver.as_str(), status.as_str(), outcome.as_str()]);
-                    }
-                }
-                receiver.as_str()
-            } else {
-                OTHER
-            }
-        };
-        self.alerts.with_label_values(&[receiver, status.as_str(), outcome.as_str()]).inc();
+        self.alerts.add(receiver, status, outcome);
     }
 
     /// The webhook refused a notification.
     pub fn webhook_refused(&self, reason: &'static str) {
-        self.webhook_refused.with_label_values(&[reason]).inc();
+        self.webhook_refused.add(reason);
     }
 
     /// The journal was in trouble.
     pub fn journal_error(&self, reason: &'static str) {
-        self.journal_errors.with_label_values(&[reason]).inc();
+        self.journal_errors.add(reason);
     }
 
     /// chiron became blind for that reason, or sees again.
     pub fn blind(&self, reason: &'static str, blind: bool) {
-        self.blind.with_label_values(&[reason]).set(i64::from(blind));
+        self.blind.set(reason, blind);
     }
 
     /// The configuration was loaded, or could not be.
     pub fn config_reload(&self, ok: bool, at: Timestamp) {
-        self.reload_ok.set(i64::from(ok));
+        self.reload_ok.store(ok, Relaxed);
         if ok {
-            self.reload_at.set(at.seconds());
+            self.reload_at.store(at.millis(), Relaxed);
         }
     }
 
     /// The Watchdog alert arrived.
     pub fn watchdog_seen(&self, at: Timestamp) {
-        self.watchdog_at.set(at.seconds());
+        self.watchdog_at.store(at.millis(), Relaxed);
     }
 
     /// An issue was handed to a person (ACT-5).
     pub fn escalation(&self) {
-        self.escalations.inc();
+        self.escalations.fetch_add(1, Relaxed);
     }
 
     /// A check was given up on.
     pub fn check_timeout(&self) {
-        self.check_timeouts.inc();
+        self.check_timeouts.fetch_add(1, Relaxed);
     }
 
     /// Admission said no, or not yet.
     pub fn admission_refused(&self, reason: Reason) {
-        self.admissions_refused.with_label_values(&[reason.as_str()]).inc();
+        self.admissions_refused.add(reason.as_str());
     }
 
     /// The tables as they stand.
@@ -290,12 +227,36 @@ impl Metrics {
 
     /// Appends every family of this module.
     pub(super) fn render(&self, out: &mut Vec<u8>) {
-        self.tables.load().render(&mut Text::new(out));
-        let whole = out.len();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), out) {
-            out.truncate(whole);
-            tracing::error!(%error, "the registry could not be written to the metrics page");
+        let mut text = Text::new(out);
+        self.tables.load().render(&mut text);
+        self.alerts.render(&mut text);
+        for reasons in [&self.webhook_refused, &self.journal_errors, &self.admissions_refused, &self.blind] {
+            reasons.render(&mut text);
         }
+        let help = "Whether the last configuration load succeeded.";
+        text.family("chiron_config_last_reload_successful", Kind::Gauge, help).flag(&[], self.reload_ok.load(Relaxed));
+        for (name, help, at) in [
+            (
+                "chiron_config_last_reload_success_timestamp_seconds",
+                "When the configuration was last loaded successfully.",
+                &self.reload_at,
+            ),
+            (
+                "chiron_watchdog_last_seen_timestamp_seconds",
+                "When the Watchdog alert last arrived; 0 if never.",
+                &self.watchdog_at,
+            ),
+        ] {
+            let seconds = Timestamp::from_millis(at.load(Relaxed)).seconds();
+            text.family(name, Kind::Gauge, help).float(&[], seconds);
+        }
+        for (name, help, count) in [
+            ("chiron_escalations_total", "Issues handed to a person.", &self.escalations),
+            ("chiron_check_timeouts_total", "Checks that were given up on.", &self.check_timeouts),
+        ] {
+            text.family(name, Kind::Counter, help).count(&[], count.load(Relaxed));
+        }
+        self.process.render(out);
     }
 
     /// Whether the end of that issue still has a series to be counted in: its subject may have been removed.
@@ -319,20 +280,4 @@ impl Metrics {
         self.tables.store(Arc::new(tables));
         result
     }
-}
-
-fn register<C: Collector + Clone + 'static>(registry: &Registry, made: prometheus::Result<C>) -> C {
-    let collector = made.expect("names and labels of our own metrics are valid");
-    registry.register(Box::new(collector.clone())).expect("each of our own metrics is declared once");
-    collector
-}
-
-fn counters(registry: &Registry, name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
-    register(registry, IntCounterVec::new(Opts::new(name, help), labels))
-}
-
-#[cfg(target_os = "linux")]
-fn register_process(registry: &Registry) {
-    let process = prometheus::process_collector::ProcessCollector::for_self();
-    registry.register(Box::new(process)).expect("each of our own metrics is declared once");
 }

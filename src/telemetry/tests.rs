@@ -322,7 +322,7 @@ fn further_series_are_bounded() {
     assert_eq!(samples["chiron_issues{subsystem=\"a\",type=\"other\",severity=\"low\"}"], 500.0);
     assert_eq!(samples["chiron_actions_total{action=\"other\",subsystem=\"other\",outcome=\"failed\"}"], 500.0);
     assert_eq!(samples["chiron_action_duration_seconds_count{action=\"other\"}"], 500.0);
-    let other = "chiron_alerts_received_total{outcome=\"unrouted\",receiver=\"other\",status=\"firing\"}";
+    let other = "chiron_alerts_received_total{receiver=\"other\",status=\"firing\",outcome=\"unrouted\"}";
     assert_eq!(samples[other], 1_400.0);
     let total: f64 =
         samples.iter().filter(|(series, _)| series.starts_with("chiron_issues{")).map(|(_, value)| value).sum();
