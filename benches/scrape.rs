@@ -72,7 +72,7 @@ impl Platform {
                 latched: false,
                 reasons: Vec::new(),
             },
-            metrics: Metrics::new(&names, &bindings),
+            metrics: Metrics::new(&names, &bindings, &[]),
         }
     }
 

@@ -179,6 +179,7 @@ impl Cycle {
         next.world.clear_since = old.clear_since;
         next.world.verifying = old.verifying;
         next.world.asking_check = old.asking_check;
+        next.world.recheck = old.recheck;
         next.world.blind = old.blind;
         next.world.journal_ok = old.journal_ok;
         next.world.dirty_host = true;
@@ -315,6 +316,11 @@ impl Cycle {
         let name = self.names[index].clone();
         let healthy = (status == Status::Healthy).then_some(said.timestamp);
         self.note_for_verification(&draft.state, &name, None, said.timestamp, healthy.is_some());
+        let rechecked = |id: &&crate::model::EpisodeId| {
+            draft.state.episodes.get(*id).is_some_and(|episode| episode.key.subsystem == name)
+        };
+        let waited: Vec<_> = self.world.recheck.keys().filter(rechecked).cloned().collect();
+        self.world.dirty_episodes.extend(waited);
         for key in self.world.asking_check.keys() {
             if draft.state.runs.get(key).is_some_and(|run| run.target == name) {
                 self.world.dirty_episodes.insert(key.episode.clone());

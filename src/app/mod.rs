@@ -24,14 +24,3 @@ mod world;
 
 #[cfg(test)]
 mod tests;
-
-/// Every condition of blindness (POL-4); the label `reason` of `chiron_blind`.
-pub const BLINDNESS: [&str; 7] = [
-    "checks_stalled",
-    "clock_jump",
-    "journal_corrupt",
-    "journal_fenced",
-    "journal_unavailable",
-    "unknown_subsystem",
-    "watchdog_absent",
-];

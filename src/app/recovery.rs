@@ -110,6 +110,7 @@ impl Cycle {
     fn look_at(&mut self, draft: &mut Draft, id: &EpisodeId, effects: &mut Vec<Effect>) {
         let Some(episode) = draft.state.episodes.get(id).cloned() else {
             self.world.waiting.remove(id);
+            self.world.recheck.remove(id);
             return;
         };
         if let Some(key) = &episode.run {
@@ -179,6 +180,7 @@ impl Cycle {
         }
         self.world.clear_since.remove(&episode.id);
         self.world.waiting.remove(&episode.id);
+        self.world.recheck.remove(&episode.id);
         draft.push(Record::EpisodeResolved { id: episode.id.clone() });
         true
     }
@@ -226,6 +228,7 @@ impl Cycle {
         let request =
             Request { autonomy: view.autonomy, lowers_risk: spec.lowers_risk, bound: view.bound, unconfirmed };
         let has_means = self.binding(&rung.action, target).is_some();
+        let root_broken = self.waits_for_root(&episode.id, target, draft.now, effects);
         let touch = draft.state.touches.get(target);
         let ledger = Ledger {
             journal_ok: self.world.journal_ok,
@@ -233,7 +236,7 @@ impl Cycle {
             // A level of chiron's own policy touches nothing, so it never waits for the target.
             busy: draft.state.is_busy(target) && (!spec.lowers_risk || has_means),
             running: draft.state.executing as usize,
-            root_broken: self.graph.root_cause(target, |name| self.world.is_broken(name)).is_some(),
+            root_broken,
             target_ended_at: touch.and_then(|touch| touch.ended_at),
             target_starts: touch.map_or(&[], |touch| &touch.starts),
             overall_starts: &draft.state.starts,
@@ -255,6 +258,26 @@ impl Cycle {
         if admission.reason == Reason::Unbound && episode.escalated.is_none() {
             draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason: Reason::Unbound });
         }
+    }
+
+    /// Whether a broken subsystem that the target depends on is healed first; or it has been, and the target's own check
+    /// has not spoken since.
+    fn waits_for_root(&mut self, id: &EpisodeId, target: &Name, now: Timestamp, effects: &mut Vec<Effect>) -> bool {
+        if self.graph.root_cause(target, |name| self.world.is_broken(name)).is_some() {
+            self.world.recheck.insert(id.clone(), None);
+            return true;
+        }
+        let Some(whole_since) = self.world.recheck.get_mut(id) else { return false };
+        let Some(index) = self.world.index.get(target).copied() else { return false };
+        let since = *whole_since.get_or_insert_with(|| {
+            effects.push(Effect::ForceCheck(index));
+            now
+        });
+        if self.world.subsystems[index].health.timestamp < since {
+            return true;
+        }
+        self.world.recheck.remove(id);
+        false
     }
 
     fn start(

@@ -17,7 +17,7 @@ use crate::model::{IntakeAlert, PolicyDocument, Timestamp};
 use crate::observe::Observation;
 use crate::observe::runner::RunnerHandle;
 use crate::publish::OperatorAlert;
-use crate::telemetry::metrics::Metrics;
+use crate::telemetry::metrics::{BLIND_REASONS, Metrics};
 
 use super::account::Step;
 use super::board::{Board, View};
@@ -495,7 +495,7 @@ impl Decider {
             dry_run: previous.dry_run,
         };
         board.view.store(Arc::new(view));
-        for reason in super::BLINDNESS {
+        for reason in BLIND_REASONS {
             let held = self
                 .state
                 .holds

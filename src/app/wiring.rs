@@ -86,11 +86,11 @@ fn rules(settings: &Settings) -> Rules {
     }
 }
 
-fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Name)>) {
+fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Name)>, Vec<Name>) {
     let names = settings.subsystems.iter().map(|subsystem| subsystem.subsystem.name.clone()).collect();
     let bindings =
         settings.bindings.iter().map(|binding| (binding.action.clone(), binding.subsystem.clone())).collect();
-    (names, bindings)
+    (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
 fn start_checks(
@@ -164,12 +164,12 @@ impl App {
         // The file survives what the journal may not: the sequence never goes below what a bot has seen.
         let sequence = publish::last_sequence(&places.policy).max(epoch << 32);
         let rules = rules(&settings);
-        let (names, bindings) = metric_subjects(&settings);
+        let (names, bindings, actions) = metric_subjects(&settings);
         let shared = Arc::new(Shared {
             board: arc_swap::ArcSwap::from_pointee(first_board(&settings, &rules, &state, sequence, &clock)),
             intake: Notify::new(),
             backlog: AtomicU64::new(0),
-            metrics: Arc::new(Metrics::new(&names, &bindings)),
+            metrics: Arc::new(Metrics::new(&names, &bindings, &actions)),
         });
         shared.metrics.config_reload(true, clock.now());
         let (events, events_in) = mpsc::channel(CHANNEL);
@@ -306,8 +306,8 @@ impl App {
             observations,
             done,
         };
-        let (names, bindings) = metric_subjects(&settings);
-        self.keep.shared.metrics.reconfigure(&names, &bindings);
+        let (names, bindings, actions) = metric_subjects(&settings);
+        self.keep.shared.metrics.reconfigure(&names, &bindings, &actions);
         let gone = "the decision task does not answer".to_owned();
         if self.keep.events.send(Event::Reload(Box::new(reload))).await.is_err() || taken.await.is_err() {
             stop_checks.cancel();

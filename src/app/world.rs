@@ -85,6 +85,9 @@ pub(super) struct World {
     pub verifying: BTreeMap<RunKey, Verifying>,
     /// Runs interrupted by a crash that wait for the check to speak, with a deadline.
     pub asking_check: BTreeMap<RunKey, Timestamp>,
+    /// Episodes that waited for a broken root: since when it is whole again, if it is. They act only on a check of
+    /// their own that is newer (OBS-6).
+    pub recheck: BTreeMap<EpisodeId, Option<Timestamp>>,
     /// Alerts that said resolved without proof.
     pub unproven: BTreeSet<Fingerprint>,
     /// Conditions in which chiron cannot see or remember: what each holds, and why.
@@ -123,6 +126,7 @@ impl World {
             clear_since: HashMap::new(),
             verifying: BTreeMap::new(),
             asking_check: BTreeMap::new(),
+            recheck: BTreeMap::new(),
             unproven: BTreeSet::new(),
             blind: BTreeMap::new(),
             journal_ok: true,

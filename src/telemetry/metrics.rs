@@ -16,7 +16,15 @@ use super::tables::{Tables, decrease};
 use super::text::{Kind, Text};
 
 /// Why chiron may be blind (POL-4); each has its series from the start. Further reasons appear when they occur.
-pub const BLIND_REASONS: [&str; 5] = ["watchdog", "journal", "clock", "checks", "unknown"];
+pub const BLIND_REASONS: [&str; 7] = [
+    "checks_stalled",
+    "clock_jump",
+    "journal_corrupt",
+    "journal_fenced",
+    "journal_unavailable",
+    "unknown_subsystem",
+    "watchdog_absent",
+];
 
 /// Why the webhook refuses (section 13); each has its series from the start. The payload's own codes appear when they
 /// occur.
@@ -69,12 +77,12 @@ impl std::fmt::Debug for Metrics {
 }
 
 impl Metrics {
-    /// Counts from zero, with every series that the configuration names. `bindings` are (action, subsystem), chiron's
-    /// own included; their actions are the ones whose histograms and recommendations exist from the start.
-    pub fn new(subsystems: &[Name], bindings: &[(Name, Name)]) -> Self {
+    /// Counts from zero, with every series that the configuration names. `bindings` are (action, subsystem); `actions`
+    /// are the ones whose histograms and recommendations exist from the start.
+    pub fn new(subsystems: &[Name], bindings: &[(Name, Name)], actions: &[Name]) -> Self {
         let counter = Kind::Counter;
         Self {
-            tables: ArcSwap::from_pointee(Tables::configured(subsystems, bindings, &Tables::default())),
+            tables: ArcSwap::from_pointee(Tables::configured(subsystems, bindings, actions, &Tables::default())),
             growing: Mutex::default(),
             alerts: Alerts::default(),
             webhook_refused: Reasons::new(
@@ -111,8 +119,8 @@ impl Metrics {
     }
 
     /// After a reload: series of removed subjects vanish, new ones start at zero, the others keep their counts.
-    pub fn reconfigure(&self, subsystems: &[Name], bindings: &[(Name, Name)]) {
-        self.grow(|tables| *tables = Tables::configured(subsystems, bindings, tables));
+    pub fn reconfigure(&self, subsystems: &[Name], bindings: &[(Name, Name)], actions: &[Name]) {
+        self.grow(|tables| *tables = Tables::configured(subsystems, bindings, actions, tables));
     }
 
     /// An episode began.

@@ -182,7 +182,7 @@ pub(super) struct Tables {
 impl Tables {
     /// The rows that the configuration names, with the counts of `old` where it has them, then what else of `old`
     /// is about a subject that is still configured.
-    pub(super) fn configured(subsystems: &[Name], bindings: &[(Name, Name)], old: &Self) -> Self {
+    pub(super) fn configured(subsystems: &[Name], bindings: &[(Name, Name)], actions: &[Name], old: &Self) -> Self {
         let mut new = Self {
             subsystems: Arc::new(subsystems.iter().cloned().chain([Name::from(HOST)]).collect()),
             ..Self::default()
@@ -196,9 +196,10 @@ impl Tables {
         for key in bindings {
             let row = old.actions.index.get(key).cloned();
             new.actions.insert(key.clone(), row.unwrap_or_else(|| Arc::new(ActionRow::new(key.clone()))));
-            let row = old.durations.index.get(&key.0).cloned();
-            let action = key.0.clone();
-            new.durations.insert(action.clone(), row.unwrap_or_else(|| Arc::new(DurationRow::new(action))));
+        }
+        for action in actions {
+            let row = old.durations.index.get(action).cloned();
+            new.durations.insert(action.clone(), row.unwrap_or_else(|| Arc::new(DurationRow::new(action.clone()))));
         }
         new.issues.configured = new.issues.list.len();
         new.actions.configured = new.actions.list.len();

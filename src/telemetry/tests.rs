@@ -79,8 +79,11 @@ fn full_page() -> String {
         threads: 300,
     };
     let subsystems = names(&["data_feed", "ai_model", "database"]);
-    let metrics =
-        Metrics::new(&subsystems, &[pair("restart_subsystem", "database"), pair("disable_module", "ai_model")]);
+    let metrics = Metrics::new(
+        &subsystems,
+        &[pair("restart_subsystem", "database"), pair("disable_module", "ai_model")],
+        &names(&["restart_subsystem", "disable_module"]),
+    );
     let status = Name::from("subsystem_status");
     metrics.issue_opened(&"data_feed".into(), &status, Severity::Medium);
     metrics.issue_opened(&"ai_model".into(), &status, Severity::Medium);
@@ -94,7 +97,7 @@ fn full_page() -> String {
     metrics.alert_received(&"chiron \"a\"".into(), AlertStatus::Firing, AlertOutcome::Accepted);
     metrics.webhook_refused("too_large");
     metrics.journal_error("full");
-    metrics.blind("watchdog", true);
+    metrics.blind("watchdog_absent", true);
     metrics.config_reload(true, Timestamp::from_millis(1_763_862_880_000));
     metrics.config_reload(false, Timestamp::from_millis(1_763_862_885_000));
     metrics.watchdog_seen(Timestamp::from_millis(1_763_862_881_250));
@@ -219,7 +222,8 @@ fn promtool_has_nothing_to_say() {
 /// EXP-1: every known series exists at zero from the start.
 #[test]
 fn known_series_exist_from_the_start() {
-    let metrics = Metrics::new(&names(&["data_feed"]), &[pair("restart_subsystem", "data_feed")]);
+    let metrics =
+        Metrics::new(&names(&["data_feed"]), &[pair("restart_subsystem", "data_feed")], &names(&["restart_subsystem"]));
     let page = page_of(&[], &metrics);
     let samples = parse(&page);
     for severity in Severity::ALL.map(Severity::as_str) {
@@ -256,7 +260,7 @@ fn known_series_exist_from_the_start() {
 
 #[test]
 fn process_series_are_there() {
-    let page = page_of(&[], &Metrics::new(&[], &[]));
+    let page = page_of(&[], &Metrics::new(&[], &[], &[]));
     let samples = parse(&page);
     assert!(samples["process_resident_memory_bytes"] > 0.0);
     assert!(samples["process_start_time_seconds"] > 1.6e9);
@@ -264,7 +268,7 @@ fn process_series_are_there() {
 
 #[test]
 fn open_issues_follow_their_episodes_and_never_go_below_zero() {
-    let metrics = Metrics::new(&names(&["a"]), &[]);
+    let metrics = Metrics::new(&names(&["a"]), &[], &[]);
     let (a, status) = (Name::from("a"), Name::from("subsystem_status"));
     let at = |family: &str, severity: &str| {
         let series = format!("{family}{{subsystem=\"a\",type=\"subsystem_status\",severity=\"{severity}\"}}");
@@ -283,14 +287,15 @@ fn open_issues_follow_their_episodes_and_never_go_below_zero() {
 
 #[test]
 fn a_reload_drops_removed_subjects_and_keeps_the_counts_of_the_others() {
-    let metrics = Metrics::new(&names(&["a", "b"]), &[pair("x", "a"), pair("x", "b"), pair("y", "b")]);
+    let metrics =
+        Metrics::new(&names(&["a", "b"]), &[pair("x", "a"), pair("x", "b"), pair("y", "b")], &names(&["x", "y"]));
     let status = Name::from("subsystem_status");
     for subsystem in ["a", "b"] {
         metrics.issue_opened(&subsystem.into(), &status, Severity::High);
         metrics.issue_opened(&subsystem.into(), &"symbol_stuck".into(), Severity::High);
         metrics.action_ended(&"x".into(), &subsystem.into(), Outcome::Verified, Duration::from_secs(1));
     }
-    metrics.reconfigure(&names(&["a", "c"]), &[pair("x", "a")]);
+    metrics.reconfigure(&names(&["a", "c"]), &[pair("x", "a")], &names(&["x"]));
     metrics.issue_resolved(&"b".into(), &status, Severity::High);
     metrics.issue_moved(&"b".into(), &status, Severity::High, Severity::Low);
     let page = page_of(&[], &metrics);
@@ -311,7 +316,7 @@ fn a_reload_drops_removed_subjects_and_keeps_the_counts_of_the_others() {
 /// Cardinality is bounded whatever occurs; what is beyond the bound is still counted.
 #[test]
 fn further_series_are_bounded() {
-    let metrics = Metrics::new(&names(&["a"]), &[]);
+    let metrics = Metrics::new(&names(&["a"]), &[], &[]);
     for index in 0..1_500 {
         metrics.issue_opened(&"a".into(), &format!("type_{index}").into(), Severity::Low);
         metrics.action_ended(&format!("act_{index}").into(), &"a".into(), Outcome::Failed, Duration::from_secs(1));
@@ -331,7 +336,7 @@ fn further_series_are_bounded() {
 
 #[test]
 fn histograms_are_cumulative_and_sum_up() {
-    let metrics = Metrics::new(&[], &[pair("x", "a")]);
+    let metrics = Metrics::new(&[], &[pair("x", "a")], &names(&["x"]));
     for millis in [5, 10, 11, 2_500, 400_000] {
         metrics.action_ended(&"x".into(), &"a".into(), Outcome::Verified, Duration::from_millis(millis));
     }
@@ -351,7 +356,7 @@ fn histograms_are_cumulative_and_sum_up() {
 #[test]
 fn exactly_one_status_is_set() {
     for status in Status::ALL {
-        let page = page_of(&[health("a", status)], &Metrics::new(&names(&["a"]), &[]));
+        let page = page_of(&[health("a", status)], &Metrics::new(&names(&["a"]), &[], &[]));
         let samples = parse(&page);
         for other in Status::ALL {
             let series = format!("chiron_subsystem_status{{subsystem=\"a\",status=\"{other}\"}}");
@@ -364,7 +369,7 @@ fn exactly_one_status_is_set() {
 #[test]
 fn policy_series_follow_the_level() {
     for level in Level::ALL {
-        let metrics = Metrics::new(&[], &[]);
+        let metrics = Metrics::new(&[], &[], &[]);
         let mut out = Vec::new();
         let policy = document(level, vec![hold(PolicySource::Alert, level)]);
         let page = Page {
@@ -401,8 +406,8 @@ fn policy_series_follow_the_level() {
 fn a_hundred_thousand_series_render_and_read_back() {
     let subsystems: Vec<Name> = (0..4_800).map(|index| format!("subsystem_{index}").into()).collect();
     let healths: Vec<_> = subsystems.iter().map(|name| health(name, Status::Healthy)).collect();
-    let metrics = Metrics::new(&subsystems, &[]);
-    let fixed = parse(&page_of(&[], &Metrics::new(&[], &[]))).len();
+    let metrics = Metrics::new(&subsystems, &[], &[]);
+    let fixed = parse(&page_of(&[], &Metrics::new(&[], &[], &[]))).len();
     let page = page_of(&healths, &metrics);
     // Per subsystem: 5 statuses, info, time, duration, failures, and 3 families of 4 severities.
     assert_eq!(parse(&page).len(), fixed + 4_800 * 21);

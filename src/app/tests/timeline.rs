@@ -45,8 +45,8 @@ fn detects_acts_verifies_resolves() {
             "run_intended",
             "run_started",
             "run_finished",
-            "run_verified",
             "episode_changed",
+            "run_verified",
             "episode_resolved"
         ]
     );
