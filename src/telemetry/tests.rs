@@ -250,7 +250,7 @@ fn known_series_exist_from_the_start() {
         "chiron_recovery_duration_seconds_count{action=\"restart_subsystem\"}",
         "chiron_recommendations{action=\"restart_subsystem\",state=\"approval\"}",
         "chiron_journal_errors_total{reason=\"full\"}",
-        "chiron_blind{reason=\"watchdog\"}",
+        "chiron_blind{reason=\"watchdog_absent\"}",
         "chiron_watchdog_last_seen_timestamp_seconds",
         "chiron_config_last_reload_successful",
     ] {
