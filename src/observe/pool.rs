@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_millis(10);
 /// A thread beyond the few ends after this time without work.
 const LINGER: Duration = Duration::from_secs(30);
 /// Results wait for company so that the runner wakes less often: until the queue is empty, or so many, or so long.
-const BATCH: usize = 64;
+const BATCH: usize = 512;
 const BATCH_WAIT: Duration = Duration::from_millis(2);
 /// Jobs waiting that make a second thread worth waking.
 const BACKLOG: usize = 32;
