@@ -182,6 +182,7 @@ impl Cycle {
         next.world.recheck = old.recheck;
         next.world.blind = old.blind;
         next.world.journal_ok = old.journal_ok;
+        next.world.blind_floor = old.blind_floor;
         next.world.dirty_host = true;
         // Cycles are counted anew, so whatever was relaxing begins anew too.
         *self = next;
@@ -249,12 +250,24 @@ impl Cycle {
     pub fn set_blind(&mut self, condition: &str, why: Option<String>) {
         match why {
             Some(why) => {
-                self.world.blind.insert(condition.into(), (self.rules.policy.blindness_level, why));
+                self.world
+                    .blind
+                    .insert(condition.into(), (self.rules.policy.blindness_level.max(self.world.blind_floor), why));
             }
             None => {
                 self.world.blind.remove(condition);
             }
         }
+    }
+
+    /// Accepted alerts wait that the next step does not see: it relaxes nothing.
+    pub fn set_alerts_waiting(&mut self, waiting: bool) {
+        self.world.alerts_waiting = waiting;
+    }
+
+    /// The journal is lost, and this level was in force: what it held for is forgotten, so blindness holds it from now on.
+    pub fn set_blind_floor(&mut self, level: Level) {
+        self.world.blind_floor = level;
     }
 
     /// The clock jumped: no hold relaxes on time that may not have passed.

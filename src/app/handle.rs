@@ -164,8 +164,11 @@ impl Handle for AppHandle {
             Err(error) => {
                 let undo = |backlog: u64| Some(backlog.saturating_sub(count));
                 let _ = self.shared.backlog.fetch_update(Ordering::Relaxed, Ordering::Relaxed, undo);
-                self.shared.metrics.journal_error(error.kind.as_str());
-                Err(Refusal::Unavailable(error.to_string()))
+                let refusal = Refusal::Unavailable(error.to_string());
+                // A full queue is back-pressure; anything else is blindness, and the decision task has to know. It counts it.
+                // If it cannot be told, it is behind with worse.
+                let _ = self.events.try_send(Event::JournalFailed(error));
+                Err(refusal)
             }
         }
     }

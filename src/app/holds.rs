@@ -26,6 +26,11 @@ impl Cycle {
             let held = draft.state.holds.get(&key).map(|hold| hold.level);
             let wanted = wants.get(&key).map(|(level, _)| *level);
             let since = self.world.relaxing.get(&key).copied();
+            let falls = held.is_some_and(|held| wanted.is_none_or(|wanted| wanted < held));
+            if falls && self.world.alerts_waiting {
+                relaxing.extend(since.map(|since| (key, since)));
+                continue;
+            }
             match relax::decide(key.source, held, wanted, since, self.world.cycle, &self.rules.policy, draft.now) {
                 Move::Keep(None) => {}
                 Move::Keep(Some(since)) => drop(relaxing.insert(key, since)),

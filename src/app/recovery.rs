@@ -325,8 +325,10 @@ impl Cycle {
         self.after_finish(draft, &run, ending, &detail);
     }
 
+    /// Nothing more is done by itself: a person is told, once, and the last rung stays in sight with the reason.
     fn escalate(&mut self, draft: &mut Draft, episode: &Arc<Episode>, reason: Reason) {
-        self.world.waiting.remove(&episode.id);
+        let tried = episode.ladder.iter().rposition(|rung| rung.outcome.is_some()).map_or(0, number);
+        self.wait(&episode.id, tried, RecommendationState::Waiting, reason, None);
         if episode.escalated.is_none() {
             draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason });
         }

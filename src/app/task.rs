@@ -33,6 +33,8 @@ const EVENTS_MAX: usize = 1_024;
 const SNAPSHOT_EVERY: u64 = 5_000;
 /// Entries kept for people.
 const HISTORY_KEEP: u64 = 200_000;
+/// How often a journal that nothing else writes is tried.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// A larger step of the wall clock against the time since boot is a jump.
 const JUMP_MIN: Duration = Duration::from_secs(2);
 /// How long a clock jump keeps chiron careful.
@@ -45,6 +47,8 @@ pub enum Event {
     Answered(Answered),
     /// An interrupted run was asked about.
     Inquired(Inquired),
+    /// The intake could not write the journal.
+    JournalFailed(StoreError),
     /// A person asks for something; the answer is why it was refused.
     Command(Command, oneshot::Sender<Result<(), CommandError>>),
     /// New settings, with the checks that go with them.
@@ -142,6 +146,7 @@ pub struct Memory {
     clocks: Option<(Timestamp, Duration)>,
     jumped: Option<Duration>,
     last_observed: Option<Duration>,
+    last_written: Option<Duration>,
     last_policy: Option<Arc<PolicyDocument>>,
     journal_ok: bool,
 }
@@ -154,6 +159,9 @@ impl Decider {
         self.restore_metrics();
         if let Journal::Gone(condition, why) = &self.journal {
             let (condition, why) = (*condition, why.clone());
+            let kind =
+                if condition == "journal_corrupt" { StoreErrorKind::Corrupt } else { StoreErrorKind::Unavailable };
+            self.shared.metrics.journal_error(kind.as_str());
             self.lose_journal(condition, &why);
         } else {
             self.after_restart().await;
@@ -240,6 +248,7 @@ impl Decider {
         match event {
             Event::Answered(answered) => inputs.answers.push(answered),
             Event::Inquired(inquired) => inputs.inquiries.push(inquired),
+            Event::JournalFailed(error) => self.journal_failed(&error),
             Event::Command(command, answer) => self.memory.commands.push((command, answer)),
             Event::Reload(reload) => self.reload(*reload),
         }
@@ -269,14 +278,18 @@ impl Decider {
         let now = self.clock.now();
         self.look_at_clock(now);
         self.look_at_checks(&inputs);
-        if !self.memory.journal_ok {
+        if self.memory.journal_ok {
+            self.probe_journal(now).await;
+        } else {
             self.try_journal(now).await;
-            if !self.memory.journal_ok {
-                // What a crash interrupted is not touched, and no alert is taken, while nothing can be written.
-                self.memory.again.inquiries.append(&mut inputs.inquiries);
-                inputs.alerts.clear();
-            }
         }
+        if !self.memory.journal_ok {
+            // What a crash interrupted is not touched, and no alert is taken, while nothing can be written.
+            self.memory.again.inquiries.append(&mut inputs.inquiries);
+            inputs.alerts.clear();
+        }
+        let waiting = self.shared.backlog.load(Ordering::Relaxed);
+        self.cycle.set_alerts_waiting(waiting > inputs.alerts.len() as u64);
         let decision = self.cycle.step(&self.state, &inputs, now);
         let committed = if self.memory.journal_ok { self.commit(now, decision.records.clone()).await } else { Ok(()) };
         match committed {
@@ -351,7 +364,10 @@ impl Decider {
             return Ok(());
         }
         match &self.journal {
-            Journal::Open(store, epoch) => store.commit(*epoch, now, records).await.map(|_| ()),
+            Journal::Open(store, epoch) => {
+                self.memory.last_written = Some(self.clock.since_boot());
+                store.commit(*epoch, now, records).await.map(|_| ())
+            }
             Journal::Gone(_, why) => Err(StoreError::new(StoreErrorKind::Unavailable, why.clone())),
         }
     }
@@ -391,24 +407,35 @@ impl Decider {
         self.journal = Journal::Gone(condition, why.to_owned());
     }
 
-    /// Writes what was decided in memory, as soon as the journal takes it.
+    /// Writes what was decided in memory, as soon as the journal takes it; and acts again once it has room to spare.
     async fn try_journal(&mut self, now: Timestamp) {
         let Journal::Open(store, epoch) = &self.journal else { return };
-        let flushed = if self.memory.unflushed.is_empty() {
-            store.probe(now).await
-        } else {
-            store.commit(*epoch, now, self.memory.unflushed.clone()).await.map(|_| ())
-        };
-        match flushed {
-            Ok(()) => {
-                tracing::info!(records = self.memory.unflushed.len(), "the journal can be written again");
-                self.memory.unflushed.clear();
-                self.memory.journal_ok = true;
-                self.memory.more_alerts = true;
-                self.cycle.set_blind("journal_unavailable", None);
-                self.cycle.set_journal_ok(true);
-            }
-            Err(error) => self.journal_failed(&error),
+        if !self.memory.unflushed.is_empty()
+            && let Err(error) = store.commit(*epoch, now, self.memory.unflushed.clone()).await
+        {
+            return self.journal_failed(&error);
+        }
+        let flushed = std::mem::take(&mut self.memory.unflushed).len();
+        if let Err(error) = store.probe(now).await {
+            return self.journal_failed(&error);
+        }
+        tracing::info!(records = flushed, "the journal can be written again");
+        self.memory.journal_ok = true;
+        self.memory.more_alerts = true;
+        self.cycle.set_blind("journal_unavailable", None);
+        self.cycle.set_journal_ok(true);
+    }
+
+    /// A journal that is seldom written is tried all the same, so that trouble is known before it is needed.
+    async fn probe_journal(&mut self, now: Timestamp) {
+        let boot = self.clock.since_boot();
+        if self.memory.last_written.is_some_and(|last| boot.saturating_sub(last) < PROBE_EVERY) {
+            return;
+        }
+        self.memory.last_written = Some(boot);
+        let Journal::Open(store, _) = &self.journal else { return };
+        if let Err(error) = store.probe(now).await {
+            self.journal_failed(&error);
         }
     }
 

@@ -162,7 +162,8 @@ impl App {
             Journal::Gone(..) => (None, 0),
         };
         // The file survives what the journal may not: the sequence never goes below what a bot has seen.
-        let sequence = publish::last_sequence(&places.policy).max(epoch << 32);
+        let last = publish::last_policy(&places.policy);
+        let sequence = last.as_ref().map_or(0, |last| last.sequence).max(epoch << 32);
         let rules = rules(&settings);
         let (names, bindings, actions) = metric_subjects(&settings);
         let shared = Arc::new(Shared {
@@ -191,6 +192,9 @@ impl App {
         let (operator, operator_alerts) = mpsc::channel(CHANNEL);
         let mut cycle = Cycle::new(rules, clock.now());
         cycle.note_config(settings.digest.clone());
+        if let (Journal::Gone(..), Some(last)) = (&journal, last) {
+            cycle.set_blind_floor(last.policy);
+        }
         let decider = Decider {
             cycle,
             state,

@@ -94,6 +94,10 @@ pub(super) struct World {
     pub blind: BTreeMap<Name, (Level, String)>,
     /// The journal can be written.
     pub journal_ok: bool,
+    /// Accepted alerts wait that this step does not see; nothing is relaxed before they are taken.
+    pub alerts_waiting: bool,
+    /// The level below which no condition of blindness holds: what was in force when the journal was lost.
+    pub blind_floor: Level,
 }
 
 impl World {
@@ -130,6 +134,8 @@ impl World {
             unproven: BTreeSet::new(),
             blind: BTreeMap::new(),
             journal_ok: true,
+            alerts_waiting: false,
+            blind_floor: Level::AllowAll,
         }
     }
 

@@ -42,12 +42,11 @@ fn json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     files::write_atomic(path, &bytes)
 }
 
-/// The policy that an earlier process published, so that its sequence is never gone below.
-pub fn last_sequence(path: &Path) -> u64 {
-    files::read_bounded(path, 1024 * 1024)
-        .ok()
-        .and_then(|(bytes, _)| serde_json::from_slice::<PolicyDocument>(&bytes).ok())
-        .map_or(0, |document| document.sequence)
+/// The policy that an earlier process published: its sequence is never gone below, and its level is what was in force
+/// should the journal be lost.
+pub fn last_policy(path: &Path) -> Option<PolicyDocument> {
+    let (bytes, _) = files::read_bounded(path, 1024 * 1024).ok()?;
+    serde_json::from_slice(&bytes).ok()
 }
 
 /// What a person has to see to (ACT-5); one line of `logs/operator_alerts.jsonl`.

@@ -327,19 +327,24 @@ fn strikes(work: &Work, place: &str) -> bool {
     work.failpoints().into_iter().filter(pass).count() > 0
 }
 
+/// What is kept free on the disk is for decisions; nothing new is taken in on it.
+fn keep_reserve(space: &mut Space) -> Result<(), Trouble> {
+    let Some(missing) = space.missing() else { return Ok(()) };
+    let reserve = space.reserve;
+    let context = format!("{missing} bytes short of the {reserve} kept free on the disk; free some space");
+    Err(StoreError::new(StoreErrorKind::Full, context).into())
+}
+
 fn perform(conn: &Connection, space: &mut Space, work: &Work) -> Result<u64, Trouble> {
     match work {
         Work::Accept(alerts) => {
-            if let Some(missing) = space.missing() {
-                let reserve = space.reserve;
-                let context = format!("{missing} bytes short of the {reserve} kept free on the disk; free some space");
-                return Err(StoreError::new(StoreErrorKind::Full, context).into());
-            }
+            keep_reserve(space)?;
             tables::accept(conn, alerts).map(|()| 0)
         }
         Work::Commit { epoch, at, records } => tables::append(conn, *epoch, *at, records),
         Work::Snapshot { epoch, seq, state, keep } => tables::snapshot(conn, *epoch, *seq, state, *keep).map(|()| 0),
         Work::Probe(now) => {
+            keep_reserve(space)?;
             space.load_ballast();
             tables::probe(conn, *now).map(|()| 0)
         }

@@ -11,6 +11,9 @@ use serde_json::Value;
 
 use super::process::now_millis;
 
+/// How soon after its acceptance an alert's level is in the policy file.
+const TIGHTENS_WITHIN: Duration = Duration::from_millis(250);
+
 type Changes = Arc<Mutex<Vec<(Instant, Level)>>>;
 
 /// Looks at a policy file every few milliseconds until it is dropped.
@@ -49,18 +52,25 @@ impl PolicyWatch {
     /// When, after `alarm`, a level below `wanted` was obeyed although `wanted` had been reached; and whether it was
     /// reached at all.
     pub(crate) fn loosened(&self, alarm: Instant, wanted: Level) -> (bool, Vec<(Duration, Level)>) {
-        loosened(&self.changes.lock().expect("nobody panics while watching"), alarm, wanted)
+        loosened(&self.changes.lock().expect("nobody panics while watching"), alarm, wanted, TIGHTENS_WITHIN)
     }
 }
 
-fn loosened(changes: &[(Instant, Level)], alarm: Instant, wanted: Level) -> (bool, Vec<(Duration, Level)>) {
+/// `grace`: how soon after the alarm its level shows; another source may hold the level before.
+fn loosened(
+    changes: &[(Instant, Level)],
+    alarm: Instant,
+    wanted: Level,
+    grace: Duration,
+) -> (bool, Vec<(Duration, Level)>) {
     let before = changes.iter().rev().find(|(at, _)| *at <= alarm).map(|(_, level)| (alarm, *level));
     let after = changes.iter().filter(|(at, _)| *at > alarm).copied();
     let mut reached = false;
     let mut loosened = Vec::new();
     for (at, level) in before.into_iter().chain(after) {
         reached |= level >= wanted;
-        if reached && level < wanted {
+        let due = at.duration_since(alarm) >= grace;
+        if reached && due && level < wanted {
             loosened.push((at.duration_since(alarm), level));
         }
     }
@@ -100,12 +110,20 @@ fn watch_sees_loosening() {
     let at = |seconds: u64| begun + Duration::from_secs(seconds);
     let changes = [(at(0), Level::AllowAll), (at(5), Level::NoNewTrades), (at(7), Level::AllowAll)];
     let nothing: Vec<(Duration, Level)> = Vec::new();
-    assert_eq!(loosened(&changes[..2], at(3), Level::NoNewTrades), (true, nothing.clone()), "slow is not loose");
-    assert_eq!(loosened(&changes[..1], at(3), Level::NoNewTrades), (false, nothing));
+    assert_eq!(
+        loosened(&changes[..2], at(3), Level::NoNewTrades, Duration::ZERO),
+        (true, nothing.clone()),
+        "slow is not loose"
+    );
+    assert_eq!(loosened(&changes[..1], at(3), Level::NoNewTrades, Duration::ZERO), (false, nothing));
     let found = vec![(Duration::from_secs(4), Level::AllowAll)];
-    assert_eq!(loosened(&changes, at(3), Level::NoNewTrades), (true, found));
+    assert_eq!(loosened(&changes, at(3), Level::NoNewTrades, Duration::ZERO), (true, found));
     let found = vec![(Duration::from_secs(1), Level::AllowAll)];
-    assert_eq!(loosened(&changes, at(6), Level::NoNewTrades), (true, found), "what held before the alarm counts");
+    assert_eq!(
+        loosened(&changes, at(6), Level::NoNewTrades, Duration::ZERO),
+        (true, found),
+        "what held before the alarm counts"
+    );
 
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     let file = dir.path().join("policy.json");
