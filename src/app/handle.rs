@@ -37,6 +37,8 @@ pub struct AppHandle {
     pub store: Option<Arc<dyn JournalStore>>,
     /// To the decision task.
     pub events: mpsc::Sender<Event>,
+    /// To the publisher: the report file is wanted now.
+    pub reports: mpsc::Sender<oneshot::Sender<()>>,
     /// To the supervisor.
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// The checks in force.
@@ -190,6 +192,11 @@ impl Handle for AppHandle {
         };
         if tokio::time::timeout(FORCE_LIMIT, all).await.is_err() {
             return Err(Refusal::Unavailable(format!("not every check answered within {} s", FORCE_LIMIT.as_secs())));
+        }
+        let (answer, written) = oneshot::channel();
+        if self.reports.send(answer).await.is_ok() {
+            // An error means that chiron is stopping.
+            let _ = written.await;
         }
         Ok(self.report())
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::model::{PolicyDocument, Report};
@@ -37,12 +37,13 @@ pub fn current_report(board: &Board) -> Report {
     report(&view, &board.healths())
 }
 
-/// Publishes until told to stop; the last policy is written before it ends.
+/// Publishes until told to stop; `wanted` asks for the report file now; the last policy is written before it ends.
 pub async fn run(
     places: Places,
     shared: Arc<Shared>,
     mut policies: watch::Receiver<Arc<PolicyDocument>>,
     mut alerts: mpsc::Receiver<OperatorAlert>,
+    mut wanted: mpsc::Receiver<oneshot::Sender<()>>,
     stop: CancellationToken,
 ) {
     let mut written: Option<Arc<PolicyDocument>> = None;
@@ -59,10 +60,11 @@ pub async fn run(
                 let result = blocking(move || publish::operator_alert(&path, &alert)).await;
                 troubles.note("operator_alerts", &places.operator_alerts, result);
             }
-            _ = report_due.tick() => {
-                let (report, path) = (current_report(&shared.board.load()), places.report.clone());
-                let result = blocking(move || publish::report(&path, &report)).await;
-                troubles.note("report", &places.report, result);
+            _ = report_due.tick() => write_report(&places, &shared, &mut troubles).await,
+            Some(asked) = wanted.recv() => {
+                write_report(&places, &shared, &mut troubles).await;
+                // Whoever asked may have gone.
+                let _ = asked.send(());
             }
             () = stop.cancelled() => break,
         }
@@ -81,6 +83,12 @@ pub async fn run(
         let result = blocking(move || publish::operator_alert(&path, &alert)).await;
         troubles.note("operator_alerts", &places.operator_alerts, result);
     }
+}
+
+async fn write_report(places: &Places, shared: &Shared, troubles: &mut Troubles) {
+    let (report, path) = (current_report(&shared.board.load()), places.report.clone());
+    let result = blocking(move || publish::report(&path, &report)).await;
+    troubles.note("report", &places.report, result);
 }
 
 /// A change is written at once, the same policy again when a third of its validity has gone.

@@ -248,6 +248,10 @@ impl Decider {
         match event {
             Event::Answered(answered) => inputs.answers.push(answered),
             Event::Inquired(inquired) => inputs.inquiries.push(inquired),
+            // Nothing of the intake's is half done in memory: whether it was written or not, it will be sent again.
+            Event::JournalFailed(error) if error.kind == StoreErrorKind::Ambiguous => {
+                self.journal_failed(&StoreError::new(StoreErrorKind::Unavailable, error.to_string()));
+            }
             Event::JournalFailed(error) => self.journal_failed(&error),
             Event::Command(command, answer) => self.memory.commands.push((command, answer)),
             Event::Reload(reload) => self.reload(*reload),
@@ -363,13 +367,8 @@ impl Decider {
         if records.is_empty() {
             return Ok(());
         }
-        match &self.journal {
-            Journal::Open(store, epoch) => {
-                self.memory.last_written = Some(self.clock.since_boot());
-                store.commit(*epoch, now, records).await.map(|_| ())
-            }
-            Journal::Gone(_, why) => Err(StoreError::new(StoreErrorKind::Unavailable, why.clone())),
-        }
+        self.memory.last_written = Some(self.clock.since_boot());
+        write(&self.journal, self.state.seq, now, records).await
     }
 
     fn journal_failed(&mut self, error: &StoreError) {
@@ -409,9 +408,10 @@ impl Decider {
 
     /// Writes what was decided in memory, as soon as the journal takes it; and acts again once it has room to spare.
     async fn try_journal(&mut self, now: Timestamp) {
-        let Journal::Open(store, epoch) = &self.journal else { return };
+        let Journal::Open(store, _) = &self.journal else { return };
+        let durable = self.state.seq - self.memory.unflushed.len() as u64;
         if !self.memory.unflushed.is_empty()
-            && let Err(error) = store.commit(*epoch, now, self.memory.unflushed.clone()).await
+            && let Err(error) = write(&self.journal, durable, now, self.memory.unflushed.clone()).await
         {
             return self.journal_failed(&error);
         }
@@ -561,4 +561,29 @@ impl Decider {
         // Whoever asked may have gone; the settings are in force all the same.
         let _ = done.send(board);
     }
+}
+
+/// Appends records after entry `durable`. An ambiguous answer is settled by reading the journal again: it holds either
+/// all of them or none.
+async fn write(journal: &Journal, durable: u64, now: Timestamp, records: Vec<Record>) -> Result<(), StoreError> {
+    let (store, epoch) = match journal {
+        Journal::Open(store, epoch) => (store, *epoch),
+        Journal::Gone(_, why) => return Err(StoreError::new(StoreErrorKind::Unavailable, why.clone())),
+    };
+    let error = match store.commit(epoch, now, records.clone()).await {
+        Ok(_) => return Ok(()),
+        Err(error) => error,
+    };
+    if error.kind != StoreErrorKind::Ambiguous {
+        return Err(error);
+    }
+    let Ok(entries) = store.history(durable, records.len() + 1).await else { return Err(error) };
+    let written: Vec<&Record> = entries.iter().map(|entry| &entry.record).collect();
+    if written.is_empty() {
+        return Err(StoreError::new(StoreErrorKind::Unavailable, format!("{error}; nothing was written")));
+    }
+    if written.into_iter().eq(&records) {
+        return Ok(());
+    }
+    Err(StoreError::new(StoreErrorKind::Corrupt, format!("{error}; other entries were found in its place")))
 }

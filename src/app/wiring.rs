@@ -175,12 +175,14 @@ impl App {
         shared.metrics.config_reload(true, clock.now());
         let (events, events_in) = mpsc::channel(CHANNEL);
         let (reloads, reloads_in) = mpsc::channel(8);
+        let (reports, reports_in) = mpsc::channel(8);
         let (runner, observations, stop_checks) = start_checks(&settings, &clock, seed, &tasks);
         let runner_slot = Arc::new(arc_swap::ArcSwap::from_pointee(runner.clone()));
         let handle = Arc::new(AppHandle {
             shared: Arc::clone(&shared),
             store,
             events: events.clone(),
+            reports,
             reloads,
             runner: Arc::clone(&runner_slot),
             clock: clock.clone(),
@@ -217,7 +219,7 @@ impl App {
         };
         let (stop_decider, stop_publisher) = (CancellationToken::new(), CancellationToken::new());
         let until = stop_publisher.clone();
-        let publishing = publisher::run(places, Arc::clone(&shared), policies, operator_alerts, until);
+        let publishing = publisher::run(places, Arc::clone(&shared), policies, operator_alerts, reports_in, until);
         tasks.spawn("publisher", publishing);
         let until = stop_decider.clone();
         tasks.spawn("decider", async move { decider.run(until, GRACE).await });

@@ -487,7 +487,7 @@ fn health(scheduled: &ScheduledCheck, judgement: Judgement, began: Timestamp, to
         subsystem: scheduled.subsystem.clone(),
         status: judgement.status,
         timestamp: began,
-        response_time_ms: took.as_secs_f64() * 1000.0,
+        response_time_ms: (took.as_secs_f64() * 1e6).round() / 1e3,
         error_count: 0,
         details: judgement.details,
         perfdata: judgement.perfdata,
