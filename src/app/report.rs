@@ -16,7 +16,7 @@ use super::cycle::Rules;
 use super::episodes::issue_of;
 
 /// Open episodes in detection order: the table's, then resources, then what only alerts know, each by age.
-fn in_detection_order<'a>(view: &'a View) -> Vec<&'a Arc<Episode>> {
+fn in_detection_order(view: &View) -> Vec<&Arc<Episode>> {
     let place = |episode: &Episode| {
         let table = view.rules.subsystems.iter().position(|subsystem| subsystem.name == episode.key.subsystem);
         let rule = RULES.iter().position(|rule| episode.key.kind == rule.kind).unwrap_or(RULES.len());

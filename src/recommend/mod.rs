@@ -11,8 +11,8 @@ pub use selection::{Step, ladder_for, recommendation};
 
 use crate::model::{Name, Severity};
 
-/// How recommendations are chosen (REC-1, DET-5).
-#[derive(Clone, Debug, PartialEq)]
+/// How recommendations are chosen (REC-1, DET-5). By default nothing runs by itself that the settings must allow.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `restart_subsystem` may run by itself; default false.
     pub auto_restart_enabled: bool,
@@ -35,15 +35,4 @@ pub struct Ladder {
     pub severity: Option<Severity>,
     /// The actions, mildest first; names of known actions.
     pub actions: Vec<Name>,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            auto_restart_enabled: false,
-            auto_pause_on_critical: false,
-            allow_disable_module: false,
-            ladders: Vec::new(),
-        }
-    }
 }
