@@ -97,10 +97,10 @@ async fn what_cannot_be_executed_never_began() {
 /// A command that writes without end to both streams neither blocks nor fills our memory, and its last words are kept.
 #[tokio::test]
 async fn the_end_of_a_flood_is_kept() {
-    let (end, output) = play("head -c 3000000 /dev/zero | tr '\\0' x; echo last >&2", LONG).await;
+    let (end, output) = play("head -c 3000000 /dev/zero | tr '\\0' z; echo last >&2", LONG).await;
     assert!(matches!(end, End::Exited(status) if status.success()), "{end:?}");
     assert_eq!(output.len(), OUTPUT_BYTES_MAX);
-    assert!(output.ends_with("zzz\nlast\n") || output.ends_with("xxxlast\n"), "{}", &output[4000..]);
+    assert!(output.ends_with("zzz\nlast\n") || output.ends_with("zzzlast\n"), "{}", &output[4000..]);
 }
 
 /// ACT-2: the end is the exit of the process; a daemon that holds the pipe lives on and is not waited for.
