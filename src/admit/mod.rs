@@ -26,6 +26,8 @@ pub struct Request {
 /// What was done and what holds now, as far as this request is concerned.
 #[derive(Clone, Copy, Debug)]
 pub struct Ledger<'a> {
+    /// chiron is stopping.
+    pub stopping: bool,
     /// The journal can be written.
     pub journal_ok: bool,
     /// Every check has been seen since the start.
@@ -80,6 +82,9 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
     }
     if !request.bound && !settings.dry_run {
         return answer(Verdict::No, Reason::Unbound);
+    }
+    if ledger.stopping {
+        return answer(Verdict::Wait, Reason::Stopping);
     }
     if !ledger.journal_ok {
         return answer(Verdict::Wait, Reason::JournalUnavailable);

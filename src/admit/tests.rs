@@ -13,6 +13,7 @@ fn settings() -> Settings {
 const REQUEST: Request = Request { autonomy: Autonomy::Automatic, lowers_risk: false, bound: true, unconfirmed: false };
 
 const LEDGER: Ledger<'static> = Ledger {
+    stopping: false,
     journal_ok: true,
     started_up: true,
     busy: false,
@@ -38,6 +39,7 @@ fn each_concern() {
     let ask = Request { autonomy: Autonomy::Approval, ..REQUEST };
     assert_eq!(reason(ask, LEDGER, &live), (Verdict::Ask, Reason::ApprovalPending));
     let wait = |ledger, expected| assert_eq!(reason(REQUEST, ledger, &live), (Verdict::Wait, expected));
+    wait(Ledger { stopping: true, ..LEDGER }, Reason::Stopping);
     wait(Ledger { journal_ok: false, ..LEDGER }, Reason::JournalUnavailable);
     wait(Ledger { started_up: false, ..LEDGER }, Reason::Startup);
     wait(Ledger { busy: true, ..LEDGER }, Reason::Busy);

@@ -99,7 +99,6 @@ impl Step<'_> {
             Record::RunVerified { key, outcome, detail } => self.account_run(key, *outcome, detail, metrics),
             Record::RunIndeterminate { key, detail } => {
                 self.account_run(key, Outcome::Indeterminate, detail, metrics);
-                told.extend(self.operator_alert(&key.episode, Reason::Indeterminate));
             }
             Record::RunCancelled { key, .. } => self.account_run(key, Outcome::Cancelled, "", metrics),
             Record::RungSkipped { episode, rung, outcome } => {
@@ -175,8 +174,11 @@ impl Step<'_> {
         let episode = self.after.episodes.get(id).or_else(|| self.before.episodes.get(id))?;
         let advice = match reason {
             Reason::Indeterminate => "look whether the last action took effect, then recover the subsystem by hand",
+            Reason::ApprovalPending => {
+                "allow this action to run by itself in the settings, or recover the subsystem by hand"
+            }
             Reason::Unbound => "bind an action to this subsystem under `bindings`, or recover it by hand",
-            _ => "every configured action was tried; recover the subsystem by hand",
+            _ => "no action is left to try; recover the subsystem by hand",
         };
         tracing::error!(issue = %id, subsystem = %episode.key.subsystem, reason = reason.as_str(), "a person is needed: {advice}");
         Some(OperatorAlert {

@@ -14,14 +14,15 @@ impl Cycle {
 
     fn watchdog_alive(&self, draft: &Draft) -> bool {
         let Some(watchdog) = &self.rules.alerts.watchdog else { return true };
-        draft.state.watchdog_at.is_some_and(|last| draft.now.since(last) < watchdog.absent_after)
+        self.world.watchdog_at.is_some_and(|last| draft.now.since(last) < watchdog.absent_after)
     }
 
     fn own_check_agrees(&self, draft: &Draft, subsystem: &str) -> bool {
         if subsystem == HOST {
             return !draft.state.episodes.values().any(|episode| episode.key.subsystem == *HOST && episode.by_check);
         }
-        self.world.index.contains_key(subsystem) && self.world.status(subsystem) == Status::Healthy
+        // A subsystem that is configured no longer has no check of its own.
+        !self.world.index.contains_key(subsystem) || self.world.status(subsystem) == Status::Healthy
     }
 
     /// Believes alerts that said resolved earlier, now that the proof is there.
@@ -33,9 +34,11 @@ impl Cycle {
                 continue;
             };
             let subsystem = draft.state.episodes.get(&alert.episode).map(|episode| episode.key.subsystem.clone());
-            if subsystem.is_none_or(|subsystem| self.is_proven(draft, &subsystem)) {
+            if subsystem.as_ref().is_none_or(|subsystem| self.is_proven(draft, subsystem)) {
                 self.world.unproven.remove(&fingerprint);
                 self.world.dirty_episodes.insert(alert.episode.clone());
+                let index = subsystem.and_then(|subsystem| self.world.index.get(&subsystem).copied());
+                self.world.dirty_subsystems.extend(index);
                 draft.push(Record::AlertBelieved { fingerprint, episode: alert.episode.clone() });
             }
         }

@@ -182,6 +182,8 @@ impl Cycle {
         next.world.recheck = old.recheck;
         next.world.blind = old.blind;
         next.world.journal_ok = old.journal_ok;
+        next.world.watchdog_at = old.watchdog_at;
+        next.world.asked_before = next.world.asking_check.clone();
         next.world.blind_floor = old.blind_floor;
         next.world.dirty_host = true;
         // Cycles are counted anew, so whatever was relaxing begins anew too.
@@ -200,10 +202,12 @@ impl Cycle {
         let mut draft = Draft::new(state.clone(), now);
         let mut effects = Vec::new();
         self.world.take_due(now);
-        if let Some(digest) = self.config_digest.take().filter(|digest| *digest != draft.state.config_digest) {
+        self.world.asked_before = self.world.asking_check.clone();
+        if let Some(digest) = self.config_digest.clone().filter(|digest| *digest != draft.state.config_digest) {
             let generation = draft.state.config_generation + 1;
             draft.push(Record::ConfigLoaded { generation, digest });
         }
+        self.release_orphans(&mut draft);
         self.take_answers(&mut draft, &inputs.answers);
         self.take_inquiries(&mut draft, &inputs.inquiries, &mut effects);
         for observation in &inputs.observations {
@@ -215,6 +219,7 @@ impl Cycle {
         let refused = inputs.command.as_ref().and_then(|command| self.take_command(&mut draft, command).err());
         self.detect(&mut draft);
         self.believe(&mut draft);
+        self.detect(&mut draft);
         self.recover(&mut draft, &mut effects);
         self.hold(&mut draft);
         let wake_at = self.world.wakes.first().map_or(now.plus(TICK), |(at, _)| (*at).min(now.plus(TICK)));
@@ -225,10 +230,31 @@ impl Cycle {
     pub fn not_durable(&mut self, state: &State) {
         self.world.dirty_subsystems.extend(0..self.names.len());
         self.world.dirty_host = true;
+        self.world.orphans = true;
+        self.world.asking_check = std::mem::take(&mut self.world.asked_before);
         self.look_at_everything(state);
     }
 
-    pub(super) fn look_at_everything(&mut self, state: &State) {
+    /// Episodes of subsystems that are configured no longer are held open by nobody's check.
+    fn release_orphans(&mut self, draft: &mut Draft) {
+        if !std::mem::take(&mut self.world.orphans) {
+            return;
+        }
+        let gone: Vec<_> = draft
+            .state
+            .episodes
+            .values()
+            .filter(|episode| episode.by_check && self.criticality(&episode.key.subsystem).is_none())
+            .cloned()
+            .collect();
+        for episode in gone {
+            let (facts, ladder) = (episode.facts.clone(), episode.ladder.clone());
+            self.change(draft, &episode, facts, ladder, false);
+        }
+    }
+
+    /// Every open episode is looked at in the next step.
+    pub fn look_at_everything(&mut self, state: &State) {
         self.world.dirty_episodes.extend(state.episodes.keys().cloned());
         self.world.unproven = state
             .alerts
@@ -270,9 +296,20 @@ impl Cycle {
         self.world.blind_floor = level;
     }
 
-    /// The clock jumped: no hold relaxes on time that may not have passed.
-    pub fn forget_relaxing(&mut self) {
-        self.world.relaxing.clear();
+    /// The wall clock was set forward (or back, if negative) by so much: what is remembered moves with it, and no hold
+    /// relaxes on time that may not have passed.
+    pub fn shift_clock(&mut self, millis: i64) {
+        self.world.shift(millis);
+    }
+
+    /// The policy published last was latched, and the journal does not know of it: it is latched with the next step.
+    pub fn remember_latch(&mut self) {
+        self.world.latch_lost = true;
+    }
+
+    /// Begins nothing any more.
+    pub fn set_stopping(&mut self) {
+        self.world.stopping = true;
     }
 
     fn take_observation(&mut self, draft: &Draft, observation: &Observation) {
@@ -292,6 +329,10 @@ impl Cycle {
     fn take_health(&mut self, draft: &Draft, index: usize, said: &Health) {
         let chance = self.chance(&draft.state, index);
         let subsystem = &self.rules.subsystems[index];
+        if said.subsystem != subsystem.name {
+            // Observed under settings that a reload has replaced.
+            return;
+        }
         let seen = &mut self.world.subsystems[index];
         let (streak, status) =
             detect::status::grade(seen.streak, said.status, said.unrunnable, chance, &self.rules.detect, draft.now);

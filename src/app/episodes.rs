@@ -118,12 +118,11 @@ impl Cycle {
 
     /// The check raises an issue whose episode is open already.
     fn see_again(&mut self, draft: &mut Draft, episode: &Episode, mut facts: IssueFacts) {
-        // While an alert fires, the check does not talk the severity down.
-        if !episode.alerts.is_empty()
-            && facts.severity < episode.facts.severity
-            && facts.description == episode.facts.description
-        {
+        // While an alert fires, the check does not talk the severity down; only `failed` is high on purpose.
+        let failed = self.world.status(&episode.key.subsystem) == Status::Failed;
+        if !episode.alerts.is_empty() && facts.severity < episode.facts.severity && !failed {
             facts.severity = episode.facts.severity;
+            facts.impacts_trading |= episode.facts.impacts_trading;
         }
         let ladder = if facts.severity == episode.facts.severity {
             episode.ladder.clone()
@@ -160,7 +159,7 @@ impl Cycle {
 
     /// The ladder for a severity: rungs already tried or wished for stay in front; of the new ones only those are added
     /// that have not been tried as often as the ladder has them, so that a wavering severity repeats nothing.
-    fn ladder(&self, subsystem: &str, kind: &str, severity: Severity, old: &[Rung]) -> Vec<Rung> {
+    pub(super) fn ladder(&self, subsystem: &str, kind: &str, severity: Severity, old: &[Rung]) -> Vec<Rung> {
         let mut ladder: Vec<Rung> = old
             .iter()
             .filter(|rung| rung.attempts > 0 || rung.outcome.is_some() || rung.origin != RungOrigin::Ladder)

@@ -126,6 +126,9 @@ impl Handle for AppHandle {
         if view.at == Timestamp::EPOCH {
             return Err("the journal is being read".to_owned());
         }
+        if self.store.is_none() {
+            return Err("the journal cannot be used; see chiron_blind".to_owned());
+        }
         if !view.started_up {
             return Err("not every check has answered since the start".to_owned());
         }
@@ -167,8 +170,8 @@ impl Handle for AppHandle {
                 let undo = |backlog: u64| Some(backlog.saturating_sub(count));
                 let _ = self.shared.backlog.fetch_update(Ordering::Relaxed, Ordering::Relaxed, undo);
                 let refusal = Refusal::Unavailable(error.to_string());
-                // A full queue is back-pressure; anything else is blindness, and the decision task has to know. It counts it.
-                // If it cannot be told, it is behind with worse.
+                // The decision task counts it, and tightens unless it is mere back-pressure. If it cannot be told, it is behind
+                // with worse.
                 let _ = self.events.try_send(Event::JournalFailed(error));
                 Err(refusal)
             }
@@ -230,7 +233,7 @@ impl Handle for AppHandle {
             StoreErrorKind::Conflict => Refusal::Invalid(error.to_string()),
             _ => Refusal::Unavailable(error.to_string()),
         })?;
-        serde_json::to_value(entries).map_err(|error| Refusal::Unavailable(error.to_string()))
+        serde_json::to_value(json!({ "entries": entries })).map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 }
 

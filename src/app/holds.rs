@@ -42,6 +42,14 @@ impl Cycle {
             }
         }
         self.world.relaxing = relaxing;
+        if std::mem::take(&mut self.world.latch_lost) && draft.state.latch.is_none() && !self.rules.admit.dry_run {
+            draft.push(Record::Latched { reason: "the policy published last was latched".to_owned() });
+        }
+        // A level held since a dry-run is latched as soon as chiron acts.
+        let shut = draft.state.holds.values().find(|hold| hold.level == Level::EmergencyShutdown);
+        if let Some(hold) = shut.filter(|_| draft.state.latch.is_none() && !self.rules.admit.dry_run) {
+            draft.push(Record::Latched { reason: hold.reason.clone() });
+        }
     }
 
     /// Holds a level; `emergency_shutdown` is latched with it, except in dry-run (OBS-1, POL-3).
@@ -108,7 +116,9 @@ impl Cycle {
         }
         self.want_sight(draft, &mut want);
         for (key, hold) in &state.holds {
-            if key.source == PolicySource::Operator && hold.until.is_none_or(|until| draft.now < until) {
+            // While the clock is not to be trusted, nothing expires.
+            let unsure = self.world.blind.contains_key("clock_jump");
+            if key.source == PolicySource::Operator && (unsure || hold.until.is_none_or(|until| draft.now < until)) {
                 want(key.source, key.subject.clone(), hold.level, hold.reason.clone());
             }
         }
@@ -127,7 +137,7 @@ impl Cycle {
             let reason = format!("{unknown} subsystems that trading depends on are unknown");
             want(PolicySource::Blindness, "unknown_subsystem".into(), blind, reason);
         }
-        if let (Some(absent_at), Some(watchdog)) = (self.watchdog_absent_at(draft), &self.rules.alerts.watchdog)
+        if let (Some(absent_at), Some(watchdog)) = (self.watchdog_absent_at(), &self.rules.alerts.watchdog)
             && draft.now >= absent_at
         {
             let reason = format!("{} has not been heard for {} s", watchdog.alertname, watchdog.absent_after.as_secs());
@@ -137,6 +147,15 @@ impl Cycle {
 
     /// What a person asks for. A refusal says why.
     pub(super) fn take_command(&mut self, draft: &mut Draft, command: &Command) -> Result<(), String> {
+        let held = HoldKey { source: PolicySource::Operator, subject: OPERATOR.into() };
+        let held = draft.state.holds.get(&held).map_or(Level::AllowAll, |hold| hold.level);
+        let loosens = match command {
+            Command::SetPolicy { level, .. } => *level < held,
+            Command::ReleasePolicy { .. } => true,
+        };
+        if loosens && !self.world.journal_ok {
+            return Err("the journal cannot be written; nothing is loosened that would be forgotten".to_owned());
+        }
         match command {
             Command::SetPolicy { level, reason, by, until } => {
                 if reason.trim().is_empty() || by.trim().is_empty() {

@@ -19,15 +19,22 @@ impl Cycle {
         }
         let known = |name: &str| name == HOST || self.world.index.contains_key(name);
         let is_action = |name: &str| (self.rules.catalog)(name).is_some();
+        let held =
+            draft.state.alerts.get(&alert.fingerprint).filter(|_| alert.status == AlertStatus::Resolved).cloned();
         let taken = match routing::route(alert, &self.rules.alerts, &known, &is_action) {
-            Routed::Watchdog if alert.status == AlertStatus::Firing => Taken::plain(AlertOutcome::Watchdog),
+            // What holds an episode open may end it, whatever the routes have become since.
+            _ if held.is_some() => self.take_resolved(draft, alert),
+            Routed::Watchdog if alert.status == AlertStatus::Firing => {
+                self.world.watchdog_at = Some(alert.received_at.min(draft.now));
+                Taken::plain(AlertOutcome::Watchdog)
+            }
             Routed::Watchdog => Taken::plain(AlertOutcome::ResolvedUnknown),
             Routed::Unrouted => Taken::plain(AlertOutcome::Unrouted),
             Routed::UnknownSubsystem(_) => Taken::plain(AlertOutcome::UnknownSubsystem),
             Routed::UnknownAction(_) => Taken::plain(AlertOutcome::UnknownAction),
             Routed::To(routing) => match alert.status {
                 AlertStatus::Firing => self.take_firing(draft, alert, &routing),
-                AlertStatus::Resolved => self.take_resolved(draft, alert, &routing),
+                AlertStatus::Resolved => self.take_resolved(draft, alert),
             },
         };
         draft.push(Record::AlertTaken {
@@ -85,12 +92,15 @@ impl Cycle {
         Taken { outcome: AlertOutcome::Accepted, episode: Some(id), part: Some(part) }
     }
 
-    fn take_resolved(&self, draft: &Draft, alert: &IntakeAlert, routing: &Routing) -> Taken {
+    fn take_resolved(&mut self, draft: &Draft, alert: &IntakeAlert) -> Taken {
         let Some(known) = draft.state.alerts.get(&alert.fingerprint) else {
             let repeated = draft.state.closed_alerts.contains_key(&alert.fingerprint);
             return Taken::plain(if repeated { AlertOutcome::Deduplicated } else { AlertOutcome::ResolvedUnknown });
         };
-        let outcome = if self.is_proven(draft, &routing.subsystem) {
+        let subsystem = draft.state.episodes.get(&known.episode).map(|episode| episode.key.subsystem.clone());
+        let outcome = if subsystem.as_ref().is_none_or(|subsystem| self.is_proven(draft, subsystem)) {
+            // Without it the check alone says how bad it is.
+            self.world.dirty_subsystems.extend(subsystem.and_then(|subsystem| self.world.index.get(&subsystem)));
             AlertOutcome::Resolved
         } else if known.unproven.is_some() {
             AlertOutcome::Deduplicated
@@ -140,9 +150,9 @@ impl Cycle {
     }
 
     /// When the Watchdog counts as absent, if one is configured.
-    pub(super) fn watchdog_absent_at(&self, draft: &Draft) -> Option<Timestamp> {
+    pub(super) fn watchdog_absent_at(&self) -> Option<Timestamp> {
         let watchdog = self.rules.alerts.watchdog.as_ref()?;
-        let last = draft.state.watchdog_at.unwrap_or(self.world.started_at).max(self.world.started_at);
+        let last = self.world.watchdog_at.unwrap_or(self.world.started_at).max(self.world.started_at);
         Some(last.plus(watchdog.absent_after))
     }
 }

@@ -6,7 +6,7 @@ use crate::admit::{self, Ledger, Request, Verdict};
 use crate::detect::flapping;
 use crate::detect::status::Chance;
 use crate::execute::Binding;
-use crate::journal::{Episode, Record, Run, RungOrigin, State};
+use crate::journal::{Episode, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
     ActionSpec, Class, Ending, EpisodeId, Name, Outcome, Reason, RecommendationState, RunKey, RunState, Timestamp,
 };
@@ -19,8 +19,8 @@ use super::world::{Verifying, Waiting};
 
 /// The binding's id of a run that only holds a level of chiron's own policy.
 pub(super) const INTERNAL: &str = "internal";
-/// How often an unhealthy target is checked again while its action is verified, in milliseconds.
-const RECHECK_MILLIS: u64 = 500;
+/// How often a target is checked again while its action is verified.
+const RECHECK: std::time::Duration = std::time::Duration::from_millis(500);
 
 impl Cycle {
     /// The means have answered: journal it; what has nothing left to verify is closed at once.
@@ -61,10 +61,15 @@ impl Cycle {
     /// Remembers from when checks of the run's target count as proof, and until when.
     pub(super) fn begin_verification(&mut self, run: &Run, now: Timestamp) {
         let (settle, within) = self.verify_settings(run);
-        // Counted from now after a restart, so that a long outage of ours is not held against the action.
-        let from = run.ended_at.filter(|_| now <= self.world.started_at).unwrap_or(now);
-        let verifying =
-            Verifying { looks_from: from.plus(settle), deadline: from.plus(within.max(settle)), healthy: 0 };
+        // Counted from now also after a restart, so that an outage of ours is not held against the action.
+        let looks_from = now.plus(settle);
+        let verifying = Verifying {
+            looks_from,
+            deadline: now.plus(within.max(settle)),
+            next_look: looks_from,
+            counted: None,
+            healthy: 0,
+        };
         self.world.wake(verifying.looks_from, &run.key.episode);
         self.world.wake(verifying.deadline, &run.key.episode);
         self.world.verifying.insert(run.key.clone(), verifying);
@@ -92,10 +97,19 @@ impl Cycle {
                 && kind.is_none_or(|kind| {
                     state.episodes.get(&key.episode).is_some_and(|episode| episode.key.kind == *kind)
                 });
-            if concerns && began >= verifying.looks_from {
-                verifying.healthy = if healthy { verifying.healthy + 1 } else { 0 };
-                self.world.dirty_episodes.insert(key.episode.clone());
+            if !concerns || began < verifying.looks_from {
+                continue;
             }
+            // Looks in quick succession are one look: holding down takes time.
+            let apart = verifying.counted.is_none_or(|last| began >= last.plus(RECHECK));
+            if !healthy {
+                verifying.healthy = 0;
+                verifying.counted = None;
+            } else if apart {
+                verifying.healthy += 1;
+                verifying.counted = Some(began);
+            }
+            self.world.dirty_episodes.insert(key.episode.clone());
         }
     }
 
@@ -125,11 +139,37 @@ impl Cycle {
                 return;
             }
         }
+        self.drop_stale_wishes(draft, id);
         let Some(episode) = draft.state.episodes.get(id).cloned() else { return };
         if self.resolve_if_over(draft, &episode) {
             return;
         }
         self.next_rung(draft, &episode, effects);
+    }
+
+    /// What an alert wished for, and was not begun, goes with the alert (ALR-2); the ladder's own rungs come back.
+    fn drop_stale_wishes(&mut self, draft: &mut Draft, id: &EpisodeId) {
+        let Some(episode) = draft.state.episodes.get(id).cloned() else { return };
+        let is_stale = |rung: &Rung| match &rung.origin {
+            RungOrigin::Ladder => false,
+            RungOrigin::Alert(wisher) | RungOrigin::AlertIfConfirmed(wisher) => {
+                rung.attempts == 0 && rung.outcome.is_none() && !episode.alerts.contains(wisher)
+            }
+        };
+        // An alert that opens an episode is recorded after it; only one that has been taken can have gone.
+        if episode.alerts.is_empty() && !episode.by_check || !episode.ladder.iter().any(is_stale) {
+            return;
+        }
+        let kept: Vec<Rung> = episode.ladder.iter().filter(|rung| !is_stale(rung)).cloned().collect();
+        let ladder = self.ladder(&episode.key.subsystem, &episode.key.kind, episode.facts.severity, &kept);
+        let facts = episode.facts.clone();
+        draft.push(Record::EpisodeChanged {
+            id: id.clone(),
+            facts,
+            ladder,
+            by_check: episode.by_check,
+            flapping: episode.flapping,
+        });
     }
 
     fn verify(&mut self, draft: &mut Draft, run: &Run, effects: &mut Vec<Effect>) {
@@ -145,12 +185,15 @@ impl Cycle {
             healthy_in_a_row: verifying.healthy,
         };
         let Some(outcome) = verify::judge(&evidence, draft.now) else {
-            if draft.now >= verifying.looks_from
+            if draft.now >= verifying.next_look
                 && let Some(index) = self.world.index.get(&run.target)
             {
                 effects.push(Effect::ForceCheck(*index));
-                let again = draft.now.plus(std::time::Duration::from_millis(RECHECK_MILLIS));
-                self.world.wake(again.min(verifying.deadline), &run.key.episode);
+                let next_look = draft.now.plus(RECHECK);
+                self.world.wake(next_look.min(verifying.deadline), &run.key.episode);
+                if let Some(verifying) = self.world.verifying.get_mut(&run.key) {
+                    verifying.next_look = next_look;
+                }
             }
             return;
         };
@@ -189,7 +232,8 @@ impl Cycle {
         loop {
             let Some(episode) = draft.state.episodes.get(&episode.id).cloned() else { return };
             let rungs = self.rung_views(&draft.state, &episode);
-            let index = match next(&rungs, self.rules.admit.dry_run) {
+            let healthy = self.is_whole(&draft.state, &episode);
+            let index = match next(&rungs, self.rules.admit.dry_run, healthy) {
                 Next::Rung(index) => index,
                 Next::Rehearsed(index) => {
                     let rung = number(index);
@@ -231,6 +275,7 @@ impl Cycle {
         let root_broken = self.waits_for_root(&episode.id, target, draft.now, effects);
         let touch = draft.state.touches.get(target);
         let ledger = Ledger {
+            stopping: self.world.stopping,
             journal_ok: self.world.journal_ok,
             started_up: self.world.unseen == 0,
             // A level of chiron's own policy touches nothing, so it never waits for the target.
@@ -255,8 +300,8 @@ impl Cycle {
             self.world.wake(until, &episode.id);
         }
         self.wait(&episode.id, number(index), state, admission.reason, admission.not_before);
-        if admission.reason == Reason::Unbound && episode.escalated.is_none() {
-            draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason: Reason::Unbound });
+        if matches!(admission.reason, Reason::Unbound | Reason::ApprovalPending) {
+            self.tell_person(draft, episode, admission.reason);
         }
     }
 
@@ -329,8 +374,21 @@ impl Cycle {
     fn escalate(&mut self, draft: &mut Draft, episode: &Arc<Episode>, reason: Reason) {
         let tried = episode.ladder.iter().rposition(|rung| rung.outcome.is_some()).map_or(0, number);
         self.wait(&episode.id, tried, RecommendationState::Waiting, reason, None);
-        if episode.escalated.is_none() {
+        self.tell_person(draft, episode, reason);
+    }
+
+    /// A person is told once for each reason in a row.
+    fn tell_person(&self, draft: &mut Draft, episode: &Episode, reason: Reason) {
+        if episode.escalated != Some(reason) {
             draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason });
+        }
+    }
+
+    /// Whether the target of an episode is healthy by its own check; for the host, whether this issue is not raised.
+    fn is_whole(&self, state: &State, episode: &Episode) -> bool {
+        match self.world.index.get(&episode.key.subsystem) {
+            Some(index) => self.world.subsystems[*index].health.status == crate::model::Status::Healthy,
+            None => state.episodes.get(&episode.id).is_some_and(|episode| !episode.by_check),
         }
     }
 

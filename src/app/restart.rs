@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::execute::ProbeAnswer;
 use crate::journal::{Record, Run, State};
-use crate::model::{Class, Ending, Reason, RunState, Status, Timestamp};
+use crate::model::{Class, Ending, Reason, RunKey, RunState, Status, Timestamp};
 
 use super::cycle::{Cycle, Effect, Inquired};
 use super::draft::Draft;
@@ -75,18 +75,7 @@ impl Cycle {
                 _ => {}
             }
         }
-        // Episodes of subsystems that are configured no longer are held open by nobody's check.
-        let gone: Vec<_> = draft
-            .state
-            .episodes
-            .values()
-            .filter(|episode| episode.by_check && self.criticality(&episode.key.subsystem).is_none())
-            .cloned()
-            .collect();
-        for episode in gone {
-            let (facts, ladder) = (episode.facts.clone(), episode.ladder.clone());
-            self.change(&mut draft, &episode, facts, ladder, false);
-        }
+        self.world.watchdog_at = draft.state.watchdog_at;
         self.look_at_everything(&draft.state);
         (draft.records, draft.state, effects)
     }
@@ -95,7 +84,8 @@ impl Cycle {
     pub(super) fn take_inquiries(&mut self, draft: &mut Draft, inquiries: &[Inquired], effects: &mut Vec<Effect>) {
         for inquired in inquiries {
             let Some(run) = draft.state.runs.get(&inquired.key).cloned() else { continue };
-            if run.state == RunState::Started {
+            // While chiron stops it begins nothing; the next start asks again.
+            if run.state == RunState::Started && !self.world.stopping {
                 self.settle_interrupted(draft, &run, inquired.probe, effects);
             }
         }
@@ -105,9 +95,14 @@ impl Cycle {
         let needed = self.is_needed(draft, run);
         let key = run.key.clone();
         match resolve(run.class, run.crashes, run.lowers_risk, probe, needed) {
+            Resolution::Resume if self.rules.admit.dry_run => {
+                self.give_up(draft, key, "interrupted by a crash of chiron, which is in dry-run now");
+            }
+            Resolution::Resume if run.not_after.is_some_and(|not_after| draft.now > not_after) => {
+                self.give_up(draft, key, "interrupted by a crash of chiron, too long ago to be done again");
+            }
             Resolution::Resume if self.binding(&run.action, &run.target).is_none() => {
-                let detail = "interrupted by a crash of chiron; its binding is configured no longer".to_owned();
-                draft.push(Record::RunIndeterminate { key, detail });
+                self.give_up(draft, key, "interrupted by a crash of chiron; its binding is configured no longer");
             }
             Resolution::Resume => {
                 draft.push(Record::RunResumed { key: key.clone() });
@@ -117,9 +112,7 @@ impl Cycle {
             Resolution::NotNeeded => {
                 self.finish_interrupted(draft, run, "no longer needed after a restart of chiron; not done again");
             }
-            Resolution::Indeterminate(detail) => {
-                draft.push(Record::RunIndeterminate { key, detail: detail.to_owned() });
-            }
+            Resolution::Indeterminate(detail) => self.give_up(draft, key, detail),
             Resolution::AskCheck => {
                 let deadline = draft.now.plus(CHECK_PATIENCE);
                 self.world.asking_check.entry(key.clone()).or_insert(deadline);
@@ -130,6 +123,12 @@ impl Cycle {
             }
         }
         self.world.dirty_episodes.insert(run.key.episode.clone());
+    }
+
+    /// A person decides; whoever waited for the target or for a place may go on.
+    fn give_up(&mut self, draft: &mut Draft, key: RunKey, detail: &str) {
+        draft.push(Record::RunIndeterminate { key, detail: detail.to_owned() });
+        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency));
     }
 
     fn finish_interrupted(&mut self, draft: &mut Draft, run: &Run, detail: &str) {
@@ -146,13 +145,16 @@ impl Cycle {
     /// A run that waits for the check: has it spoken, or has it had its time?
     pub(super) fn settle_asked(&mut self, draft: &mut Draft, run: &Run, effects: &mut Vec<Effect>) {
         let Some(deadline) = self.world.asking_check.get(&run.key).copied() else { return };
+        if !self.world.journal_ok || self.world.stopping {
+            return;
+        }
         if self.is_needed(draft, run).is_some() {
             self.world.asking_check.remove(&run.key);
             self.settle_interrupted(draft, run, ProbeAnswer::AskCheck, effects);
         } else if draft.now >= deadline {
             self.world.asking_check.remove(&run.key);
-            let detail = "interrupted by a crash of chiron; the check does not say whether it happened".to_owned();
-            draft.push(Record::RunIndeterminate { key: run.key.clone(), detail });
+            let detail = "interrupted by a crash of chiron; the check does not say whether it happened";
+            self.give_up(draft, run.key.clone(), detail);
         }
     }
 
@@ -169,7 +171,8 @@ impl Cycle {
         match said {
             // A probeable run asks whether it happened: a healthy target is the answer, whatever an alert still says.
             Some(Status::Healthy) if run.class == Class::Probeable => Some(false),
-            _ if fires => Some(true),
+            // An alert of before an outage is no news: what does not lower risk waits for the check to speak.
+            _ if fires && (said.is_some() || index.is_none() || run.lowers_risk) => Some(true),
             Some(Status::Healthy) => Some(false),
             Some(Status::Degraded | Status::Critical | Status::Failed) => Some(true),
             Some(Status::Unknown) | None => None,

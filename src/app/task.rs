@@ -31,6 +31,11 @@ const ALERTS_MAX: usize = 512;
 const EVENTS_MAX: usize = 1_024;
 /// A snapshot is stored after this many entries.
 const SNAPSHOT_EVERY: u64 = 5_000;
+/// Records kept in memory while the journal cannot be written.
+const UNFLUSHED_MAX: usize = 50_000;
+/// How often, and how long apart, a decision asks for its place in a full queue of the journal.
+const BUSY_TRIES: u32 = 1_000;
+const BUSY_PAUSE: Duration = Duration::from_millis(5);
 /// Entries kept for people.
 const HISTORY_KEEP: u64 = 200_000;
 /// How often a journal that nothing else writes is tried.
@@ -149,6 +154,9 @@ pub struct Memory {
     last_written: Option<Duration>,
     last_policy: Option<Arc<PolicyDocument>>,
     journal_ok: bool,
+    /// What an earlier process left under way has been looked into.
+    resolved: bool,
+    last_tried: Option<Duration>,
 }
 
 impl Decider {
@@ -166,12 +174,14 @@ impl Decider {
         } else {
             self.after_restart().await;
         }
+        self.cycle.look_at_everything(&self.state);
         self.step(Inputs::default()).await;
         while !stop.is_cancelled() {
             let inputs = self.gather(&stop).await;
             self.step(inputs).await;
         }
         self.executor.close();
+        self.cycle.set_stopping();
         let deadline = self.clock.since_boot() + grace;
         let forced = CancellationToken::new();
         while self.state.executing > 0 && self.clock.since_boot() < deadline {
@@ -194,12 +204,13 @@ impl Decider {
         match self.commit(now, records.clone()).await {
             Ok(()) => {
                 self.state = state;
+                self.memory.resolved = true;
+                self.memory.more_alerts = true;
                 self.tell(&before, &records, &[], now);
                 self.carry_out(effects);
             }
             Err(error) => self.journal_failed(&error),
         }
-        self.memory.more_alerts = true;
     }
 
     /// Waits for something to happen, then takes everything that has.
@@ -254,11 +265,16 @@ impl Decider {
             }
             Event::JournalFailed(error) => self.journal_failed(&error),
             Event::Command(command, answer) => self.memory.commands.push((command, answer)),
-            Event::Reload(reload) => self.reload(*reload),
+            Event::Reload(reload) => {
+                // They were observed under the old settings.
+                inputs.observations.clear();
+                self.reload(*reload);
+            }
         }
     }
 
     async fn pending_alerts(&mut self) -> Vec<(u64, IntakeAlert)> {
+        self.memory.more_alerts = false;
         let Journal::Open(store, _) = &self.journal else { return Vec::new() };
         if !self.memory.journal_ok {
             return Vec::new();
@@ -287,6 +303,9 @@ impl Decider {
         } else {
             self.try_journal(now).await;
         }
+        if self.memory.journal_ok && !self.memory.resolved {
+            self.after_restart().await;
+        }
         if !self.memory.journal_ok {
             // What a crash interrupted is not touched, and no alert is taken, while nothing can be written.
             self.memory.again.inquiries.append(&mut inputs.inquiries);
@@ -303,6 +322,8 @@ impl Decider {
                 self.cycle.not_durable(&self.state);
                 self.memory.again.inquiries.append(&mut inputs.inquiries);
                 inputs.alerts.clear();
+                // They are known by now; a second telling would count them twice.
+                inputs.observations.clear();
                 let decision = self.cycle.step(&self.state, &inputs, now);
                 self.adopt(inputs, decision, now);
             }
@@ -321,7 +342,7 @@ impl Decider {
         if self.memory.journal_ok {
             self.carry_out(effects);
         } else {
-            self.memory.unflushed.extend(records);
+            self.remember(records);
             self.carry_out(effects.into_iter().filter(|effect| matches!(effect, Effect::ForceCheck(_))).collect());
         }
         let taken = inputs.alerts.len() as u64;
@@ -329,6 +350,7 @@ impl Decider {
             .shared
             .backlog
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backlog| Some(backlog.saturating_sub(taken)));
+        self.publish(&inputs.observations, now);
         if inputs.command.is_some() && !self.memory.commands.is_empty() {
             let (_, answer) = self.memory.commands.remove(0);
             let result = match refused {
@@ -341,7 +363,18 @@ impl Decider {
             // Whoever asked may have gone.
             let _ = answer.send(result);
         }
-        self.publish(&inputs.observations, now);
+    }
+
+    /// Keeps what was decided in memory until the journal takes it; a journal that is gone never will.
+    fn remember(&mut self, records: Vec<Record>) {
+        if matches!(self.journal, Journal::Gone(..)) {
+            return;
+        }
+        self.memory.unflushed.extend(records);
+        if self.memory.unflushed.len() > UNFLUSHED_MAX {
+            self.memory.unflushed = Vec::new();
+            self.lose_journal("journal_unavailable", "too much was decided while it could not be written");
+        }
     }
 
     fn tell(&mut self, before: &State, records: &[Record], alerts: &[(u64, IntakeAlert)], now: Timestamp) {
@@ -384,12 +417,14 @@ impl Decider {
                     );
                 }
                 self.memory.journal_ok = false;
+                self.memory.more_alerts = false;
                 self.cycle.set_journal_ok(false);
                 self.cycle.set_blind("journal_unavailable", Some(error.to_string()));
                 if error.kind == StoreErrorKind::Ambiguous {
                     self.lose_journal("journal_unavailable", &error.to_string());
                 }
             }
+            StoreErrorKind::Busy => {}
             StoreErrorKind::Fenced => self.lose_journal("journal_fenced", &error.to_string()),
             StoreErrorKind::Corrupt | StoreErrorKind::Rewound | StoreErrorKind::Conflict => {
                 self.lose_journal("journal_corrupt", &error.to_string());
@@ -401,6 +436,8 @@ impl Decider {
     fn lose_journal(&mut self, condition: &'static str, why: &str) {
         tracing::error!(condition, "chiron refuses to act until it is restarted: {why}");
         self.memory.journal_ok = false;
+        self.memory.more_alerts = false;
+        self.memory.unflushed = Vec::new();
         self.cycle.set_journal_ok(false);
         self.cycle.set_blind(condition, Some(why.to_owned()));
         self.journal = Journal::Gone(condition, why.to_owned());
@@ -408,6 +445,11 @@ impl Decider {
 
     /// Writes what was decided in memory, as soon as the journal takes it; and acts again once it has room to spare.
     async fn try_journal(&mut self, now: Timestamp) {
+        let boot = self.clock.since_boot();
+        if self.memory.last_tried.is_some_and(|last| boot.saturating_sub(last) < super::cycle::TICK) {
+            return;
+        }
+        self.memory.last_tried = Some(boot);
         let Journal::Open(store, _) = &self.journal else { return };
         let durable = self.state.seq - self.memory.unflushed.len() as u64;
         if !self.memory.unflushed.is_empty()
@@ -456,11 +498,11 @@ impl Decider {
         let boot = self.clock.since_boot();
         if let Some((wall_before, boot_before)) = self.memory.clocks.replace((now, boot)) {
             let expected = wall_before.plus(boot.saturating_sub(boot_before));
-            let off = now.since(expected).max(expected.since(now));
-            if off > JUMP_MIN {
-                let why = format!("the clock jumped by {:.1} s", off.as_secs_f64());
+            let off = now.millis().saturating_sub(expected.millis());
+            if Duration::from_millis(off.unsigned_abs()) > JUMP_MIN {
+                let why = format!("the clock was set by {off} ms");
                 tracing::warn!("{why}");
-                self.cycle.forget_relaxing();
+                self.cycle.shift_clock(off);
                 self.cycle.set_blind("clock_jump", Some(why));
                 self.memory.jumped = Some(boot);
             }
@@ -519,7 +561,7 @@ impl Decider {
             waiting: self.cycle.waiting(),
             policy: document,
             blind: self.cycle.blind().map(|(name, why)| (name.to_string(), why.to_owned())).collect(),
-            dry_run: previous.dry_run,
+            dry_run: self.cycle.rules().admit.dry_run,
         };
         board.view.store(Arc::new(view));
         for reason in BLIND_REASONS {
@@ -551,7 +593,8 @@ impl Decider {
         self.memory.last_observed = Some(self.clock.since_boot());
         let previous = self.shared.board.load().view.load_full();
         let rules = Arc::new(self.cycle.rules().clone());
-        let board = Board::new(View { rules, ..(*previous).clone() });
+        let dry_run = rules.admit.dry_run;
+        let board = Board::new(View { rules, dry_run, ..(*previous).clone() });
         for (index, slot) in board.healths.iter().enumerate() {
             slot.store(self.cycle.health(index));
         }
@@ -570,9 +613,20 @@ async fn write(journal: &Journal, durable: u64, now: Timestamp, records: Vec<Rec
         Journal::Open(store, epoch) => (store, *epoch),
         Journal::Gone(_, why) => return Err(StoreError::new(StoreErrorKind::Unavailable, why.clone())),
     };
-    let error = match store.commit(epoch, now, records.clone()).await {
-        Ok(_) => return Ok(()),
-        Err(error) => error,
+    let mut tries = 0;
+    let error = loop {
+        match store.commit(epoch, now, records.clone()).await {
+            Ok(_) => return Ok(()),
+            // Decisions are few and alerts are many: a decision waits for its place in the queue.
+            Err(error) if error.kind == StoreErrorKind::Busy && tries < BUSY_TRIES => {
+                tries += 1;
+                tokio::time::sleep(BUSY_PAUSE).await;
+            }
+            Err(error) if error.kind == StoreErrorKind::Busy => {
+                return Err(StoreError::new(StoreErrorKind::Unavailable, error.to_string()));
+            }
+            Err(error) => break error,
+        }
     };
     if error.kind != StoreErrorKind::Ambiguous {
         return Err(error);

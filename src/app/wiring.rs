@@ -66,7 +66,7 @@ struct Keep {
 
 /// The rules that settings make.
 fn rules(settings: &Settings) -> Rules {
-    let slowest = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).min().unwrap_or_default();
+    let shortest = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).min().unwrap_or_default();
     Rules {
         subsystems: settings.subsystems.iter().map(|subsystem| subsystem.subsystem.clone()).collect(),
         intervals: settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).collect(),
@@ -81,7 +81,7 @@ fn rules(settings: &Settings) -> Rules {
             .map(|binding| ((binding.action.clone(), binding.subsystem.clone()), Arc::new(binding.clone())))
             .collect(),
         // The most frequent check sets the pace: three of its intervals, and its time limit, without a word is a stall.
-        stalled_after: (slowest * 3).max(Duration::from_secs(15)),
+        stalled_after: (shortest * 3).max(Duration::from_secs(15)),
         catalog: actions::action,
     }
 }
@@ -151,6 +151,11 @@ impl App {
     pub async fn start(settings: Settings, inputs: Inputs, clock: Clock, seed: u64) -> anyhow::Result<Self> {
         let incarnation = format!("{:x}-{seed:016x}", clock.now().millis());
         let (journal, state) = open_journal(&settings, &clock, &incarnation).await?;
+        // The journal makes its own folder; without one, what cannot go to the workspace still needs a place.
+        let state_dir = settings.state_dir.clone();
+        super::tasks::blocking(move || publish::make_folder(&state_dir))
+            .await
+            .with_context(|| format!("the state folder `{}` could not be made", settings.state_dir.display()))?;
         let (tasks, ends) = Tasks::new(CancellationToken::new());
         let places = Places {
             policy: publish::placed(&settings.policy_file, &settings.state_dir),
@@ -194,8 +199,11 @@ impl App {
         let (operator, operator_alerts) = mpsc::channel(CHANNEL);
         let mut cycle = Cycle::new(rules, clock.now());
         cycle.note_config(settings.digest.clone());
-        if let (Journal::Gone(..), Some(last)) = (&journal, last) {
-            cycle.set_blind_floor(last.policy);
+        match (&journal, last) {
+            (Journal::Gone(..), Some(last)) => cycle.set_blind_floor(last.policy),
+            // A journal that was moved aside or restored has forgotten the latch; the policy that was published has not.
+            (Journal::Open(..), Some(last)) if last.latched && state.latch.is_none() => cycle.remember_latch(),
+            _ => {}
         }
         let decider = Decider {
             cycle,
@@ -254,7 +262,7 @@ impl App {
                 }
             }
         };
-        self.stop().await;
+        self.stop(failed.as_ref().is_some_and(|end| end.name == "decider")).await;
         match failed {
             None => Ok(()),
             Some(end) => anyhow::bail!("task `{}` ended by itself", end.name),
@@ -262,15 +270,14 @@ impl App {
     }
 
     /// Intake first, then new actions and what is under way, then checks, then the last publication.
-    async fn stop(self) {
+    async fn stop(self, decider_ended: bool) {
         tracing::info!("stopping");
         self.tasks.stop().cancel();
         self.keep.stop_decider.cancel();
         let mut ends = self.ends;
-        while let Some(end) = ends.recv().await {
-            if end.name == "decider" {
-                break;
-            }
+        let mut decider_ended = decider_ended;
+        while !decider_ended {
+            decider_ended = ends.recv().await.is_none_or(|end| end.name == "decider");
         }
         self.generation.stop_checks.cancel();
         self.keep.stop_publisher.cancel();
@@ -337,6 +344,21 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     }
     if old.workspace != new.workspace {
         keys.push("workspace");
+    }
+    if old.policy_file != new.policy_file {
+        keys.push("policy.file");
+    }
+    if old.report_file != new.report_file {
+        keys.push("report.file");
+    }
+    if old.log_dir != new.log_dir {
+        keys.push("log_dir");
+    }
+    if old.state_dir != new.state_dir {
+        keys.push("state_dir");
+    }
+    if old.http.telemetry_path != new.http.telemetry_path {
+        keys.push("web.telemetry_path");
     }
     keys
 }

@@ -44,6 +44,10 @@ pub(super) struct Verifying {
     pub looks_from: Timestamp,
     /// When it ends.
     pub deadline: Timestamp,
+    /// The target is not checked again for it before this.
+    pub next_look: Timestamp,
+    /// When the last healthy check that counted began.
+    pub counted: Option<Timestamp>,
     /// Healthy checks in a row since `looks_from`.
     pub healthy: u32,
 }
@@ -94,6 +98,16 @@ pub(super) struct World {
     pub blind: BTreeMap<Name, (Level, String)>,
     /// The journal can be written.
     pub journal_ok: bool,
+    /// The policy published last was latched, and the journal does not know of it.
+    pub latch_lost: bool,
+    /// chiron is stopping: nothing is begun any more.
+    pub stopping: bool,
+    /// When the Watchdog was last heard, by the clock as it is now.
+    pub watchdog_at: Option<Timestamp>,
+    /// `asking_check` as it was before the latest step.
+    pub asked_before: BTreeMap<RunKey, Timestamp>,
+    /// Episodes of subsystems that are configured no longer are to be let go of.
+    pub orphans: bool,
     /// Accepted alerts wait that this step does not see; nothing is relaxed before they are taken.
     pub alerts_waiting: bool,
     /// The level below which no condition of blindness holds: what was in force when the journal was lost.
@@ -134,6 +148,11 @@ impl World {
             unproven: BTreeSet::new(),
             blind: BTreeMap::new(),
             journal_ok: true,
+            latch_lost: false,
+            stopping: false,
+            watchdog_at: None,
+            asked_before: BTreeMap::new(),
+            orphans: true,
             alerts_waiting: false,
             blind_floor: Level::AllowAll,
         }
@@ -152,6 +171,27 @@ impl World {
     /// Looks at an episode again at `at`.
     pub(super) fn wake(&mut self, at: Timestamp, episode: &EpisodeId) {
         self.wakes.insert((at, episode.clone()));
+    }
+
+    /// The wall clock was set: every time remembered moves with it.
+    pub(super) fn shift(&mut self, millis: i64) {
+        let moved = |at: Timestamp| Timestamp::from_millis(at.millis().saturating_add(millis));
+        self.wakes = std::mem::take(&mut self.wakes).into_iter().map(|(at, id)| (moved(at), id)).collect();
+        for verifying in self.verifying.values_mut() {
+            verifying.looks_from = moved(verifying.looks_from);
+            verifying.deadline = moved(verifying.deadline);
+            verifying.next_look = moved(verifying.next_look);
+            verifying.counted = verifying.counted.map(moved);
+        }
+        self.asking_check.values_mut().for_each(|at| *at = moved(*at));
+        self.recheck.values_mut().for_each(|at| *at = at.map(moved));
+        self.clear_since.values_mut().for_each(|at| *at = moved(*at));
+        for seen in &mut self.subsystems {
+            seen.streak.critical_since = seen.streak.critical_since.map(moved);
+        }
+        self.started_at = moved(self.started_at);
+        self.watchdog_at = self.watchdog_at.map(moved);
+        self.relaxing.clear();
     }
 
     /// Moves every episode whose time has come to the dirty ones.

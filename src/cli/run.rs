@@ -30,7 +30,8 @@ pub(super) fn run(arguments: &RunArgs) -> ExitCode {
             for problem in &problems {
                 eprintln!("{problem}");
             }
-            eprintln!("chiron: {} problems in the settings; nothing was started", problems.len());
+            let s = if problems.len() == 1 { "" } else { "s" };
+            eprintln!("chiron: {} problem{s} in the settings; nothing was started", problems.len());
             return ExitCode::from(UNKNOWN);
         }
     };

@@ -86,7 +86,7 @@ pub(super) fn changing(request: Presented<'_>, access: &Access) -> Result<Right,
         None if is_local(request) => Right::Loopback,
         None if access.tokens.is_empty() => {
             return Err(forbidden(
-                "changing requests are taken on loopback only; set `http.bearer_tokens` to take them from elsewhere",
+                "changing requests are taken on loopback only; set `web.bearer_token_file` to take them from elsewhere",
             ));
         }
         None => return Err(unauthenticated("a bearer token is needed for a change from off loopback")),

@@ -16,6 +16,8 @@ pub struct Epoch(pub u64);
 pub enum StoreErrorKind {
     /// Another instance has taken over; stop acting.
     Fenced,
+    /// Too much at once; nothing was written, and nothing is wrong.
+    Busy,
     /// Not now; nothing was written.
     Unavailable,
     /// It may or may not have been written; read again before doing anything.
@@ -32,13 +34,22 @@ pub enum StoreErrorKind {
 
 impl StoreErrorKind {
     /// Every kind.
-    pub const ALL: [Self; 7] =
-        [Self::Fenced, Self::Unavailable, Self::Ambiguous, Self::Full, Self::Corrupt, Self::Rewound, Self::Conflict];
+    pub const ALL: [Self; 8] = [
+        Self::Fenced,
+        Self::Busy,
+        Self::Unavailable,
+        Self::Ambiguous,
+        Self::Full,
+        Self::Corrupt,
+        Self::Rewound,
+        Self::Conflict,
+    ];
 
     /// The word used as the label `reason` of `chiron_journal_errors_total`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Fenced => "fenced",
+            Self::Busy => "busy",
             Self::Unavailable => "unavailable",
             Self::Ambiguous => "ambiguous",
             Self::Full => "full",

@@ -30,6 +30,8 @@ pub enum Reason {
     Startup,
     /// The journal cannot be written, so nothing may be begun.
     JournalUnavailable,
+    /// chiron is stopping; the next start decides anew.
+    Stopping,
     /// Every rung has been tried; a person has been told.
     Exhausted,
     /// The need for it has passed.
@@ -62,6 +64,7 @@ impl Reason {
             Self::Dependency => "dependency",
             Self::Startup => "startup",
             Self::JournalUnavailable => "journal_unavailable",
+            Self::Stopping => "stopping",
             Self::Exhausted => "exhausted",
             Self::Resolved => "resolved",
             Self::Expired => "expired",

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Datelike, SecondsFormat, Utc};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
 /// A wall-clock instant in milliseconds since the Unix epoch; serialised as RFC 3339 in UTC.
@@ -55,9 +55,11 @@ impl Timestamp {
         self.to_datetime().to_rfc3339_opts(format, true)
     }
 
-    /// Reads RFC 3339 with any offset; `None` if the text is no such date.
+    /// Reads RFC 3339 with any offset; `None` if the text is no such date, or one that UTC writes with a year of other
+    /// than four digits: what is read here is written again, and has to be read back.
     pub fn parse_rfc3339(text: &str) -> Option<Self> {
-        DateTime::parse_from_rfc3339(text).ok().map(|date| Self(date.timestamp_millis()))
+        let date = DateTime::parse_from_rfc3339(text).ok()?;
+        (0..=9999).contains(&date.to_utc().year()).then(|| Self(date.timestamp_millis()))
     }
 }
 

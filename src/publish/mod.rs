@@ -26,6 +26,12 @@ pub fn placed(configured: &Path, fallback: &Path) -> PathBuf {
     }
 }
 
+/// Makes chiron's own folder, for its owner only, if it is not there.
+pub fn make_folder(path: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
 /// Replaces the policy file.
 pub fn policy(path: &Path, document: &PolicyDocument) -> io::Result<()> {
     json(path, document)

@@ -35,11 +35,25 @@ pub enum Next {
 }
 
 /// The next rung: the first without an outcome, or the last tried one if its ending permits another try.
-pub fn next(rungs: &[RungView], dry_run: bool) -> Next {
+///
+/// A rung that has helped ends the climb for as long as the target's own check is healthy, whatever an alert still says.
+/// A containing rung that a person has to allow does not hold up a healing one that may run by itself.
+pub fn next(rungs: &[RungView], dry_run: bool, target_healthy: bool) -> Next {
     let mut helped = false;
+    let mut asking = None;
     for (index, rung) in rungs.iter().enumerate() {
         match rung.outcome {
-            None | Some(Outcome::Cancelled) => return Next::Rung(index),
+            None | Some(Outcome::Cancelled) => {
+                if helped && target_healthy {
+                    return Next::Helped;
+                }
+                let by_itself = rung.bound && rung.autonomy == Autonomy::Automatic;
+                if rung.containing && rung.autonomy != Autonomy::Automatic {
+                    asking = asking.or(Some(index));
+                    continue;
+                }
+                return Next::Rung(asking.filter(|_| !by_itself).unwrap_or(index));
+            }
             Some(Outcome::DryRun) => return if dry_run { Next::Rehearsed(index) } else { Next::Rung(index) },
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Next::Rung(index),
             Some(Outcome::Indeterminate) => return Next::Indeterminate,
@@ -47,7 +61,11 @@ pub fn next(rungs: &[RungView], dry_run: bool) -> Next {
             Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound) => helped = false,
         }
     }
-    if helped { Next::Helped } else { Next::Exhausted }
+    match asking {
+        _ if helped && target_healthy => Next::Helped,
+        Some(index) => Next::Rung(index),
+        None => Next::Exhausted,
+    }
 }
 
 /// What the healing rungs can still do by themselves.
@@ -102,34 +120,55 @@ mod tests {
     /// ACT-5: a failed or unverified action goes to the next rung, then to a person.
     #[test]
     fn escalates_in_order() {
-        assert_eq!(next(&[RUNG, RUNG], false), Next::Rung(0));
-        assert_eq!(next(&[with(Outcome::Failed), RUNG], false), Next::Rung(1));
-        assert_eq!(next(&[with(Outcome::Unverified), with(Outcome::Failed)], false), Next::Exhausted);
-        assert_eq!(next(&[with(Outcome::Unbound), RUNG], false), Next::Rung(1));
-        assert_eq!(next(&[], false), Next::Exhausted);
+        assert_eq!(next(&[RUNG, RUNG], false, false), Next::Rung(0));
+        assert_eq!(next(&[with(Outcome::Failed), RUNG], false, false), Next::Rung(1));
+        assert_eq!(next(&[with(Outcome::Unverified), with(Outcome::Failed)], false, false), Next::Exhausted);
+        assert_eq!(next(&[with(Outcome::Unbound), RUNG], false, false), Next::Rung(1));
+        assert_eq!(next(&[], false, false), Next::Exhausted);
         let retryable = RungView { retries_left: 1, ..with(Outcome::Failed) };
-        assert_eq!(next(&[retryable, RUNG], false), Next::Rung(0));
+        assert_eq!(next(&[retryable, RUNG], false, false), Next::Rung(0));
     }
 
     /// A containing rung that took effect is followed by a healing one.
     #[test]
     fn containing_goes_on() {
         let contained = RungView { containing: true, ..with(Outcome::Verified) };
-        assert_eq!(next(&[contained, RUNG], false), Next::Rung(1));
-        assert_eq!(next(&[contained], false), Next::Exhausted);
+        assert_eq!(next(&[contained, RUNG], false, false), Next::Rung(1));
+        assert_eq!(next(&[contained], false, false), Next::Exhausted);
+    }
+
+    /// ACT-5: what has helped is not followed by another action while the target is healthy; if it breaks again, the climb
+    /// goes on, and in the end a person is told.
+    #[test]
+    fn what_helped_is_left_alone() {
+        let helped = with(Outcome::Verified);
+        assert_eq!(next(&[helped, RUNG], false, true), Next::Helped);
+        assert_eq!(next(&[helped, RUNG], false, false), Next::Rung(1));
+        assert_eq!(next(&[helped], false, true), Next::Helped);
+        assert_eq!(next(&[helped], false, false), Next::Exhausted);
+    }
+
+    /// A containing rung that waits for a person holds up no healing rung that may run by itself.
+    #[test]
+    fn approval_to_contain_does_not_block_healing() {
+        let ask = RungView { containing: true, autonomy: Autonomy::Approval, ..RUNG };
+        let restart = RungView { autonomy: Autonomy::Approval, ..RUNG };
+        assert_eq!(next(&[ask, RUNG], false, false), Next::Rung(1));
+        assert_eq!(next(&[ask, restart], false, false), Next::Rung(0), "both wait for a person: the milder is shown");
+        assert_eq!(next(&[ask, with(Outcome::Failed)], false, false), Next::Rung(0));
     }
 
     /// Nobody repeats or follows up blindly on a run whose end is unknown.
     #[test]
     fn indeterminate_stops() {
-        assert_eq!(next(&[with(Outcome::Indeterminate), RUNG], false), Next::Indeterminate);
+        assert_eq!(next(&[with(Outcome::Indeterminate), RUNG], false, false), Next::Indeterminate);
     }
 
     /// A rehearsal is done once; going live starts at the same rung.
     #[test]
     fn dry_run_rehearses_once() {
-        assert_eq!(next(&[with(Outcome::DryRun), RUNG], true), Next::Rehearsed(0));
-        assert_eq!(next(&[with(Outcome::DryRun), RUNG], false), Next::Rung(0));
+        assert_eq!(next(&[with(Outcome::DryRun), RUNG], true, false), Next::Rehearsed(0));
+        assert_eq!(next(&[with(Outcome::DryRun), RUNG], false, false), Next::Rung(0));
     }
 
     /// OBS-1: when recovery has had its chance.

@@ -124,7 +124,7 @@ impl SqliteStore {
             Ok(()) => answer.await.unwrap_or_else(|_| Err(self.ended(StoreErrorKind::Ambiguous))),
             Err(TrySendError::Full(_)) => {
                 let context = "its queue is full, the disk does not keep up; try again";
-                Err(StoreError::new(StoreErrorKind::Unavailable, context))
+                Err(StoreError::new(StoreErrorKind::Busy, context))
             }
             Err(TrySendError::Disconnected(_)) => Err(self.ended(StoreErrorKind::Unavailable)),
         }
