@@ -28,6 +28,8 @@ enum Happening {
     Answer(Ending, bool),
     Pass(u64),
     Crash,
+    LoseJournal,
+    RegainJournal,
     /// The process dies between the commit and the effects.
     DieAfterCommit,
 }
@@ -57,6 +59,8 @@ fn happening() -> impl Strategy<Value = Happening> {
         4 => (ending, any::<bool>()).prop_map(|(ending, heals)| Happening::Answer(ending, heals)),
         4 => prop_oneof![Just(1_u64), Just(5), Just(61), Just(400)].prop_map(Happening::Pass),
         1 => Just(Happening::Crash),
+        1 => Just(Happening::LoseJournal),
+        2 => Just(Happening::RegainJournal),
         1 => Just(Happening::DieAfterCommit),
     ]
 }
@@ -65,6 +69,7 @@ fn run(happenings: &[Happening]) -> Sim {
     let mut sim = Sim::new(rules(PARTS, BINDINGS));
     for happening in happenings {
         let before = (sim.state.latch.clone(), sim.state.level());
+        let durable = sim.journal_ok;
         match happening {
             Happening::Break(part, status) => sim.break_(PARTS[*part].0, *status),
             Happening::Check => sim.check_all(),
@@ -82,16 +87,18 @@ fn run(happenings: &[Happening]) -> Sim {
             }
             Happening::Pass(seconds) => sim.pass(*seconds),
             Happening::Crash => sim.crash(),
+            Happening::LoseJournal => sim.lose_journal(),
+            Happening::RegainJournal => sim.regain_journal(),
             Happening::DieAfterCommit => {
                 let inputs = sim.inputs();
                 sim.step_or_die(inputs, true);
             }
         }
         sim.check_invariants();
-        if before.0.is_some() {
+        if before.0.is_some() && durable {
             assert!(sim.state.latch.is_some(), "only a person releases the latch");
         }
-        if matches!(happening, Happening::Crash) {
+        if durable && matches!(happening, Happening::Crash) {
             assert!(sim.state.level() >= before.1, "a crash never loosens the policy");
         }
     }
@@ -107,6 +114,7 @@ proptest! {
     #[test]
     fn invariants_hold(happenings in prop::collection::vec(happening(), 1..120)) {
         let mut sim = run(&happenings);
+        sim.regain_journal();
         sim.check_all();
         let taken: Vec<u64> = sim.entries.iter().filter_map(|entry| match &entry.record {
             crate::journal::Record::AlertTaken { intake, .. } => Some(*intake),

@@ -108,6 +108,9 @@ pub(super) struct Sim {
     pub cycle: Cycle,
     pub state: State,
     pub entries: Vec<Entry>,
+    /// Entries from here on were decided in memory only, while the journal could not be written.
+    durable: usize,
+    pub journal_ok: bool,
     /// The journal replayed entry by entry, beside the decider's own state.
     replayed: State,
     pub now: Timestamp,
@@ -136,6 +139,8 @@ impl Sim {
             rules,
             state: State::default(),
             entries: Vec::new(),
+            durable: 0,
+            journal_ok: true,
             replayed: State::default(),
             now,
             truth,
@@ -153,8 +158,11 @@ impl Sim {
 
     /// A process begins: the journal is replayed, interrupted runs are asked about.
     fn boot(&mut self) {
+        self.entries.truncate(self.durable);
+        self.journal_ok = true;
         self.cycle = Cycle::new(self.rules.clone(), self.now);
-        self.state = State::default().replay(&self.entries).expect("the journal is legal");
+        self.replayed = State::default().replay(&self.entries).expect("the journal is legal");
+        self.state = self.replayed.clone();
         let instance = Record::InstanceStarted {
             incarnation: "sim".to_owned(),
             version: "0".to_owned(),
@@ -180,11 +188,42 @@ impl Sim {
             self.replayed.apply(&entry).expect("the journal is legal");
             self.entries.push(entry);
         }
+        if self.journal_ok {
+            self.durable = self.entries.len();
+        }
         self.state = state;
+    }
+
+    /// The next commit fails: what was decided is decided again in memory, where nothing may be begun.
+    pub fn lose_journal(&mut self) {
+        if !self.journal_ok {
+            return;
+        }
+        let inputs = self.inputs();
+        // Discarded: it never became durable.
+        let _ = self.cycle.step(&self.state, &inputs, self.now);
+        self.journal_ok = false;
+        self.cycle.set_journal_ok(false);
+        self.cycle.not_durable(&self.state);
+        self.inquiries.extend(inputs.inquiries.into_iter().map(|inquired| inquired.key));
+        let again = Inputs { answers: inputs.answers, ..Inputs::default() };
+        self.step(again);
+    }
+
+    /// The journal takes what was decided in memory, and everything after it.
+    pub fn regain_journal(&mut self) {
+        if !self.journal_ok {
+            self.journal_ok = true;
+            self.durable = self.entries.len();
+            self.cycle.set_journal_ok(true);
+        }
     }
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
+            if !self.journal_ok && !matches!(effect, Effect::ForceCheck(_)) {
+                panic!("{effect:?} while nothing can be written");
+            }
             match effect {
                 Effect::Start(key) => {
                     let target = self.state.runs[&key].target.clone();
@@ -223,6 +262,9 @@ impl Sim {
     /// What waits for the decider right now.
     pub fn inputs(&mut self) -> Inputs {
         let taken = self.state.intake;
+        if !self.journal_ok {
+            return Inputs { answers: std::mem::take(&mut self.answers), ..Inputs::default() };
+        }
         Inputs {
             alerts: self.intake.iter().filter(|(number, _)| *number > taken).cloned().collect(),
             answers: std::mem::take(&mut self.answers),
@@ -276,7 +318,8 @@ impl Sim {
 
     /// An alert is accepted, durably, whatever the decider does.
     pub fn alert(&mut self, subsystem: &str, status: AlertStatus, starts_at: Timestamp) {
-        let labels = BTreeMap::from([("alertname".to_owned(), format!("{subsystem}_down"))]);
+        let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let labels = BTreeMap::from([label("alertname", &format!("{subsystem}_down")), label("severity", "critical")]);
         let alert = IntakeAlert {
             received_at: self.now,
             receiver: "chiron".into(),

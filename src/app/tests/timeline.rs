@@ -67,10 +67,17 @@ fn escalates_to_a_person() {
     assert_eq!(sim.under_way.len(), 1, "the second restart");
     sim.answer(Ending::Ok);
     sim.live(40);
-    let told = |sim: &Sim| sim.kinds(0).iter().filter(|kind| **kind == "episode_escalated").count();
-    assert_eq!(told(&sim), 1, "unverified, and nothing left to try");
+    let told = |sim: &Sim| -> Vec<Reason> {
+        let reasons = sim.entries.iter().filter_map(|entry| match entry.record {
+            Record::EpisodeEscalated { reason, .. } => Some(reason),
+            _ => None,
+        });
+        reasons.collect()
+    };
+    // Once failed, exposure is reduced by itself, and leaving positions waits for a person.
+    assert_eq!(told(&sim), [Reason::Exhausted, Reason::ApprovalPending]);
     sim.live(600);
-    assert_eq!((told(&sim), sim.effects.len()), (1, 2));
+    assert_eq!((told(&sim).len(), sim.effects.len()), (2, 2));
     let status = sim.cycle.health(0).status;
     assert_eq!(status, Status::Failed, "OBS-1: its ladder has ended");
 }
@@ -328,4 +335,132 @@ fn unbound_is_never_success() {
     let waiting = sim.cycle.waiting();
     assert_eq!(waiting.values().next().map(|waiting| (waiting.rung, waiting.reason)), Some((1, Reason::Unbound)));
     assert_eq!(sim.kinds(0).iter().filter(|kind| **kind == "episode_escalated").count(), 1);
+}
+
+/// ACT-5: what has helped is left alone, however long the alert goes on firing; if it breaks again, the climb goes on.
+#[test]
+fn a_verified_action_is_not_followed_up() {
+    let mut sim = router();
+    sim.break_("order_router", Status::Critical);
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    sim.check_all();
+    sim.answer(Ending::Ok);
+    sim.break_("order_router", Status::Healthy);
+    sim.live(900);
+    assert_eq!((sim.effects.len(), sim.state.alerts.len()), (1, 1), "healthy, though the alert still fires");
+    sim.break_("order_router", Status::Critical);
+    sim.live(10);
+    assert_eq!(sim.effects.len(), 2);
+}
+
+/// Invariant 12: what was begun for real is not done again by a chiron in dry-run.
+#[test]
+fn dry_run_resumes_nothing() {
+    let mut sim = Sim::new(rules(ROUTER, &[("restart_subsystem", "order_router", Class::Natural)]));
+    sim.check_all();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.rules.admit.dry_run = true;
+    sim.crash();
+    sim.live(30);
+    assert_eq!(sim.effects.values().sum::<u32>(), 1);
+    assert!(sim.kinds(0).contains(&"run_indeterminate"));
+}
+
+/// Invariant 9: what was begun before a long outage is not done again when nobody knows how things are now.
+#[test]
+fn an_old_run_is_not_resumed() {
+    let mut sim = Sim::new(rules(ROUTER, &[("restart_subsystem", "order_router", Class::Natural)]));
+    sim.check_all();
+    sim.break_("order_router", Status::Critical);
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    sim.check_all();
+    sim.pass(36_000);
+    sim.crash();
+    sim.live(30);
+    assert_eq!(sim.effects.values().sum::<u32>(), 1);
+}
+
+/// POL-3: settings that drop a subsystem let go of its episode and, in time, of its policy.
+#[test]
+fn a_dropped_subsystem_is_let_go() {
+    let mut sim = Sim::new(rules(&[("feed", Criticality::Full, &[]), ("other", Criticality::Full, &[])], &[]));
+    sim.check_all();
+    sim.break_("feed", Status::Critical);
+    sim.live(10);
+    assert_eq!(sim.state.level(), Level::DefensiveExit);
+    sim.rules = rules(&[("other", Criticality::Full, &[])], &[]);
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    sim.live(120);
+    assert!(sim.state.episodes.is_empty());
+    assert_eq!(sim.state.level(), Level::AllowAll);
+}
+
+/// ALR-2: an alert whose route is gone can still end.
+#[test]
+fn an_alert_ends_without_its_route() {
+    let mut sim = router();
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    sim.check_all();
+    sim.answer(Ending::Ok);
+    sim.live(5);
+    sim.rules.alerts = std::sync::Arc::new(crate::alerts::Settings::default());
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    sim.alert("order_router", AlertStatus::Resolved, sim.now);
+    sim.live(5);
+    assert!(sim.state.alerts.is_empty() && sim.state.episodes.is_empty());
+}
+
+/// POL-4: a clock set back stops no verification and loosens nothing; one set forward fails nothing.
+#[test]
+fn the_clock_is_set() {
+    let mut sim = router();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.answer(Ending::Ok);
+    sim.live(2);
+    let back = 6 * 3600 * 1000;
+    sim.now = crate::model::Timestamp::from_millis(sim.now.millis() - back);
+    sim.cycle.shift_clock(-back);
+    sim.live(40);
+    assert_eq!(sim.state.ended_runs.back().and_then(|run| run.outcome), Some(Outcome::Unverified));
+
+    let mut sim = Sim::new(rules(&[("risk_guard", Criticality::Full, &[])], &[]));
+    sim.check_all();
+    sim.break_("risk_guard", Status::Critical);
+    sim.live(20);
+    sim.now = crate::model::Timestamp::from_millis(sim.now.millis() + back);
+    sim.cycle.shift_clock(back);
+    sim.live(20);
+    assert_eq!(sim.state.level(), Level::DefensiveExit, "not failed: 40 s are not 5 min");
+}
+
+/// ACT-1: a containing action that waits for a person does not hold up a healing one.
+#[test]
+fn healing_does_not_wait_for_containing() {
+    let mut rules =
+        rules(&[("data_feed", Criticality::Full, &[])], &[("fallback_to_backup", "data_feed", Class::Natural)]);
+    rules.recommend.auto_pause_on_critical = false;
+    let mut sim = Sim::new(rules);
+    sim.check_all();
+    sim.break_("data_feed", Status::Critical);
+    sim.check_all();
+    assert_eq!(sim.under_way.len(), 1, "the backup is used");
+}
+
+/// Journal first: while nothing can be written nothing is begun, the policy tightens all the same, and what was decided
+/// is written and acted upon afterwards.
+#[test]
+fn without_a_journal() {
+    let mut sim = router();
+    sim.lose_journal();
+    sim.break_("order_router", Status::Critical);
+    sim.live(30);
+    assert!(sim.effects.is_empty());
+    assert_eq!(sim.state.level(), Level::NoNewTrades);
+    let release = Command::ReleasePolicy { by: "ana".to_owned(), reason: "why not".to_owned() };
+    assert!(sim.command(release).is_some_and(|why| why.contains("cannot be written")));
+    sim.regain_journal();
+    sim.live(5);
+    assert_eq!(sim.effects.len(), 1);
 }
