@@ -105,8 +105,14 @@ fn run(happenings: &[Happening]) -> Sim {
     sim
 }
 
+/// 256 in every run; `PROPTEST_CASES` says how many in a long one.
+#[expect(clippy::disallowed_methods, reason = "how long a test runs is asked of its environment")]
+fn cases() -> u32 {
+    std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(256)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
 
     /// ACT-3, POL-3 and invariants 5, 7, 8: whatever happens in whatever order, every replay gives the live state, a
     /// one_shot happens at most once, a target sees one run at a time, the policy is never looser than open critical
