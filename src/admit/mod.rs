@@ -136,7 +136,7 @@ pub struct Settings {
     pub overall_window: Duration,
     /// Runs under way at once; default 4.
     pub concurrency: usize,
-    /// A restorative run is cancelled if not begun this long after its decision; default 5 min.
+    /// A restorative run that a crash of chiron interrupted is not done again this long after its decision; default 5 min.
     pub not_after: Duration,
 }
 

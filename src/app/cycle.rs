@@ -135,6 +135,8 @@ pub struct Decision {
     pub wake_at: Timestamp,
     /// Why the command was refused, if it was.
     pub refused: Option<String>,
+    /// Why rungs were not let run, or not yet, that had another reason before.
+    pub held_up: Vec<crate::model::Reason>,
 }
 
 /// The decider: settings and volatile facts. The durable state is passed in and out.
@@ -223,7 +225,8 @@ impl Cycle {
         self.recover(&mut draft, &mut effects);
         self.hold(&mut draft);
         let wake_at = self.world.wakes.first().map_or(now.plus(TICK), |(at, _)| (*at).min(now.plus(TICK)));
-        Decision { records: draft.records, state: draft.state, effects, wake_at, refused }
+        let held_up = std::mem::take(&mut self.world.held_up);
+        Decision { records: draft.records, state: draft.state, effects, wake_at, refused, held_up }
     }
 
     /// The decision could not be made durable: everything is looked at again in the next step.

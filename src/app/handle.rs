@@ -126,8 +126,8 @@ impl Handle for AppHandle {
         if view.at == Timestamp::EPOCH {
             return Err("the journal is being read".to_owned());
         }
-        if self.store.is_none() {
-            return Err("the journal cannot be used; see chiron_blind".to_owned());
+        if let Some(trouble) = journal_trouble(&view) {
+            return Err(trouble);
         }
         if !view.started_up {
             return Err("not every check has answered since the start".to_owned());
@@ -152,8 +152,8 @@ impl Handle for AppHandle {
             return Err(Refusal::Unavailable("the journal cannot be used; see chiron_blind".to_owned()));
         };
         let board = self.shared.board.load_full();
-        if board.view.load().blind.iter().any(|(condition, _)| condition.starts_with("journal_")) {
-            return Err(Refusal::Unavailable("the journal cannot be written; see chiron_blind".to_owned()));
+        if let Some(trouble) = journal_trouble(&board.view.load()) {
+            return Err(Refusal::Unavailable(trouble));
         }
         let backlog = self.shared.backlog.load(Ordering::Relaxed);
         if backlog > BACKLOG_MAX {
@@ -235,6 +235,12 @@ impl Handle for AppHandle {
         })?;
         serde_json::to_value(json!({ "entries": entries })).map_err(|error| Refusal::Unavailable(error.to_string()))
     }
+}
+
+/// Why nothing can be journaled now, if nothing can.
+fn journal_trouble(view: &super::board::View) -> Option<String> {
+    let (condition, why) = view.blind.iter().find(|(condition, _)| condition.starts_with("journal_"))?;
+    Some(format!("{condition}: {why}"))
 }
 
 /// How far the latest check is behind its schedule, in seconds; 0 if none is.

@@ -400,7 +400,11 @@ impl Cycle {
         reason: Reason,
         not_before: Option<Timestamp>,
     ) {
-        self.world.waiting.insert(id.clone(), Waiting { rung, state, reason, not_before });
+        let before = self.world.waiting.insert(id.clone(), Waiting { rung, state, reason, not_before });
+        let news = before.is_none_or(|before| before.reason != reason || before.rung != rung);
+        if news && !matches!(reason, Reason::Running | Reason::DryRun | Reason::Resolved) {
+            self.world.held_up.push(reason);
+        }
     }
 
     pub(super) fn binding(&self, action: &Name, target: &Name) -> Option<&Arc<Binding>> {

@@ -4,6 +4,7 @@
 //! **Invariant:** no effect is begun whose `started` is not durable. While the journal cannot be written nothing is
 //! begun, and tightening goes on in memory.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -27,6 +28,8 @@ use super::report::policy_document;
 
 /// Alerts taken in one step.
 const ALERTS_MAX: usize = 512;
+/// Commands of people that wait for their turn; one is taken in a step.
+const COMMANDS_MAX: usize = 64;
 /// Events and batches of observations taken in one step.
 const EVENTS_MAX: usize = 1_024;
 /// A snapshot is stored after this many entries.
@@ -144,7 +147,7 @@ pub struct Memory {
     unflushed: Vec<Record>,
     /// Given again after a commit that failed.
     again: Inputs,
-    commands: Vec<(Command, oneshot::Sender<Result<(), CommandError>>)>,
+    commands: VecDeque<(Command, oneshot::Sender<Result<(), CommandError>>)>,
     wake_at: Option<Timestamp>,
     more_alerts: bool,
     last_snapshot: u64,
@@ -249,7 +252,7 @@ impl Decider {
         if alerts || self.shared.backlog.load(Ordering::Relaxed) > 0 {
             inputs.alerts = self.pending_alerts().await;
         }
-        if let Some((command, _)) = self.memory.commands.first() {
+        if let Some((command, _)) = self.memory.commands.front() {
             inputs.command = Some(command.clone());
         }
         inputs
@@ -264,7 +267,11 @@ impl Decider {
                 self.journal_failed(&StoreError::new(StoreErrorKind::Unavailable, error.to_string()));
             }
             Event::JournalFailed(error) => self.journal_failed(&error),
-            Event::Command(command, answer) => self.memory.commands.push((command, answer)),
+            Event::Command(_, answer) if self.memory.commands.len() >= COMMANDS_MAX => {
+                // Whoever asked may have gone.
+                let _ = answer.send(Err(CommandError::Refused("too many commands wait; try again".to_owned())));
+            }
+            Event::Command(command, answer) => self.memory.commands.push_back((command, answer)),
             Event::Reload(reload) => {
                 // They were observed under the old settings.
                 inputs.observations.clear();
@@ -335,7 +342,8 @@ impl Decider {
 
     /// The decision holds: durable, or in memory while the journal cannot be written.
     fn adopt(&mut self, inputs: Inputs, decision: Decision, now: Timestamp) {
-        let Decision { records, state, effects, wake_at, refused } = decision;
+        let Decision { records, state, effects, wake_at, refused, held_up } = decision;
+        held_up.into_iter().for_each(|reason| self.shared.metrics.admission_refused(reason));
         let before = std::mem::replace(&mut self.state, state);
         self.memory.wake_at = Some(wake_at);
         self.tell(&before, &records, &inputs.alerts, now);
@@ -351,8 +359,9 @@ impl Decider {
             .backlog
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backlog| Some(backlog.saturating_sub(taken)));
         self.publish(&inputs.observations, now);
-        if inputs.command.is_some() && !self.memory.commands.is_empty() {
-            let (_, answer) = self.memory.commands.remove(0);
+        if inputs.command.is_some()
+            && let Some((_, answer)) = self.memory.commands.pop_front()
+        {
             let result = match refused {
                 Some(why) => Err(CommandError::Refused(why)),
                 None if self.memory.journal_ok => Ok(()),
@@ -486,7 +495,8 @@ impl Decider {
         if !self.memory.journal_ok || self.state.seq == self.memory.last_snapshot {
             return;
         }
-        let Ok(bytes) = serde_json::to_vec(&self.state) else { return };
+        let state = self.state.clone();
+        let Ok(bytes) = super::tasks::blocking(move || serde_json::to_vec(&state)).await else { return };
         self.memory.last_snapshot = self.state.seq;
         if let Err(error) = store.snapshot(*epoch, self.state.seq, bytes, HISTORY_KEEP).await {
             tracing::warn!("snapshot not stored; the next start replays more: {error}");

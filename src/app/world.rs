@@ -81,6 +81,8 @@ pub(super) struct World {
     pub dirty_episodes: BTreeSet<EpisodeId>,
     /// Why each episode's next rung waits.
     pub waiting: imbl::OrdMap<EpisodeId, Waiting>,
+    /// New reasons among them in this step.
+    pub held_up: Vec<Reason>,
     /// When to look at an episode again.
     pub wakes: BTreeSet<(Timestamp, EpisodeId)>,
     /// Since when nothing holds a damped episode open.
@@ -140,6 +142,7 @@ impl World {
             dirty_host: false,
             dirty_episodes: BTreeSet::new(),
             waiting: imbl::OrdMap::new(),
+            held_up: Vec::new(),
             wakes: BTreeSet::new(),
             clear_since: HashMap::new(),
             verifying: BTreeMap::new(),

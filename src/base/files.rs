@@ -183,16 +183,21 @@ pub fn read_start(path: &Path, max: u64) -> Result<(Vec<u8>, FileMeta), FileProb
 /// Replaces `path` by a file with `bytes`, durably: a reader, or a crash, sees the old content or the new, nothing
 /// else. Keeps the old file's permissions and, where allowed, its owner; a link stays and its target is replaced.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let target = if path.is_symlink() { path.canonicalize().unwrap_or_else(|_| path.into()) } else { path.into() };
+    replace(&target, bytes)
+}
+
+/// Like [`write_atomic`], but a link in its place is replaced itself, never followed.
+pub fn replace(target: &Path, bytes: &[u8]) -> io::Result<()> {
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
     let name =
         target.file_name().ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "the path names no file"))?;
-    let folder = folder_of(&target);
+    let folder = folder_of(target);
     let mut temporary = OsString::from(".");
     temporary.push(name);
     temporary.push(format!(".{}-{}.tmp", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
     let temporary = folder.join(temporary);
-    let written = replace_by(&temporary, &target, bytes);
+    let written = replace_by(&temporary, target, bytes);
     if written.is_err() {
         let _ = std::fs::remove_file(&temporary);
     }
@@ -202,7 +207,9 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 fn replace_by(temporary: &Path, target: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).open(temporary)?;
-    if let Ok(old) = std::fs::metadata(target) {
+    if let Ok(old) = std::fs::symlink_metadata(target)
+        && old.is_file()
+    {
         // The owner first: changing it may clear bits of the mode. Without the right to give files away ours stays.
         let _ = fchown(&file, Some(old.uid()), Some(old.gid()));
         file.set_permissions(std::fs::Permissions::from_mode(old.mode() & 0o7777))?;

@@ -185,7 +185,7 @@ pub enum Record {
         dry_run: bool,
         /// Lowers risk: outside budgets and cooldowns.
         lowers_risk: bool,
-        /// Cancelled if not begun by then; `None` for what lowers risk, which never expires.
+        /// Neither begun nor done again after this; `None` for what lowers risk, which never expires.
         not_after: Option<Timestamp>,
     },
     /// It may have begun from here on.

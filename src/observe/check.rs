@@ -44,12 +44,6 @@ pub trait Check: Send + Sync + 'static {
     fn blocking(&self) -> bool {
         false
     }
-
-    /// The time after which `read` gives up by itself, if it does; then that holds instead of the schedule's timeout,
-    /// and silence is graded by `judge` rather than counted as a check that cannot be run.
-    fn timeout(&self) -> Option<Duration> {
-        None
-    }
 }
 
 impl Judgement {
@@ -93,10 +87,6 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn blocking(&self) -> bool {
         false
     }
-    /// See [`Check::timeout`].
-    fn timeout(&self) -> Option<Duration> {
-        None
-    }
 }
 
 impl<C: Check> AnyCheck for C {
@@ -115,10 +105,6 @@ impl<C: Check> AnyCheck for C {
 
     fn blocking(&self) -> bool {
         Check::blocking(self)
-    }
-
-    fn timeout(&self) -> Option<Duration> {
-        Check::timeout(self)
     }
 }
 

@@ -30,8 +30,6 @@ const AT_ONCE: usize = 100;
 const GRID: Duration = Duration::from_millis(10);
 /// How often running blocking checks are looked after.
 const SWEEP: Duration = Duration::from_millis(10);
-/// A check with a time limit of its own gets this much longer, so that it can say itself what it waited for.
-const GRACE: Duration = Duration::from_secs(1);
 /// A reading of the host that takes longer is given up.
 const RESOURCE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -209,7 +207,7 @@ impl Runner {
         let mut entries: Vec<Entry> = checks
             .into_iter()
             .map(|scheduled| {
-                let limit = scheduled.check.timeout().map_or(scheduled.timeout, |own| own + GRACE);
+                let limit = scheduled.timeout;
                 let (check, blocking) = (Arc::clone(&scheduled.check), scheduled.check.blocking());
                 let interval = scheduled.interval;
                 entry(Work::Check(check), Some(scheduled), interval, limit, blocking)

@@ -39,6 +39,7 @@ impl LogFormat {
 /// The level of that name (`--log.level`).
 pub fn parse_level(text: &str) -> Option<Level> {
     match text {
+        "trace" => Some(Level::TRACE),
         "debug" => Some(Level::DEBUG),
         "info" => Some(Level::INFO),
         "warn" => Some(Level::WARN),

@@ -26,28 +26,51 @@ pub const BLIND_REASONS: [&str; 7] = [
     "watchdog_absent",
 ];
 
-/// Why the webhook refuses (section 13); each has its series from the start. The payload's own codes appear when they
-/// occur.
-pub const WEBHOOK_REASONS: [&str; 6] =
-    ["unauthenticated", "forbidden", "too_large", "too_slow", "unreadable", "unavailable"];
+/// Why the webhook refuses (section 13), the payload's own codes included; each has its series from the start.
+pub const WEBHOOK_REASONS: [&str; 22] = [
+    "unauthenticated",
+    "forbidden",
+    "foreign_origin",
+    "foreign_host",
+    "invalid",
+    "too_slow",
+    "unreadable",
+    "unavailable",
+    "too_large",
+    "not_utf8",
+    "too_deep",
+    "not_json",
+    "wrong_version",
+    "wrong_type",
+    "missing_field",
+    "duplicate_key",
+    "too_many_alerts",
+    "too_many_labels",
+    "too_long",
+    "bad_label",
+    "bad_status",
+    "bad_time",
+];
 
 /// What the journal may be in trouble with; each has its series from the start.
-const JOURNAL_REASONS: [&str; 7] = ["fenced", "unavailable", "ambiguous", "full", "corrupt", "rewound", "conflict"];
+const JOURNAL_REASONS: [&str; 8] =
+    ["fenced", "busy", "unavailable", "ambiguous", "full", "corrupt", "rewound", "conflict"];
 
 /// Admission's ways of saying no or not yet.
-const REFUSALS: [Reason; 13] = [
+const REFUSALS: [Reason; 14] = [
     Reason::Unbound,
     Reason::Manual,
     Reason::ApprovalPending,
+    Reason::Unconfirmed,
     Reason::Busy,
     Reason::Cooldown,
     Reason::Budget,
     Reason::Concurrency,
     Reason::Dependency,
     Reason::Startup,
+    Reason::Stopping,
     Reason::JournalUnavailable,
     Reason::Exhausted,
-    Reason::Expired,
     Reason::Indeterminate,
 ];
 
@@ -66,7 +89,6 @@ pub struct Metrics {
     reload_at: AtomicI64,
     watchdog_at: AtomicI64,
     escalations: AtomicU64,
-    check_timeouts: AtomicU64,
     process: Process,
 }
 
@@ -113,7 +135,6 @@ impl Metrics {
             reload_at: AtomicI64::new(0),
             watchdog_at: AtomicI64::new(0),
             escalations: AtomicU64::new(0),
-            check_timeouts: AtomicU64::new(0),
             process: Process::new(),
         }
     }
@@ -218,11 +239,6 @@ impl Metrics {
         self.escalations.fetch_add(1, Relaxed);
     }
 
-    /// A check was given up on.
-    pub fn check_timeout(&self) {
-        self.check_timeouts.fetch_add(1, Relaxed);
-    }
-
     /// Admission said no, or not yet.
     pub fn admission_refused(&self, reason: Reason) {
         self.admissions_refused.add(reason.as_str());
@@ -258,10 +274,7 @@ impl Metrics {
             let seconds = Timestamp::from_millis(at.load(Relaxed)).seconds();
             text.family(name, Kind::Gauge, help).float(&[], seconds);
         }
-        for (name, help, count) in [
-            ("chiron_escalations_total", "Issues handed to a person.", &self.escalations),
-            ("chiron_check_timeouts_total", "Checks that were given up on.", &self.check_timeouts),
-        ] {
+        for (name, help, count) in [("chiron_escalations_total", "Issues handed to a person.", &self.escalations)] {
             text.family(name, Kind::Counter, help).count(&[], count.load(Relaxed));
         }
         self.process.render(out);

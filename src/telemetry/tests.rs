@@ -102,7 +102,6 @@ fn full_page() -> String {
     metrics.config_reload(false, Timestamp::from_millis(1_763_862_885_000));
     metrics.watchdog_seen(Timestamp::from_millis(1_763_862_881_250));
     metrics.escalation();
-    metrics.check_timeout();
     metrics.admission_refused(Reason::Cooldown);
     let page = Page {
         healths: &healths,

@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use rustix::fs::{Mode, OFlags};
 
 use super::{ActuatorContext, ActuatorSpec, Text, Yes};
-use crate::base::failpoint;
 use crate::base::tree::Section;
+use crate::base::{failpoint, files};
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
 
@@ -73,7 +73,7 @@ impl File {
             return answer(Ending::NotStarted, detail);
         }
         let (result, done) = match (&self.write, &before) {
-            (Write::Content(content), _) => (replace(&self.path, content.as_bytes()), "written"),
+            (Write::Content(content), _) => (files::replace(&self.path, content.as_bytes()), "written"),
             (Write::Touch, _) => (touch(&self.path), "touched"),
             (Write::Delete, None) => (Ok(()), "absent already"),
             (Write::Delete, Some(_)) => (delete(&self.path), "deleted"),
@@ -166,28 +166,6 @@ fn look(path: &Path) -> Result<Option<Metadata>, String> {
     } else {
         Ok(Some(metadata))
     }
-}
-
-/// Replaces a file atomically and durably, keeping the permissions of the one that was there.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    use std::io::Write as _;
-    use std::os::unix::fs::OpenOptionsExt as _;
-    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?.to_string_lossy();
-    let temporary = folder(path).join(format!(".{name}.{}.chiron", std::process::id()));
-    let write = || -> io::Result<()> {
-        let _ = std::fs::remove_file(&temporary);
-        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o644).open(&temporary)?;
-        if let Ok(before) = std::fs::symlink_metadata(path) {
-            file.set_permissions(before.permissions())?;
-        }
-        file.write_all(bytes)?;
-        file.sync_all()?;
-        std::fs::rename(&temporary, path)
-    };
-    write().inspect_err(|_| {
-        let _ = std::fs::remove_file(&temporary);
-    })?;
-    sync_folder(path)
 }
 
 /// Sets the modification time to now; opened without following a link and without waiting for a FIFO's other end.

@@ -173,10 +173,6 @@ impl Check for Exec {
         judgement.perfdata = said.perfdata;
         judgement.with("message", message)
     }
-
-    fn timeout(&self) -> Option<Duration> {
-        Some(self.timeout)
-    }
 }
 
 fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {

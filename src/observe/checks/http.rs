@@ -155,10 +155,6 @@ impl Check for Http {
         };
         judge_latency(judgement.with("status_code", status), answer.latency, self.expect.degraded_latency)
     }
-
-    fn timeout(&self) -> Option<Duration> {
-        Some(self.expect.timeout)
-    }
 }
 
 fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {

@@ -60,10 +60,6 @@ impl Check for Tcp {
             Err(error) => Judgement::new(Status::Critical).with("error", error.as_str()),
         }
     }
-
-    fn timeout(&self) -> Option<Duration> {
-        Some(self.timeout)
-    }
 }
 
 /// Adds `latency_ms` and makes the grade at least degraded from `limit` on.
