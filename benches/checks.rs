@@ -19,7 +19,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant, SystemTime};
 
 use common::program::{Program, load};
-use common::started::{Starts, is_command, now, own_program};
+use common::started::{Starts, compile, now};
 
 /// Series of a page that belong to one subsystem, and those that are there without any.
 const SERIES_EACH: usize = 21;
@@ -137,7 +137,7 @@ fn stale(busy: bool, target: &str) {
     const APART: Duration = Duration::from_millis(100);
     let folder = folder();
     let path = folder.path();
-    let starts = Starts::listen();
+    let (starts, program) = (Starts::listen(), compile(path));
     // The interval is so long that nothing but the deadline can wake the check.
     let mut text = head(path, "1h")
         + "auto_restart_enabled: true\n\
@@ -156,7 +156,7 @@ fn stale(busy: bool, target: &str) {
     }
     text.push_str("bindings:\n");
     for index in 0..STALE {
-        let command = starts.command(&own_program(), index);
+        let command = starts.command(&program, index);
         let _ = writeln!(
             text,
             "- {{action: restart_subsystem, subsystem: s{index}, exec: {{argv: {command:?}}}, class: natural, \
@@ -199,9 +199,6 @@ fn stale(busy: bool, target: &str) {
 }
 
 fn main() {
-    if is_command() {
-        return;
-    }
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let share: f64 = words.first().and_then(|word| word.parse().ok()).unwrap_or(1.0);
     let length = |seconds: f64| Duration::from_secs_f64((seconds * share).max(1.0));

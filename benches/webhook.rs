@@ -3,7 +3,7 @@
 //! `-- SECONDS ROUNDS FOLDER` changes the length of a figure, how often it is taken, and the place of the journal.
 //!
 //! An accepted alert is one answered 200, which is after its fsync. A command has started when its first instruction
-//! of `main` reads the clock; the command is this benchmark started again, for the program and for the bare limit alike.
+//! of `main` reads the clock; the command is the same small one for the program and for the bare limit.
 #![expect(clippy::disallowed_methods, clippy::print_stdout, reason = "a benchmark measures the machine and prints")]
 #![expect(clippy::cast_precision_loss, reason = "counts and times of a benchmark are small")]
 
@@ -21,7 +21,7 @@ use std::time::{Duration, Instant};
 
 use common::disk::{Figure, WRITERS, appends, grouped};
 use common::program::{Client, Program, load};
-use common::started::{Starts, is_command, now, own_program};
+use common::started::{Starts, compile, now};
 
 /// Subsystems, each with a check and a binding.
 const SUBSYSTEMS: usize = 2_000;
@@ -34,9 +34,15 @@ const AT_ONCE: Range<usize> = 1_000..SUBSYSTEMS;
 /// Between two notifications at rest.
 const PAUSE: Duration = Duration::from_millis(10);
 
+/// What all figures share: the command, and the sockets that it tells.
+struct Bench {
+    program: String,
+    starts: Vec<Starts>,
+}
+
 /// The least that has all the subsystems; `starts` gets what the commands tell: the first socket for one connection,
 /// the others by turns.
-fn config(folder: &Path, starts: &[Starts]) -> String {
+fn config(folder: &Path, bench: &Bench) -> String {
     std::fs::write(folder.join("f"), "x").expect("space for a file");
     let mut text = format!(
         "profile: none\nworkspace: {folder:?}\nmode: paper\ncheck_interval: 1h\ncritical_check_interval: 1h\n\
@@ -47,7 +53,6 @@ fn config(folder: &Path, starts: &[Starts]) -> String {
          - match: {{alertname: Seen}}\n    allow_labels: true\nsubsystems:\n",
         folder.display()
     );
-    let program = own_program();
     for index in 0..SUBSYSTEMS {
         let _ = writeln!(
             text,
@@ -57,7 +62,7 @@ fn config(folder: &Path, starts: &[Starts]) -> String {
     text.push_str("bindings:\n");
     for index in 0..SUBSYSTEMS {
         let place = if AT_ONCE.contains(&index) { 1 + index % CONNECTIONS } else { 0 };
-        let command = starts[place].command(&program, index);
+        let command = bench.starts[place].command(&bench.program, index);
         let _ = writeln!(
             text,
             "- {{action: restart_subsystem, subsystem: s{index}, exec: {{argv: {command:?}}}, class: natural, \
@@ -87,8 +92,8 @@ struct Acceptance {
 
 impl Acceptance {
     /// A round: so many connections, each posting distinct alerts as fast as they are answered, to a fresh program.
-    fn round(&mut self, folder: &Path, starts: &[Starts], connections: usize, length: Duration) {
-        let program = Program::start(folder, &config(folder, starts));
+    fn round(&mut self, folder: &Path, bench: &Bench, connections: usize, length: Duration) {
+        let program = Program::start(folder, &config(folder, bench));
         let before = program.cpu();
         let begun = Instant::now();
         let answers = std::thread::scope(|scope| {
@@ -154,10 +159,9 @@ fn posted(
 }
 
 /// From before the spawning until the command runs, one after the other.
-fn spawned(starts: &Starts, indices: impl Iterator<Item = usize>) -> Vec<Duration> {
-    let program = own_program();
+fn spawned(program: &str, starts: &Starts, indices: impl Iterator<Item = usize>) -> Vec<Duration> {
     let one = |index: usize| {
-        let [program, words @ ..] = starts.command(&program, index);
+        let [program, words @ ..] = starts.command(program, index);
         let before = now();
         let child = Command::new(program)
             .args(words)
@@ -203,13 +207,17 @@ struct Commands {
 }
 
 impl Commands {
-    fn round(&mut self, folder: &Path, starts: &[Starts]) {
+    fn round(&mut self, folder: &Path, bench: &Bench) {
+        let Bench { program: command, starts } = bench;
         let share = AT_ONCE.len() / CONNECTIONS;
         let add = |figure: &mut Figure, (took, elapsed): (Vec<Duration>, Duration)| figure.add(took, elapsed);
-        add(&mut self.limit_one, timed(|| spawned(&starts[0], BACK_TO_BACK)));
-        add(&mut self.limit_two, timed(|| at_once(starts, 2, |_, starts| spawned(starts, 0..share * 8))));
-        add(&mut self.limit_many, timed(|| at_once(starts, CONNECTIONS, |_, starts| spawned(starts, 0..share))));
-        let program = Program::start(folder, &config(folder, starts));
+        add(&mut self.limit_one, timed(|| spawned(command, &starts[0], BACK_TO_BACK)));
+        add(&mut self.limit_two, timed(|| at_once(starts, 2, |_, starts| spawned(command, starts, 0..share * 8))));
+        add(
+            &mut self.limit_many,
+            timed(|| at_once(starts, CONNECTIONS, |_, starts| spawned(command, starts, 0..share))),
+        );
+        let program = Program::start(folder, &config(folder, bench));
         let mut client = program.client();
         add(&mut self.at_rest, timed(|| posted(&mut client, &starts[0], AT_REST, PAUSE)));
         add(&mut self.back_to_back, timed(|| posted(&mut client, &starts[0], BACK_TO_BACK, Duration::ZERO)));
@@ -233,9 +241,6 @@ fn row(name: &str, figure: &Figure, limit: Option<&Figure>, target: &str) {
 }
 
 fn main() {
-    if is_command() {
-        return;
-    }
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let seconds: f64 = words.first().and_then(|word| word.parse().ok()).unwrap_or(2.0);
     let rounds: usize = words.get(1).and_then(|word| word.parse().ok()).unwrap_or(3);
@@ -243,7 +248,9 @@ fn main() {
     let length = Duration::from_secs_f64(seconds);
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
-    let starts: Vec<Starts> = (0..=CONNECTIONS).map(|_| Starts::listen()).collect();
+    let compiled = tempfile::tempdir().expect("a folder for the command");
+    let starts = (0..=CONNECTIONS).map(|_| Starts::listen()).collect();
+    let bench = Bench { program: compile(compiled.path()), starts };
     let (mut single, mut group) = (Figure::default(), Figure::default());
     let (mut one, mut many) = (Acceptance::default(), Acceptance::default());
     let mut commands = Commands::default();
@@ -253,11 +260,11 @@ fn main() {
         let disk = folder();
         let (took, elapsed) = appends(&disk.path().join("single"), length);
         single.add(took, elapsed);
-        one.round(folder().path(), &starts, 1, length);
+        one.round(folder().path(), &bench, 1, length);
         let (took, elapsed) = runtime.block_on(grouped(&disk.path().join("group"), length));
         group.add(took, elapsed);
-        many.round(folder().path(), &starts, WRITERS, length);
-        commands.round(folder().path(), &starts);
+        many.round(folder().path(), &bench, WRITERS, length);
+        commands.round(folder().path(), &bench);
     }
     println!(
         "{rounds} rounds of {seconds} s in {}; {SUBSYSTEMS} subsystems; a notification is {} bytes; load {before:.1} to {:.1}",

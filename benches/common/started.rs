@@ -1,14 +1,13 @@
-//! A command that tells when it began: the benchmark itself, started again with an argument. The first thing it does is
-//! to read the clock; then it sends that to a loopback port, and exits.
+//! A command that tells when it began: the first thing it does is to read the clock; then it sends that to a loopback
+//! port, and exits.
 
 use std::io::ErrorKind;
 use std::net::UdpSocket;
+use std::path::Path;
+use std::process::Command;
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
-
-/// The argument.
-const WORD: &str = "--started";
 
 /// When a command began.
 #[derive(Clone, Copy)]
@@ -25,18 +24,20 @@ pub fn now() -> Duration {
     Duration::new(u64::try_from(time.tv_sec).unwrap_or(0), u32::try_from(time.tv_nsec).unwrap_or(0))
 }
 
-/// If this process is such a command, tells and returns true: `main` then ends at once.
-pub fn is_command() -> bool {
-    let at = now();
-    let mut words = std::env::args().skip(1);
-    if words.next().as_deref() != Some(WORD) {
-        return false;
-    }
-    let (port, index) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
-    let text = format!("{index} {}", at.as_nanos());
-    let socket = UdpSocket::bind("127.0.0.1:0").expect("loopback has a free port");
-    socket.send_to(text.as_bytes(), format!("127.0.0.1:{port}")).expect("loopback takes a datagram");
-    true
+/// Compiles the command into `folder`; its path. Linked statically where that works, so that little is measured but
+/// the starting itself.
+pub fn compile(folder: &Path) -> String {
+    let source = folder.join("command.rs");
+    std::fs::write(&source, include_str!("command.rs")).expect("space for a file");
+    let program = folder.join("command");
+    let built = |options: &[&str]| {
+        let mut rustc = Command::new("rustc");
+        rustc.args(["--edition=2024", "-O", "-C", "strip=symbols"]).args(options).arg("-o").arg(&program).arg(&source);
+        rustc.output().expect("rustc is there where cargo is").status.success()
+    };
+    let right = built(&["-C", "target-feature=+crt-static", "-C", "relocation-model=static"]) || built(&[]);
+    assert!(right, "the command can be compiled");
+    program.display().to_string()
 }
 
 /// Where commands tell.
@@ -51,9 +52,9 @@ impl Starts {
     }
 
     /// The command line of the command number `index`, whose program is `program`.
-    pub fn command(&self, program: &str, index: usize) -> [String; 4] {
+    pub fn command(&self, program: &str, index: usize) -> [String; 3] {
         let port = self.0.local_addr().expect("a bound socket has an address").port();
-        [program.to_owned(), WORD.to_owned(), port.to_string(), index.to_string()]
+        [program.to_owned(), port.to_string(), index.to_string()]
     }
 
     /// The next one to have told.
@@ -70,9 +71,4 @@ impl Starts {
         let mut word = || words.next().expect("a command tells two numbers");
         Start { index: usize::try_from(word()).expect("an index is small"), at: Duration::from_nanos(word()) }
     }
-}
-
-/// The benchmark's own program.
-pub fn own_program() -> String {
-    std::env::current_exe().expect("a process knows its program").display().to_string()
 }
