@@ -259,6 +259,8 @@ impl Cycle {
     /// Every open episode is looked at in the next step.
     pub fn look_at_everything(&mut self, state: &State) {
         self.world.dirty_episodes.extend(state.episodes.keys().cloned());
+        self.world.weighty = state.episodes.keys().cloned().collect();
+        self.world.asking_level = state.alerts.keys().cloned().collect();
         self.world.unproven = state
             .alerts
             .values()

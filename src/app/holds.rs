@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::journal::{Hold, HoldKey, Record};
+use crate::journal::{Episode, HoldKey, Record};
 use crate::model::{Level, Name, Outcome, PolicySource, Severity, Status, Timestamp};
 use crate::policy::evaluation;
 use crate::policy::relax::{self, Move};
@@ -18,6 +18,7 @@ type Wants = BTreeMap<HoldKey, (Level, String)>;
 impl Cycle {
     /// Moves every hold towards what is wanted now: up at once, down when it may.
     pub(super) fn hold(&mut self, draft: &mut Draft) {
+        self.note_weights(draft);
         let wants = self.wants(draft);
         let mut relaxing = std::collections::HashMap::new();
         let held: Vec<HoldKey> = draft.state.holds.keys().cloned().collect();
@@ -68,6 +69,22 @@ impl Cycle {
         draft.push(Record::HoldSet { source, subject: subject.clone(), level, reason, until });
     }
 
+    /// Keeps the episodes and alerts that want a level, so that each step costs what they are and not what is open.
+    fn note_weights(&mut self, draft: &Draft) {
+        let (weighty, asking) = (&mut self.world.weighty, &mut self.world.asking_level);
+        for record in &draft.records {
+            match record {
+                Record::EpisodeOpened { id, .. } | Record::EpisodeChanged { id, .. } => _ = weighty.insert(id.clone()),
+                Record::RunIndeterminate { key, .. } => _ = weighty.insert(key.episode.clone()),
+                Record::AlertTaken { fingerprint, part: Some(_), .. } => _ = asking.insert(fingerprint.clone()),
+                _ => {}
+            }
+        }
+        let state = &draft.state;
+        weighty.retain(|id| state.episodes.get(id).is_some_and(|episode| is_heavy(episode) || is_unresolved(episode)));
+        asking.retain(|fingerprint| state.alerts.get(fingerprint).is_some_and(|alert| alert.policy.is_some()));
+    }
+
     /// Every level that somebody has a reason to hold now.
     fn wants(&self, draft: &Draft) -> Wants {
         let mut wants = Wants::new();
@@ -79,33 +96,30 @@ impl Cycle {
             }
         };
         let state = &draft.state;
-        let critical_open = state
-            .episodes
-            .values()
-            .any(|episode| episode.facts.severity == Severity::Critical && episode.facts.moves_policy);
+        let weighty: Vec<&Episode> =
+            self.world.weighty.iter().filter_map(|id| state.episodes.get(id).map(|episode| &**episode)).collect();
+        let critical_open = weighty.iter().any(|episode| is_heavy(episode));
         let overall = self.world.counts.overall_for_policy();
         for (row, level) in evaluation::of_overall(overall, critical_open) {
             want(PolicySource::Evaluation, row.into(), level, format!("overall status is {overall}"));
         }
-        for episode in state.episodes.values() {
-            let facts = &episode.facts;
-            if facts.severity == Severity::Critical && facts.moves_policy {
-                let level = evaluation::of_critical_issue(facts.impacts_trading);
-                want(PolicySource::Evaluation, episode.id.clone(), level, facts.description.clone());
-            }
-            // While an episode is open its holds never fall (POL-3).
-            for source in [PolicySource::Evaluation, PolicySource::Action] {
-                let key = HoldKey { source, subject: episode.id.clone() };
-                if let Some(Hold { level, reason, .. }) = state.holds.get(&key) {
-                    want(source, key.subject, *level, reason.clone());
-                }
-            }
-            if episode.ladder.iter().any(|rung| rung.outcome == Some(Outcome::Indeterminate)) {
-                let reason = format!("nobody knows how an action for {} ended", facts.description);
-                want(PolicySource::Action, episode.id.clone(), Level::NoNewTrades, reason);
+        for episode in weighty.iter().filter(|episode| is_heavy(episode)) {
+            let level = evaluation::of_critical_issue(episode.facts.impacts_trading);
+            want(PolicySource::Evaluation, episode.id.clone(), level, episode.facts.description.clone());
+        }
+        // While an episode is open its holds never fall (POL-3).
+        for (key, hold) in &state.holds {
+            let of_episode = matches!(key.source, PolicySource::Evaluation | PolicySource::Action);
+            if of_episode && state.episodes.contains_key(&key.subject) {
+                want(key.source, key.subject.clone(), hold.level, hold.reason.clone());
             }
         }
-        for alert in state.alerts.values() {
+        for episode in weighty.iter().filter(|episode| is_unresolved(episode)) {
+            let reason = format!("nobody knows how an action for {} ended", episode.facts.description);
+            want(PolicySource::Action, episode.id.clone(), Level::NoNewTrades, reason);
+        }
+        let asking = self.world.asking_level.iter().filter_map(|fingerprint| state.alerts.get(fingerprint));
+        for alert in asking {
             if let Some(level) = alert.policy {
                 let name = alert.labels.get("alertname").map_or("an alert", String::as_str);
                 want(PolicySource::Alert, alert.fingerprint.clone(), level, format!("{name} fires"));
@@ -205,4 +219,14 @@ impl Cycle {
         }
         Ok(())
     }
+}
+
+/// Whether an episode wants a level for how bad it is.
+fn is_heavy(episode: &Episode) -> bool {
+    episode.facts.severity == Severity::Critical && episode.facts.moves_policy
+}
+
+/// Whether nobody knows how one of its actions ended.
+fn is_unresolved(episode: &Episode) -> bool {
+    episode.ladder.iter().any(|rung| rung.outcome == Some(Outcome::Indeterminate))
 }

@@ -30,6 +30,11 @@ use super::report::policy_document;
 const ALERTS_MAX: usize = 512;
 /// Commands of people that wait for their turn; one is taken in a step.
 const COMMANDS_MAX: usize = 64;
+/// After a batch of alerts that began nothing, decisions rest this many times as long as they took: the journal then
+/// belongs to those who wait for their alerts to become durable, and the next batch is larger.
+const REST_FACTOR: u32 = 4;
+/// But never longer than this.
+const REST_MAX: Duration = Duration::from_millis(5);
 /// Events and batches of observations taken in one step.
 const EVENTS_MAX: usize = 1_024;
 /// A snapshot is stored after this many entries.
@@ -150,6 +155,8 @@ pub struct Memory {
     commands: VecDeque<(Command, oneshot::Sender<Result<(), CommandError>>)>,
     wake_at: Option<Timestamp>,
     more_alerts: bool,
+    /// No alert is taken before this.
+    rest_until: Option<tokio::time::Instant>,
     last_snapshot: u64,
     clocks: Option<(Timestamp, Duration)>,
     jumped: Option<Duration>,
@@ -181,7 +188,13 @@ impl Decider {
         self.step(Inputs::default()).await;
         while !stop.is_cancelled() {
             let inputs = self.gather(&stop).await;
+            let (begun, took_alerts) = (tokio::time::Instant::now(), !inputs.alerts.is_empty());
+            let runs = self.state.totals.runs;
             self.step(inputs).await;
+            if took_alerts && self.state.totals.runs == runs {
+                let rest = (begun.elapsed() * REST_FACTOR).min(REST_MAX);
+                self.memory.rest_until = Some(tokio::time::Instant::now() + rest);
+            }
         }
         self.executor.close();
         self.cycle.set_stopping();
@@ -221,14 +234,16 @@ impl Decider {
         let mut inputs = std::mem::take(&mut self.memory.again);
         let now = self.clock.now();
         let wait = self.memory.wake_at.map_or(super::cycle::TICK, |at| at.since(now)).min(super::cycle::TICK);
-        let idle = !self.memory.more_alerts && self.memory.commands.is_empty();
+        let rest_until = self.memory.rest_until;
+        let idle = (!self.memory.more_alerts || rest_until.is_some()) && self.memory.commands.is_empty();
         let mut alerts = self.memory.more_alerts;
         if idle {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => {}
                 event = self.events.recv() => if let Some(event) = event { self.take_event(event, &mut inputs) },
-                () = self.shared.intake.notified() => alerts = true,
+                () = self.shared.intake.notified(), if rest_until.is_none() => alerts = true,
+                () = rested(rest_until), if rest_until.is_some() => alerts = true,
                 batch = self.observations.recv() => match batch {
                     Some(batch) => inputs.observations.extend(batch),
                     // The checks have ended; their absence shows as blindness.
@@ -236,6 +251,10 @@ impl Decider {
                 },
                 () = tokio::time::sleep(wait) => {}
             }
+        }
+        let rests = rest_until.is_some_and(|until| tokio::time::Instant::now() < until);
+        if !rests {
+            self.memory.rest_until = None;
         }
         for _ in 0..EVENTS_MAX {
             match self.events.try_recv() {
@@ -249,7 +268,7 @@ impl Decider {
                 Err(_) => break,
             }
         }
-        if alerts || self.shared.backlog.load(Ordering::Relaxed) > 0 {
+        if !rests && (alerts || self.shared.backlog.load(Ordering::Relaxed) > 0) {
             inputs.alerts = self.pending_alerts().await;
         }
         if let Some((command, _)) = self.memory.commands.front() {
@@ -650,4 +669,11 @@ async fn write(journal: &Journal, durable: u64, now: Timestamp, records: Vec<Rec
         return Ok(());
     }
     Err(StoreError::new(StoreErrorKind::Corrupt, format!("{error}; other entries were found in its place")))
+}
+
+/// Ends when a rest does.
+async fn rested(until: Option<tokio::time::Instant>) {
+    if let Some(until) = until {
+        tokio::time::sleep_until(until).await;
+    }
 }

@@ -96,6 +96,10 @@ pub(super) struct World {
     pub recheck: BTreeMap<EpisodeId, Option<Timestamp>>,
     /// Alerts that said resolved without proof.
     pub unproven: BTreeSet<Fingerprint>,
+    /// Every open episode that may want a level by itself, and perhaps some that do not: so a step need not look at all.
+    pub weighty: BTreeSet<EpisodeId>,
+    /// Every alert that asks for a level, and perhaps some that are gone.
+    pub asking_level: BTreeSet<Fingerprint>,
     /// Conditions in which chiron cannot see or remember: what each holds, and why.
     pub blind: BTreeMap<Name, (Level, String)>,
     /// The journal can be written.
@@ -149,6 +153,8 @@ impl World {
             asking_check: BTreeMap::new(),
             recheck: BTreeMap::new(),
             unproven: BTreeSet::new(),
+            weighty: BTreeSet::new(),
+            asking_level: BTreeSet::new(),
             blind: BTreeMap::new(),
             journal_ok: true,
             latch_lost: false,

@@ -221,6 +221,8 @@ fn attach(path: &Path) -> Result<Connection, StoreError> {
     conn.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true).map_err(at)?;
     conn.busy_timeout(BUSY).map_err(at)?;
     conn.set_prepared_statement_cache_capacity(64);
+    // Plans do not depend on what is bound, or every read of the intake would be planned anew.
+    conn.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true).map_err(at)?;
     let take = |conn: &Connection| -> rusqlite::Result<()> {
         conn.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         conn.pragma_update_and_check(None, "journal_mode", "WAL", |row| row.get::<_, String>(0))?;
