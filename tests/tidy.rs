@@ -228,7 +228,7 @@ fn word(text: &str) -> String {
     text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
 }
 
-/// STYLE 2, who may import whom: arrows point down only.
+/// who may import whom: arrows point down only.
 #[test]
 fn layers() {
     let modules: Vec<&str> = LAYERS.iter().map(|(name, _)| *name).collect();
@@ -262,7 +262,7 @@ fn layers_point_down() {
     }
 }
 
-/// STYLE 5: every file opens with `//!`.
+/// every file opens with `//!`.
 #[test]
 fn files_say_what_they_answer() {
     let mute = |text: &str| !text.trim_start_matches("#!/").starts_with("//! ");
@@ -274,7 +274,7 @@ fn files_say_what_they_answer() {
     report("first lines", &breaches);
 }
 
-/// STYLE 6: lints are silenced with `#[expect(.., reason = "..")]`.
+/// lints are silenced with `#[expect(.., reason = "..")]`.
 #[test]
 fn lints_are_expected_with_a_reason() {
     let mut breaches = Vec::new();
@@ -295,7 +295,7 @@ fn lints_are_expected_with_a_reason() {
     report("lint attributes", &breaches);
 }
 
-/// STYLE 3: one word, one meaning; and nothing unfinished.
+/// one word, one meaning; and nothing unfinished.
 #[test]
 fn words() {
     let mut breaches = Vec::new();
@@ -318,7 +318,7 @@ fn words() {
     report("words", &breaches);
 }
 
-/// STYLE 2: a file that no `mod` line names is compiled by nobody; in a registry's folder it is a plugin forgotten.
+/// a file that no `mod` line names is compiled by nobody; in a registry's folder it is a plugin forgotten.
 #[test]
 fn every_file_is_registered() {
     let files = sources("src");

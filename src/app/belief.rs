@@ -1,4 +1,4 @@
-//! Whether a resolved alert may be believed (ALR-2, `facts/reliability.md` invariant 11).
+//! Whether a resolved alert may be believed (ALR-2, `docs/reliability.md` invariant 11).
 
 use crate::journal::Record;
 use crate::model::{Fingerprint, HOST, Status};

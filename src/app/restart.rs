@@ -1,4 +1,4 @@
-//! What becomes of runs that a crash of ours interrupted (`facts/reliability.md`, invariants 7 and 9).
+//! What becomes of runs that a crash of ours interrupted (`docs/reliability.md`, invariants 7 and 9).
 
 use std::time::Duration;
 

@@ -1,8 +1,7 @@
-//! The only place that spawns. Every long task has a name, and its end is always noticed.
+//! The only place that spawns long tasks. Every one of them has a name, and its end is always noticed.
 #![expect(clippy::disallowed_methods, reason = "this is where tasks are spawned")]
 
 use std::future::Future;
-use std::sync::Arc;
 
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
@@ -21,15 +20,15 @@ pub struct TaskEnd {
 #[derive(Clone, Debug)]
 pub struct Tasks {
     tracker: TaskTracker,
-    ends: Arc<mpsc::UnboundedSender<TaskEnd>>,
+    ends: mpsc::Sender<TaskEnd>,
     stop: CancellationToken,
 }
 
 impl Tasks {
     /// An empty set, and where ends are told.
-    pub fn new(stop: CancellationToken) -> (Self, mpsc::UnboundedReceiver<TaskEnd>) {
-        let (ends, told) = mpsc::unbounded_channel();
-        (Self { tracker: TaskTracker::new(), ends: Arc::new(ends), stop }, told)
+    pub fn new(stop: CancellationToken) -> (Self, mpsc::Receiver<TaskEnd>) {
+        let (ends, told) = mpsc::channel(64);
+        (Self { tracker: TaskTracker::new(), ends, stop }, told)
     }
 
     /// Told to stop when this is cancelled.
@@ -39,12 +38,12 @@ impl Tasks {
 
     /// Runs a long task; its end is told whether it returns or panics.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let ends = Arc::clone(&self.ends);
+        let ends = self.ends.clone();
         let running = self.tracker.spawn(task);
         self.tracker.spawn(async move {
             let panicked = running.await.is_err_and(|end| end.is_panic());
             // Nobody listens any more only when everything is being torn down.
-            let _ = ends.send(TaskEnd { name, panicked });
+            let _ = ends.send(TaskEnd { name, panicked }).await;
         });
     }
 

@@ -39,7 +39,7 @@ const CHANNEL: usize = 1_024;
 /// A chiron that is running.
 pub struct App {
     tasks: Tasks,
-    ends: mpsc::UnboundedReceiver<TaskEnd>,
+    ends: mpsc::Receiver<TaskEnd>,
     reloads: mpsc::Receiver<ReloadRequest>,
     addresses: Vec<SocketAddr>,
     generation: Generation,
@@ -157,17 +157,23 @@ impl App {
             .await
             .with_context(|| format!("the state folder `{}` could not be made", settings.state_dir.display()))?;
         let (tasks, ends) = Tasks::new(CancellationToken::new());
-        let places = Places {
-            policy: publish::placed(&settings.policy_file, &settings.state_dir),
-            report: publish::placed(&settings.report_file, &settings.state_dir),
-            operator_alerts: publish::placed(&settings.log_dir.join("operator_alerts.jsonl"), &settings.state_dir),
-        };
+        let wanted = settings.clone();
+        let (places, last) = super::tasks::blocking(move || {
+            let operator_alerts = wanted.log_dir.join("operator_alerts.jsonl");
+            let places = Places {
+                policy: publish::placed(&wanted.policy_file, &wanted.state_dir),
+                report: publish::placed(&wanted.report_file, &wanted.state_dir),
+                operator_alerts: publish::placed(&operator_alerts, &wanted.state_dir),
+            };
+            let last = publish::last_policy(&places.policy);
+            (places, last)
+        })
+        .await;
         let (store, epoch): (Option<Arc<dyn JournalStore>>, u64) = match &journal {
             Journal::Open(store, Epoch(epoch)) => (Some(Arc::clone(store)), *epoch),
             Journal::Gone(..) => (None, 0),
         };
         // The file survives what the journal may not: the sequence never goes below what a bot has seen.
-        let last = publish::last_policy(&places.policy);
         let sequence = last.as_ref().map_or(0, |last| last.sequence).max(epoch << 32);
         let rules = rules(&settings);
         let (names, bindings, actions) = metric_subjects(&settings);

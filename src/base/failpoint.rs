@@ -1,4 +1,4 @@
-//! Named places where a test can kill, fail or delay the program.
+//! Named places where a test can kill the program or make a step fail.
 //!
 //! Set `CHIRON_FAILPOINTS=name=kill;other=error` in the environment of the process. Unset, a place costs one atomic load.
 //! `name=kill@3` strikes at the third passing.

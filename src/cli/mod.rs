@@ -67,7 +67,7 @@ struct SettingsArgs {
     /// Where to listen; repeatable. Port 0 takes a free one. [default: 127.0.0.1:19913]
     #[arg(long = "web.listen-address", value_name = "ADDRESS")]
     listen: Vec<SocketAddr>,
-    /// The address under which people reach chiron, for links.
+    /// The address under which people reach chiron; its host is taken in changing requests.
     #[arg(long = "web.external-url", value_name = "URL", env = "CHIRON_WEB_EXTERNAL_URL")]
     external_url: Option<String>,
     /// The path of the metrics page. [default: /metrics]

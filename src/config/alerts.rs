@@ -30,6 +30,10 @@ pub(super) fn alerts(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, 
             Err((rule, hint)) => section.problems().push(node.at, &path, &node.shown(), &rule, hint),
         }
     }
+    if !settings.alertmanagers.is_empty() {
+        let text = "`alertmanagers` is accepted and has no effect in this version: they are not polled";
+        intake.warn_key(&mut section, "alertmanagers", text);
+    }
     settings.replica_labels = section.or("replica_labels", Vec::new());
     if let Some(label) = settings.replica_labels.iter().find(|label| !is_label(label)) {
         section.reject("replica_labels", &format!("expected label names, but `{label}` is none"), None);

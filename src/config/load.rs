@@ -137,7 +137,21 @@ fn settings(
     let report_section = top.section("report");
     let report_file = own_file(report_section, &paths, "self_healing_report.json");
 
-    let own_files = vec![policy_file.clone(), report_file.clone(), paths.log_dir.join("operator_alerts.jsonl")];
+    let mut own_files = vec![policy_file.clone(), report_file.clone(), paths.log_dir.join("operator_alerts.jsonl")];
+    if let store::Settings::Sqlite(journal) = &paths.storage {
+        let beside = |suffix: &str| {
+            let mut name = journal.as_os_str().to_owned();
+            name.push(suffix);
+            PathBuf::from(name)
+        };
+        own_files.extend([
+            journal.clone(),
+            beside("-wal"),
+            beside("-shm"),
+            beside("-lock"),
+            journal.with_extension("ballast"),
+        ]);
+    }
     let context = BuildContext {
         workspace: paths.workspace.clone(),
         data_dir: paths.data_dir.clone(),
@@ -151,6 +165,9 @@ fn settings(
     let (subsystems, known) = subsystems(&mut top, intake, profile(profile_name), &context, intervals);
     let (recommend, mut admit) = limits::recovery(&mut top, &known);
     admit.dry_run = inputs.dry_run || asked_dry == Some(true) || mode.is_none();
+    if top.has("thresholds") && top.entries("thresholds").iter().any(|(key, ..)| key == "max_error_rate") {
+        intake.warn_key(&mut top, "thresholds", "`max_error_rate` is accepted and has no effect in this version");
+    }
     let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace);
     let alerts = alerts::alerts(&mut top, intake, &known, &bindings);
     let dashboard_port = later(&mut top, intake);
@@ -256,7 +273,7 @@ fn storage(text: &str, workspace: &Path) -> Result<store::Settings, Refusal> {
         return Ok(store::Settings::Memory);
     }
     if text.starts_with("postgres:") || text.starts_with("postgresql:") {
-        let hint = Some("PostgreSQL comes with a later version".to_owned());
+        let hint = Some("this version keeps its journal in SQLite; write sqlite:PATH".to_owned());
         return Err((expected, hint));
     }
     let Some(path) = text.strip_prefix("sqlite:") else {
@@ -287,7 +304,7 @@ fn own_file(section: Option<Section<'_>>, paths: &Paths, name: &str) -> PathBuf 
 fn later(top: &mut Section<'_>, intake: &Intake<'_>) -> Option<u16> {
     for key in LATER {
         if top.has(key) {
-            intake.warn_key(top, key, &format!("not built yet: `{key}` is accepted and has no effect"));
+            intake.warn_key(top, key, &format!("`{key}` is accepted and has no effect in this version"));
         }
     }
     let mut port = None;
@@ -296,7 +313,7 @@ fn later(top: &mut Section<'_>, intake: &Intake<'_>) -> Option<u16> {
             checked(&mut section, "dashboard_port", 0, "expected a port from 1 to 65535", |port: &u16| *port > 0);
         port = (wanted > 0).then_some(wanted);
         if top.entries("monitoring").iter().any(|(key, ..)| key != "dashboard_port") {
-            let text = "not built yet: `monitoring` is accepted and has no effect, but for `dashboard_port`";
+            let text = "`monitoring` is accepted and has no effect in this version, but for `dashboard_port`";
             intake.warn_key(top, "monitoring", text);
         }
     }

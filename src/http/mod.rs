@@ -38,7 +38,7 @@ pub use webhook::ParseNotification;
 pub struct Settings {
     /// Addresses; default `127.0.0.1:19913`. Port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
-    /// The address under which people reach us, for links; `None` uses relative links.
+    /// The address under which people reach us; its host is taken in the Host header of changing requests.
     pub external_url: Option<String>,
     /// Path of the metrics page; default `/metrics`.
     pub telemetry_path: String,

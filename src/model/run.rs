@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-/// What may be done with a run that a crash has interrupted (`facts/reliability.md`, invariants 6 and 7).
+/// What may be done with a run that a crash has interrupted (`docs/reliability.md`, invariants 6 and 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Class {

@@ -1,4 +1,4 @@
-//! Readings of the host from `/proc` and the file systems (OBS-4).
+//! Readings of the host (OBS-4): memory by `sysinfo`, the rest from `/proc` and the file systems.
 //!
 //! **Invariant:** what cannot be read stays at zero and is left out of `disks`; a reading never fails as a whole.
 
@@ -21,6 +21,8 @@ pub struct ResourceReader {
     root: PathBuf,
     cpu: CpuTimes,
     cpu_percent: f64,
+    /// `None` where the platform does not tell.
+    system: Option<sysinfo::System>,
 }
 
 impl ResourceReader {
@@ -32,7 +34,7 @@ impl ResourceReader {
 
     fn below(root: PathBuf, paths: Vec<PathBuf>) -> Self {
         let cpu = cpu_times(&text(&root, "stat"));
-        Self { paths, root, cpu_percent: cpu.percent(), cpu }
+        Self { paths, root, cpu_percent: cpu.percent(), cpu, system: sysinfo::System::new().ok() }
     }
 
     /// Reads everything. Blocks, for microseconds unless a file system hangs.
@@ -44,7 +46,10 @@ impl ResourceReader {
             self.cpu_percent = since.percent();
             self.cpu = cpu;
         }
-        let (total, available) = memory(&text(&self.root, "meminfo"));
+        let (total, available) = self.system.as_mut().map_or((0, 0), |system| {
+            system.refresh_memory_specifics(sysinfo::MemoryRefreshKind::nothing().with_ram());
+            (system.total_memory(), system.available_memory())
+        });
         let used = total.saturating_sub(available);
         let connections = established(&text(&self.root, "net/snmp"));
         Resources {
@@ -91,18 +96,6 @@ fn cpu_times(stat: &str) -> CpuTimes {
     let total = times.iter().sum();
     let idle: u64 = times.iter().skip(3).take(2).sum();
     CpuTimes { busy: total - idle, total }
-}
-
-/// Total and available bytes of `/proc/meminfo`.
-fn memory(meminfo: &str) -> (u64, u64) {
-    let value = |key: &str| {
-        let line = meminfo.lines().find_map(|line| line.strip_prefix(key))?;
-        line.split_ascii_whitespace().next()?.parse::<u64>().ok()
-    };
-    let total = value("MemTotal:").unwrap_or(0);
-    // Kernels before 3.14 do not tell; free memory is then a lower bound.
-    let available = value("MemAvailable:").or_else(|| value("MemFree:")).unwrap_or(total);
-    (total.saturating_mul(1024), available.saturating_mul(1024))
 }
 
 fn first_number(text: &str) -> u64 {
@@ -181,9 +174,6 @@ mod tests {
     fn parts_of_proc() {
         assert_eq!(cpu_times("cpu  1 2 3 4 5 6 7 8 9 10"), CpuTimes { busy: 27, total: 36 });
         assert_eq!(cpu_times(""), CpuTimes::default());
-        assert_eq!(memory("MemTotal: 1000 kB\nMemFree: 1 kB\nMemAvailable: 250 kB\n"), (1_024_000, 256_000));
-        assert_eq!(memory("MemTotal: 1000 kB\nMemFree: 1 kB\n"), (1_024_000, 1024));
-        assert_eq!(memory(""), (0, 0));
         assert_eq!(established("Ip: x\nTcp: A CurrEstab B\nTcp: 1 42 3\nUdp: y\n"), 42);
         assert_eq!(established("Tcp: A B\nTcp: 1 2\n"), 0);
         assert_eq!((threads("0.1 0.2 0.3 2/345 678"), threads("x")), (345, 0));

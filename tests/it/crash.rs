@@ -156,12 +156,15 @@ fn every_failpoint_at_its_first_passing() {
 /// ACT-3, ALR-1, POL-3: the same later in a life, where the same step belongs to another record.
 #[test]
 fn every_failpoint_at_later_passings() {
+    let mut struck = 0;
     for name in failpoint::NAMES {
         for strike in ["kill@2", "kill@3"] {
             let told = story(name, strike);
+            struck += u32::from(told.struck);
             eprintln!("failpoint {name}={strike}: struck {}, {} indeterminate", told.struck, told.indeterminate);
         }
     }
+    assert!(struck >= 4, "intake and decisions pass more than once in a life: {struck} strikes");
 }
 
 /// ACT-3, ALR-1, POL-4: the same when the step fails and the program lives on.

@@ -28,7 +28,7 @@ fn runs_without_configuration() {
     for outcome in ["verified", "unverified", "failed", "indeterminate"] {
         assert_eq!(chiron.metric_sum("chiron_actions_total", &[("outcome", outcome)]), 0.0, "it acts on nothing");
     }
-    assert!(chiron.log().contains("mode"), "it names the line that changes it: {}", chiron.log());
+    assert!(chiron.log().contains("mode: paper"), "it names the line that changes it: {}", chiron.log());
     assert!(dir.path().join(".chiron").is_dir(), "state is in `.chiron/`");
     let page = chiron.get("/").expect("chiron answers");
     assert_eq!(page.status, 200, "{}", page.body);

@@ -1,7 +1,7 @@
 //! What an SQLite error means to a caller of the journal.
 //!
 //! **Invariant:** pure; an input/output error always asks for the store to be closed, because after a lost sync
-//! SQLite goes on reporting success (`facts/reliability.md`, invariant 24).
+//! SQLite goes on reporting success (`docs/reliability.md`, invariant 24).
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ mod tests {
 
     use super::*;
 
-    /// `facts/reliability.md`, invariants 1 and 24: an unconfirmed commit is ambiguous, an I/O error closes the store.
+    /// `docs/reliability.md`, invariants 1 and 24: an unconfirmed commit is ambiguous, an I/O error closes the store.
     #[test]
     fn every_code_has_its_kind() {
         use StoreErrorKind::{Ambiguous, Conflict, Corrupt, Full, Unavailable};

@@ -274,7 +274,7 @@ fn attach(path: &Path) -> Result<Connection, StoreError> {
 mod tests {
     use super::*;
 
-    /// `facts/reliability.md`, invariant 26: file systems with unreliable locks are refused by name.
+    /// `docs/reliability.md`, invariant 26: file systems with unreliable locks are refused by name.
     #[test]
     fn remote_file_systems_are_known() {
         assert_eq!(remote(0x6969), Some("nfs"));

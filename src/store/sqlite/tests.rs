@@ -349,7 +349,7 @@ async fn a_damaged_log_hides_no_answered_commit() {
 }
 
 #[tokio::test]
-async fn a_full_queue_says_unavailable() {
+async fn a_full_queue_says_busy() {
     let home = home();
     let options = Options { queue: 1, ..Options::default() };
     let store = SqliteStore::open_with(&home.path, options).await.unwrap();
@@ -367,7 +367,7 @@ async fn a_full_queue_says_unavailable() {
     })
     .await;
     let accepted = answers.iter().filter(|answer| answer.is_ok()).count();
-    assert!(answers.iter().flat_map(|answer| answer.as_ref().err()).all(|e| e.kind == StoreErrorKind::Unavailable));
+    assert!(answers.iter().flat_map(|answer| answer.as_ref().err()).all(|e| e.kind == StoreErrorKind::Busy));
     assert!(accepted < 500, "the queue of one was never full");
     assert_eq!(store.pending(0, 1000).await.unwrap().len(), accepted);
 }

@@ -1,7 +1,7 @@
 //! The one thread that touches the file: it gathers what is queued into one commit and answers after it.
 //!
 //! **Invariant:** nobody is told `Ok` before COMMIT has returned; after an input/output error nothing is written again
-//! (`facts/reliability.md`, invariants 1, 24, 25).
+//! (`docs/reliability.md`, invariants 1, 24, 25).
 
 use std::sync::mpsc::Receiver;
 
