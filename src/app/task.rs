@@ -44,6 +44,9 @@ const UNFLUSHED_MAX: usize = 50_000;
 /// How often, and how long apart, a decision asks for its place in a full queue of the journal.
 const BUSY_TRIES: u32 = 1_000;
 const BUSY_PAUSE: Duration = Duration::from_millis(5);
+/// How often, and how long apart, the journal is read to learn whether an unconfirmed commit is in it.
+const SETTLE_TRIES: u32 = 10;
+const SETTLE_PAUSE: Duration = Duration::from_millis(50);
 /// Entries kept for people.
 const HISTORY_KEEP: u64 = 200_000;
 /// How often a journal that nothing else writes is tried.
@@ -148,8 +151,10 @@ pub struct Decider {
 /// What the task remembers between steps.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Records of decisions taken in memory while the journal could not be written, oldest first.
-    unflushed: Vec<Record>,
+    /// Decisions taken in memory while the journal could not be written, oldest first, each with its time.
+    unflushed: VecDeque<(Timestamp, Vec<Record>)>,
+    /// How many records they are.
+    unflushed_records: usize,
     /// Given again after a commit that failed.
     again: Inputs,
     commands: VecDeque<(Command, oneshot::Sender<Result<(), CommandError>>)>,
@@ -369,7 +374,7 @@ impl Decider {
         if self.memory.journal_ok {
             self.carry_out(effects);
         } else {
-            self.remember(records);
+            self.remember(now, records);
             self.carry_out(effects.into_iter().filter(|effect| matches!(effect, Effect::ForceCheck(_))).collect());
         }
         let taken = inputs.alerts.len() as u64;
@@ -394,13 +399,13 @@ impl Decider {
     }
 
     /// Keeps what was decided in memory until the journal takes it; a journal that is gone never will.
-    fn remember(&mut self, records: Vec<Record>) {
-        if matches!(self.journal, Journal::Gone(..)) {
+    fn remember(&mut self, now: Timestamp, records: Vec<Record>) {
+        if matches!(self.journal, Journal::Gone(..)) || records.is_empty() {
             return;
         }
-        self.memory.unflushed.extend(records);
-        if self.memory.unflushed.len() > UNFLUSHED_MAX {
-            self.memory.unflushed = Vec::new();
+        self.memory.unflushed_records += records.len();
+        self.memory.unflushed.push_back((now, records));
+        if self.memory.unflushed_records > UNFLUSHED_MAX {
             self.lose_journal("journal_unavailable", "too much was decided while it could not be written");
         }
     }
@@ -465,7 +470,8 @@ impl Decider {
         tracing::error!(condition, "chiron refuses to act until it is restarted: {why}");
         self.memory.journal_ok = false;
         self.memory.more_alerts = false;
-        self.memory.unflushed = Vec::new();
+        self.memory.unflushed = VecDeque::new();
+        self.memory.unflushed_records = 0;
         self.cycle.set_journal_ok(false);
         self.cycle.set_blind(condition, Some(why.to_owned()));
         self.journal = Journal::Gone(condition, why.to_owned());
@@ -479,14 +485,17 @@ impl Decider {
         }
         self.memory.last_tried = Some(boot);
         let Journal::Open(store, _) = &self.journal else { return };
-        let durable = self.state.seq - self.memory.unflushed.len() as u64;
-        if !self.memory.unflushed.is_empty()
-            && let Err(error) = write(&self.journal, durable, now, self.memory.unflushed.clone()).await
-        {
-            return self.journal_failed(&error);
+        let flushed = self.memory.unflushed_records;
+        while let Some((at, records)) = self.memory.unflushed.front().cloned() {
+            let durable = self.state.seq - self.memory.unflushed_records as u64;
+            let count = records.len();
+            if let Err(error) = write(&self.journal, durable, at, records).await {
+                return self.journal_failed(&error);
+            }
+            self.memory.unflushed.pop_front();
+            self.memory.unflushed_records -= count;
         }
-        let flushed = std::mem::take(&mut self.memory.unflushed).len();
-        if let Err(error) = store.probe(now).await {
+        if let Err(error) = probe(store, now).await {
             return self.journal_failed(&error);
         }
         tracing::info!(records = flushed, "the journal can be written again");
@@ -504,7 +513,7 @@ impl Decider {
         }
         self.memory.last_written = Some(boot);
         let Journal::Open(store, _) = &self.journal else { return };
-        if let Err(error) = store.probe(now).await {
+        if let Err(error) = probe(store, now).await {
             self.journal_failed(&error);
         }
     }
@@ -660,7 +669,17 @@ async fn write(journal: &Journal, durable: u64, now: Timestamp, records: Vec<Rec
     if error.kind != StoreErrorKind::Ambiguous {
         return Err(error);
     }
-    let Ok(entries) = store.history(durable, records.len() + 1).await else { return Err(error) };
+    let mut tries = 0;
+    let entries = loop {
+        match store.history(durable, records.len() + 1).await {
+            Ok(entries) => break entries,
+            Err(_) if tries < SETTLE_TRIES => {
+                tries += 1;
+                tokio::time::sleep(SETTLE_PAUSE).await;
+            }
+            Err(_) => return Err(error),
+        }
+    };
     let written: Vec<&Record> = entries.iter().map(|entry| &entry.record).collect();
     if written.is_empty() {
         return Err(StoreError::new(StoreErrorKind::Unavailable, format!("{error}; nothing was written")));
@@ -669,6 +688,14 @@ async fn write(journal: &Journal, durable: u64, now: Timestamp, records: Vec<Rec
         return Ok(());
     }
     Err(StoreError::new(StoreErrorKind::Corrupt, format!("{error}; other entries were found in its place")))
+}
+
+/// Whether the journal can be written. Whether the probe itself was written is nobody's concern.
+async fn probe(store: &Arc<dyn JournalStore>, now: Timestamp) -> Result<(), StoreError> {
+    store.probe(now).await.map_err(|error| match error.kind {
+        StoreErrorKind::Ambiguous => StoreError::new(StoreErrorKind::Unavailable, error.to_string()),
+        _ => error,
+    })
 }
 
 /// Ends when a rest does.

@@ -274,9 +274,8 @@ impl Metrics {
             let seconds = Timestamp::from_millis(at.load(Relaxed)).seconds();
             text.family(name, Kind::Gauge, help).float(&[], seconds);
         }
-        for (name, help, count) in [("chiron_escalations_total", "Issues handed to a person.", &self.escalations)] {
-            text.family(name, Kind::Counter, help).count(&[], count.load(Relaxed));
-        }
+        text.family("chiron_escalations_total", Kind::Counter, "Issues handed to a person.")
+            .count(&[], self.escalations.load(Relaxed));
         self.process.render(out);
     }
 
