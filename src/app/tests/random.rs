@@ -24,7 +24,7 @@ enum Happening {
     Break(usize, Status),
     Check,
     Forced,
-    Alert(usize, AlertStatus),
+    Alert(usize, bool, AlertStatus),
     Answer(Ending, bool),
     Pass(u64),
     Crash,
@@ -55,7 +55,7 @@ fn happening() -> impl Strategy<Value = Happening> {
         3 => (0..PARTS.len(), status).prop_map(|(part, status)| Happening::Break(part, status)),
         6 => Just(Happening::Check),
         4 => Just(Happening::Forced),
-        3 => (0..PARTS.len(), alert).prop_map(|(part, status)| Happening::Alert(part, status)),
+        3 => (0..PARTS.len(), any::<bool>(), alert).prop_map(|(part, slow, status)| Happening::Alert(part, slow, status)),
         4 => (ending, any::<bool>()).prop_map(|(ending, heals)| Happening::Answer(ending, heals)),
         4 => prop_oneof![Just(1_u64), Just(5), Just(61), Just(400)].prop_map(Happening::Pass),
         1 => Just(Happening::Crash),
@@ -74,9 +74,10 @@ fn run(happenings: &[Happening]) -> Sim {
             Happening::Break(part, status) => sim.break_(PARTS[*part].0, *status),
             Happening::Check => sim.check_all(),
             Happening::Forced => sim.check_forced(),
-            Happening::Alert(part, status) => {
+            Happening::Alert(part, slow, status) => {
                 let now = sim.now;
-                sim.alert(PARTS[*part].0, *status, now);
+                let kind = if *slow { "slow" } else { "down" };
+                sim.alert_named(&format!("{}_{kind}", PARTS[*part].0), *status, now);
             }
             Happening::Answer(ending, heals) => {
                 if let Some(target) = sim.answer(*ending)
@@ -132,6 +133,7 @@ proptest! {
         for part in PARTS {
             sim.break_(part.0, Status::Healthy);
             sim.alert(part.0, AlertStatus::Resolved, sim.now);
+            sim.alert_named(&format!("{}_slow", part.0), AlertStatus::Resolved, sim.now);
         }
         for _ in 0..100 {
             sim.pass(20);

@@ -73,7 +73,15 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
         alerts: Arc::new(alerts::Settings {
             routes: parts
                 .iter()
-                .map(|(name, ..)| route(name, Some("restart_subsystem"), Some(Level::NoNewTrades)))
+                .flat_map(|(name, ..)| {
+                    let down = route(name, Some("restart_subsystem"), Some(Level::NoNewTrades));
+                    let slow = alerts::Route {
+                        matches: BTreeMap::from([("alertname".to_owned(), format!("{name}_slow"))]),
+                        kind: Some("slowness".into()),
+                        ..down.clone()
+                    };
+                    [down, slow]
+                })
                 .collect(),
             ..alerts::Settings::default()
         }),
@@ -318,13 +326,18 @@ impl Sim {
 
     /// An alert is accepted, durably, whatever the decider does.
     pub fn alert(&mut self, subsystem: &str, status: AlertStatus, starts_at: Timestamp) {
+        self.alert_named(&format!("{subsystem}_down"), status, starts_at);
+    }
+
+    /// The same with the alert's name; `NAME_slow` is of a type of its own.
+    pub fn alert_named(&mut self, alertname: &str, status: AlertStatus, starts_at: Timestamp) {
         let label = |name: &str, value: &str| (name.to_owned(), value.to_owned());
-        let labels = BTreeMap::from([label("alertname", &format!("{subsystem}_down")), label("severity", "critical")]);
+        let labels = BTreeMap::from([label("alertname", alertname), label("severity", "critical")]);
         let alert = IntakeAlert {
             received_at: self.now,
             receiver: "chiron".into(),
             status,
-            fingerprint: format!("fp-{subsystem}").into(),
+            fingerprint: format!("fp-{alertname}").into(),
             labels,
             annotations: BTreeMap::new(),
             starts_at,

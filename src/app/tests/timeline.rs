@@ -464,3 +464,14 @@ fn without_a_journal() {
     sim.live(5);
     assert_eq!(sim.effects.len(), 1);
 }
+
+/// ACT-3: two issues of one target are two episodes, and the target sees one action at a time.
+#[test]
+fn one_action_at_a_time_per_target() {
+    let mut sim = router();
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    sim.alert_named("order_router_slow", AlertStatus::Firing, sim.now);
+    sim.check_all();
+    assert_eq!((sim.state.episodes.len(), sim.under_way.len()), (2, 1));
+    assert!(sim.cycle.waiting().values().any(|waiting| waiting.reason == Reason::Busy));
+}
