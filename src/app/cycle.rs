@@ -182,6 +182,7 @@ impl Cycle {
         next.world.verifying = old.verifying;
         next.world.asking_check = old.asking_check;
         next.world.recheck = old.recheck;
+        next.world.asked_since = old.asked_since;
         next.world.blind = old.blind;
         next.world.journal_ok = old.journal_ok;
         next.world.watchdog_at = old.watchdog_at;

@@ -115,7 +115,10 @@ impl Cycle {
             }
         }
         for episode in weighty.iter().filter(|episode| is_unresolved(episode)) {
-            let reason = format!("nobody knows how an action for {} ended", episode.facts.description);
+            let reason = format!(
+                "nobody knows how an action on {} ended ({})",
+                episode.key.subsystem, episode.facts.description
+            );
             want(PolicySource::Action, episode.id.clone(), Level::NoNewTrades, reason);
         }
         let asking = self.world.asking_level.iter().filter_map(|fingerprint| state.alerts.get(fingerprint));
@@ -143,12 +146,12 @@ impl Cycle {
     fn want_sight(&self, draft: &Draft, want: &mut impl FnMut(PolicySource, Name, Level, String)) {
         let blind = self.rules.policy.blindness_level;
         if self.world.unseen > 0 {
-            let reason = format!("{} checks have not answered since the start", self.world.unseen);
+            let reason = format!("checks that have not answered since the start: {}", self.world.unseen);
             want(PolicySource::Startup, "first_checks".into(), Level::NoNewTrades, reason);
         }
         let unknown = self.world.counts.count(crate::model::Criticality::Full, Status::Unknown);
         if unknown > 0 {
-            let reason = format!("{unknown} subsystems that trading depends on are unknown");
+            let reason = format!("subsystems that trading depends on and that are unknown: {unknown}");
             want(PolicySource::Blindness, "unknown_subsystem".into(), blind, reason);
         }
         if let (Some(absent_at), Some(watchdog)) = (self.watchdog_absent_at(), &self.rules.alerts.watchdog)

@@ -39,7 +39,7 @@ pub fn current_report(board: &Board) -> Report {
 
 /// Publishes until told to stop; `wanted` asks for the report file now; the last policy is written before it ends.
 pub async fn run(
-    places: Places,
+    places: Arc<arc_swap::ArcSwap<Places>>,
     shared: Arc<Shared>,
     mut policies: watch::Receiver<Arc<PolicyDocument>>,
     mut alerts: mpsc::Receiver<OperatorAlert>,
@@ -51,18 +51,25 @@ pub async fn run(
     report_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     report_due.reset();
     let mut troubles = Troubles::default();
+    let mut placed = places.load_full();
     loop {
+        // A reload may have moved them, and a policy that has moved is written anew.
+        let now_placed = places.load_full();
+        if placed.policy != now_placed.policy {
+            written = None;
+        }
+        placed = now_placed;
         tokio::select! {
             biased;
             changed = policies.changed() => if changed.is_err() { break },
             Some(alert) = alerts.recv() => {
-                let path = places.operator_alerts.clone();
+                let path = placed.operator_alerts.clone();
                 let result = blocking(move || publish::operator_alert(&path, &alert)).await;
-                troubles.note("operator_alerts", &places.operator_alerts, result);
+                troubles.note("operator_alerts", &placed.operator_alerts, result);
             }
-            _ = report_due.tick() => write_report(&places, &shared, &mut troubles).await,
+            _ = report_due.tick() => write_report(&placed, &shared, &mut troubles).await,
             Some(asked) = wanted.recv() => {
-                write_report(&places, &shared, &mut troubles).await;
+                write_report(&placed, &shared, &mut troubles).await;
                 // Whoever asked may have gone.
                 let _ = asked.send(());
             }
@@ -70,18 +77,18 @@ pub async fn run(
         }
         let latest = policies.borrow_and_update().clone();
         if is_due(written.as_deref(), &latest) {
-            let (path, document) = (places.policy.clone(), Arc::clone(&latest));
+            let (path, document) = (placed.policy.clone(), Arc::clone(&latest));
             let result = blocking(move || publish::policy(&path, &document)).await;
             if result.is_ok() {
                 written = Some(latest);
             }
-            troubles.note("policy", &places.policy, result);
+            troubles.note("policy", &placed.policy, result);
         }
     }
     while let Ok(alert) = alerts.try_recv() {
-        let path = places.operator_alerts.clone();
+        let path = placed.operator_alerts.clone();
         let result = blocking(move || publish::operator_alert(&path, &alert)).await;
-        troubles.note("operator_alerts", &places.operator_alerts, result);
+        troubles.note("operator_alerts", &placed.operator_alerts, result);
     }
 }
 

@@ -19,6 +19,8 @@ use super::world::{Verifying, Waiting};
 
 /// The binding's id of a run that only holds a level of chiron's own policy.
 pub(super) const INTERNAL: &str = "internal";
+/// How long an action waits for a person before one is told.
+const ASK_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 /// How often a target is checked again while its action is verified.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -47,7 +49,7 @@ impl Cycle {
         let verdict = match ending {
             Ending::Ok if !self.is_containing(&run.action) => None,
             Ending::Ok => Some((Outcome::Verified, format!("took effect: {detail}"))),
-            Ending::DryRun => Some((Outcome::DryRun, "dry-run: nothing was done".to_owned())),
+            Ending::DryRun => Some((Outcome::DryRun, detail.to_owned())),
             Ending::Failed | Ending::Timeout | Ending::NotStarted => Some((Outcome::Failed, detail.to_owned())),
         };
         match verdict {
@@ -125,6 +127,7 @@ impl Cycle {
         let Some(episode) = draft.state.episodes.get(id).cloned() else {
             self.world.waiting.remove(id);
             self.world.recheck.remove(id);
+            self.world.asked_since.remove(id);
             return;
         };
         if let Some(key) = &episode.run {
@@ -224,6 +227,7 @@ impl Cycle {
         self.world.clear_since.remove(&episode.id);
         self.world.waiting.remove(&episode.id);
         self.world.recheck.remove(&episode.id);
+        self.world.asked_since.remove(&episode.id);
         draft.push(Record::EpisodeResolved { id: episode.id.clone() });
         true
     }
@@ -300,8 +304,18 @@ impl Cycle {
             self.world.wake(until, &episode.id);
         }
         self.wait(&episode.id, number(index), state, admission.reason, admission.not_before);
-        if matches!(admission.reason, Reason::Unbound | Reason::ApprovalPending) {
-            self.tell_person(draft, episode, admission.reason);
+        match admission.reason {
+            Reason::Unbound => self.tell_person(draft, episode, Reason::Unbound),
+            Reason::ApprovalPending => {
+                // An alert that asks for the same action is often only seconds away.
+                let since = *self.world.asked_since.entry(episode.id.clone()).or_insert(draft.now);
+                if draft.now.since(since) >= ASK_AFTER {
+                    self.tell_person(draft, episode, Reason::ApprovalPending);
+                } else {
+                    self.world.wake(since.plus(ASK_AFTER), &episode.id);
+                }
+            }
+            _ => drop(self.world.asked_since.remove(&episode.id)),
         }
     }
 
@@ -362,7 +376,9 @@ impl Cycle {
             return;
         }
         let (ending, detail) = if dry_run {
-            (Ending::DryRun, "dry-run: nothing was done".to_owned())
+            let bound = has_means || spec.holds.is_some();
+            let nothing = if bound { "nothing was done" } else { "nothing was done, and nothing is bound to it" };
+            (Ending::DryRun, format!("dry-run: {nothing}"))
         } else {
             (Ending::Ok, spec.holds.map_or_else(String::new, |level| format!("policy {level} is held")))
         };

@@ -105,12 +105,17 @@ pub fn policy_document(
     sequence: u64,
     now: crate::model::Timestamp,
 ) -> crate::model::PolicyDocument {
-    policy::document::document(
-        source_holds(state),
-        state.latch.is_some(),
-        sequence,
-        state.policy_changed_at,
-        &rules.policy,
-        now,
-    )
+    let mut holds = source_holds(state);
+    if let Some(reason) = &state.latch {
+        // A latch outlives what closed it, and is told as a reason of its own.
+        holds.push(SourceHold {
+            source: crate::model::PolicySource::Evaluation,
+            subject: "latch".to_owned(),
+            level: Level::EmergencyShutdown,
+            reason: format!("latched until a person releases it: {reason}"),
+            since: state.latched_at,
+            until: None,
+        });
+    }
+    policy::document::document(holds, state.latch.is_some(), sequence, state.policy_changed_at, &rules.policy, now)
 }

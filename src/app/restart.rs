@@ -8,6 +8,7 @@ use crate::model::{Class, Ending, Reason, RunKey, RunState, Status, Timestamp};
 
 use super::cycle::{Cycle, Effect, Inquired};
 use super::draft::Draft;
+use super::world::Asking;
 
 /// A run open across this many crashes is quarantined.
 const CRASHES_MAX: u32 = 2;
@@ -86,13 +87,20 @@ impl Cycle {
             let Some(run) = draft.state.runs.get(&inquired.key).cloned() else { continue };
             // While chiron stops it begins nothing; the next start asks again.
             if run.state == RunState::Started && !self.world.stopping {
-                self.settle_interrupted(draft, &run, inquired.probe, effects);
+                self.settle_interrupted(draft, &run, inquired.probe, draft.now, effects);
             }
         }
     }
 
-    fn settle_interrupted(&mut self, draft: &mut Draft, run: &Run, probe: ProbeAnswer, effects: &mut Vec<Effect>) {
-        let needed = self.is_needed(draft, run);
+    fn settle_interrupted(
+        &mut self,
+        draft: &mut Draft,
+        run: &Run,
+        probe: ProbeAnswer,
+        since: Timestamp,
+        effects: &mut Vec<Effect>,
+    ) {
+        let needed = self.is_needed(draft, run, since);
         let key = run.key.clone();
         match resolve(run.class, run.crashes, run.lowers_risk, probe, needed) {
             Resolution::Resume if self.rules.admit.dry_run => {
@@ -115,7 +123,7 @@ impl Cycle {
             Resolution::Indeterminate(detail) => self.give_up(draft, key, detail),
             Resolution::AskCheck => {
                 let deadline = draft.now.plus(CHECK_PATIENCE);
-                self.world.asking_check.entry(key.clone()).or_insert(deadline);
+                self.world.asking_check.entry(key.clone()).or_insert(Asking { since, deadline });
                 self.world.wake(deadline, &key.episode);
                 if let Some(index) = self.world.index.get(&run.target) {
                     effects.push(Effect::ForceCheck(*index));
@@ -144,13 +152,13 @@ impl Cycle {
 
     /// A run that waits for the check: has it spoken, or has it had its time?
     pub(super) fn settle_asked(&mut self, draft: &mut Draft, run: &Run, effects: &mut Vec<Effect>) {
-        let Some(deadline) = self.world.asking_check.get(&run.key).copied() else { return };
+        let Some(Asking { since, deadline }) = self.world.asking_check.get(&run.key).copied() else { return };
         if !self.world.journal_ok || self.world.stopping {
             return;
         }
-        if self.is_needed(draft, run).is_some() {
+        if self.is_needed(draft, run, since).is_some() {
             self.world.asking_check.remove(&run.key);
-            self.settle_interrupted(draft, run, ProbeAnswer::AskCheck, effects);
+            self.settle_interrupted(draft, run, ProbeAnswer::AskCheck, since, effects);
         } else if draft.now >= deadline {
             self.world.asking_check.remove(&run.key);
             let detail = "interrupted by a crash of chiron; the check does not say whether it happened";
@@ -158,16 +166,19 @@ impl Cycle {
         }
     }
 
-    /// Whether the action is still called for: an alert fires, or the check is not healthy. `None` if nobody has said.
-    fn is_needed(&self, draft: &Draft, run: &Run) -> Option<bool> {
+    /// Whether the action is still called for: an alert fires, or the check is not healthy. `None` if nobody has said
+    /// since `since`.
+    fn is_needed(&self, draft: &Draft, run: &Run, since: Timestamp) -> Option<bool> {
         let episode = draft.state.episodes.get(&run.key.episode)?;
         let fires = episode
             .alerts
             .iter()
             .any(|alert| draft.state.alerts.get(alert).is_some_and(|alert| alert.unproven.is_none()));
         let index = self.world.index.get(&run.target);
-        let said =
-            index.map(|index| &self.world.subsystems[*index]).filter(|seen| seen.seen).map(|seen| seen.health.status);
+        let said = index
+            .map(|index| &self.world.subsystems[*index])
+            .filter(|seen| seen.seen && seen.health.timestamp >= since)
+            .map(|seen| seen.health.status);
         match said {
             // A probeable run asks whether it happened: a healthy target is the answer, whatever an alert still says.
             Some(Status::Healthy) if run.class == Class::Probeable => Some(false),

@@ -33,6 +33,8 @@ use super::tasks::{TaskEnd, Tasks};
 
 /// How long a stop waits for actions under way.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long the last publications may take after that.
+const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Batches of observations and events in flight.
 const CHANNEL: usize = 1_024;
 
@@ -57,6 +59,7 @@ struct Keep {
     inputs: Inputs,
     clock: Clock,
     shared: Arc<Shared>,
+    places: Arc<arc_swap::ArcSwap<Places>>,
     runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
     events: mpsc::Sender<Event>,
     access: http::AccessControl,
@@ -149,6 +152,13 @@ fn replay(snapshot: &Option<(u64, Vec<u8>)>, entries: &[crate::journal::Entry]) 
 impl App {
     /// Builds and starts everything. Errors are the operator's to mend: an address in use, a journal held elsewhere.
     pub async fn start(settings: Settings, inputs: Inputs, clock: Clock, seed: u64) -> anyhow::Result<Self> {
+        let workspace = settings.workspace.clone();
+        if !super::tasks::blocking(move || publish::is_folder(&workspace)).await {
+            anyhow::bail!(
+                "the workspace `{}` is no folder; make it, or name another with --workspace or `workspace`",
+                settings.workspace.display()
+            );
+        }
         let incarnation = format!("{:x}-{seed:016x}", clock.now().millis());
         let (journal, state) = open_journal(&settings, &clock, &incarnation).await?;
         // The journal makes its own folder; without one, what cannot go to the workspace still needs a place.
@@ -159,16 +169,12 @@ impl App {
         let (tasks, ends) = Tasks::new(CancellationToken::new());
         let wanted = settings.clone();
         let (places, last) = super::tasks::blocking(move || {
-            let operator_alerts = wanted.log_dir.join("operator_alerts.jsonl");
-            let places = Places {
-                policy: publish::placed(&wanted.policy_file, &wanted.state_dir),
-                report: publish::placed(&wanted.report_file, &wanted.state_dir),
-                operator_alerts: publish::placed(&operator_alerts, &wanted.state_dir),
-            };
+            let places = places(&wanted);
             let last = publish::last_policy(&places.policy);
             (places, last)
         })
         .await;
+        let places = Arc::new(arc_swap::ArcSwap::from_pointee(places));
         let (store, epoch): (Option<Arc<dyn JournalStore>>, u64) = match &journal {
             Journal::Open(store, Epoch(epoch)) => (Some(Arc::clone(store)), *epoch),
             Journal::Gone(..) => (None, 0),
@@ -233,13 +239,15 @@ impl App {
         };
         let (stop_decider, stop_publisher) = (CancellationToken::new(), CancellationToken::new());
         let until = stop_publisher.clone();
-        let publishing = publisher::run(places, Arc::clone(&shared), policies, operator_alerts, reports_in, until);
+        let publishing =
+            publisher::run(Arc::clone(&places), Arc::clone(&shared), policies, operator_alerts, reports_in, until);
         tasks.spawn("publisher", publishing);
         let until = stop_decider.clone();
         tasks.spawn("decider", async move { decider.run(until, GRACE).await });
         let until = tasks.stop().clone();
         tasks.spawn("http", async move { server.run(until).await });
-        let keep = Keep { inputs, clock, shared, runner: runner_slot, events, access, stop_decider, stop_publisher };
+        let keep =
+            Keep { inputs, clock, shared, places, runner: runner_slot, events, access, stop_decider, stop_publisher };
         let generation = Generation { settings, stop_checks };
         Ok(Self { tasks, ends, reloads: reloads_in, addresses, generation, keep })
     }
@@ -287,7 +295,10 @@ impl App {
         }
         self.generation.stop_checks.cancel();
         self.keep.stop_publisher.cancel();
-        self.tasks.ended().await;
+        // A command that still runs is not waited for: what became of it is looked into at the next start.
+        if tokio::time::timeout(LAST_WORDS, self.tasks.ended()).await.is_err() {
+            tracing::warn!("stopped while commands still run");
+        }
         tracing::info!("stopped");
     }
 
@@ -312,6 +323,10 @@ impl App {
             tracing::warn!("{warning}");
         }
         let settings = loaded.settings;
+        let moved = moved(&self.generation.settings, &settings);
+        if !moved.is_empty() {
+            return Err(format!("a new {} needs a restart; nothing was changed", moved.join(", ")));
+        }
         for fixed in needs_restart(&self.generation.settings, &settings) {
             tracing::warn!("a new `{fixed}` takes effect at the next start");
         }
@@ -334,34 +349,46 @@ impl App {
         }
         self.keep.runner.store(Arc::new(runner));
         self.keep.access.replace(&settings.http);
+        let wanted = settings.clone();
+        self.keep.places.store(Arc::new(super::tasks::blocking(move || places(&wanted)).await));
         std::mem::replace(&mut self.generation, Generation { settings, stop_checks }).stop_checks.cancel();
         Ok(())
     }
 }
 
-/// Keys whose change needs a restart.
+/// Where files go. In dry-run a bot is told nothing: its policy file is left alone, unless the settings name one.
+fn places(settings: &Settings) -> Places {
+    let usual = settings.policy_file == settings.data_dir.join(publish::POLICY_FILE);
+    let policy = if settings.admit.dry_run && usual {
+        settings.state_dir.join(publish::POLICY_FILE)
+    } else {
+        publish::placed(&settings.policy_file, &settings.state_dir)
+    };
+    let operator_alerts = settings.log_dir.join("operator_alerts.jsonl");
+    Places {
+        policy,
+        report: publish::placed(&settings.report_file, &settings.state_dir),
+        operator_alerts: publish::placed(&operator_alerts, &settings.state_dir),
+    }
+}
+
+/// Keys that say where things are: half of chiron would follow them and half not, so a reload refuses to change them.
+fn moved(old: &Settings, new: &Settings) -> Vec<&'static str> {
+    let places = [
+        ("workspace", old.workspace != new.workspace),
+        ("data_dir", old.data_dir != new.data_dir),
+        ("log_dir", old.log_dir != new.log_dir),
+        ("state_dir", old.state_dir != new.state_dir),
+        ("storage.url", old.storage != new.storage),
+    ];
+    places.into_iter().filter(|(_, moved)| *moved).map(|(key, _)| key).collect()
+}
+
+/// Further keys whose change takes effect at the next start only.
 fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let mut keys = Vec::new();
-    if old.storage != new.storage {
-        keys.push("storage.url");
-    }
     if old.http.listen != new.http.listen {
         keys.push("web.listen_address");
-    }
-    if old.workspace != new.workspace {
-        keys.push("workspace");
-    }
-    if old.policy_file != new.policy_file {
-        keys.push("policy.file");
-    }
-    if old.report_file != new.report_file {
-        keys.push("report.file");
-    }
-    if old.log_dir != new.log_dir {
-        keys.push("log_dir");
-    }
-    if old.state_dir != new.state_dir {
-        keys.push("state_dir");
     }
     if old.http.telemetry_path != new.http.telemetry_path {
         keys.push("web.telemetry_path");

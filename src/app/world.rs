@@ -37,6 +37,15 @@ pub struct Waiting {
     pub not_before: Option<Timestamp>,
 }
 
+/// What an interrupted run waits for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking {
+    /// Only a check that began at this time or later says how things are: before, the command may still have run.
+    pub since: Timestamp,
+    /// When it is given up.
+    pub deadline: Timestamp,
+}
+
 /// How a finished run's verification stands.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Verifying {
@@ -89,11 +98,13 @@ pub(super) struct World {
     pub clear_since: HashMap<EpisodeId, Timestamp>,
     /// Finished runs under verification.
     pub verifying: BTreeMap<RunKey, Verifying>,
-    /// Runs interrupted by a crash that wait for the check to speak, with a deadline.
-    pub asking_check: BTreeMap<RunKey, Timestamp>,
+    /// Runs interrupted by a crash that wait for the check to speak.
+    pub asking_check: BTreeMap<RunKey, Asking>,
     /// Episodes that waited for a broken root: since when it is whole again, if it is. They act only on a check of
     /// their own that is newer (OBS-6).
     pub recheck: BTreeMap<EpisodeId, Option<Timestamp>>,
+    /// Since when episodes wait for a person.
+    pub asked_since: BTreeMap<EpisodeId, Timestamp>,
     /// Alerts that said resolved without proof.
     pub unproven: BTreeSet<Fingerprint>,
     /// Every open episode that may want a level by itself, and perhaps some that do not: so a step need not look at all.
@@ -111,7 +122,7 @@ pub(super) struct World {
     /// When the Watchdog was last heard, by the clock as it is now.
     pub watchdog_at: Option<Timestamp>,
     /// `asking_check` as it was before the latest step.
-    pub asked_before: BTreeMap<RunKey, Timestamp>,
+    pub asked_before: BTreeMap<RunKey, Asking>,
     /// Episodes of subsystems that are configured no longer are to be let go of.
     pub orphans: bool,
     /// Accepted alerts wait that this step does not see; nothing is relaxed before they are taken.
@@ -152,6 +163,7 @@ impl World {
             verifying: BTreeMap::new(),
             asking_check: BTreeMap::new(),
             recheck: BTreeMap::new(),
+            asked_since: BTreeMap::new(),
             unproven: BTreeSet::new(),
             weighty: BTreeSet::new(),
             asking_level: BTreeSet::new(),
@@ -192,9 +204,12 @@ impl World {
             verifying.next_look = moved(verifying.next_look);
             verifying.counted = verifying.counted.map(moved);
         }
-        self.asking_check.values_mut().for_each(|at| *at = moved(*at));
+        for asking in self.asking_check.values_mut() {
+            *asking = Asking { since: moved(asking.since), deadline: moved(asking.deadline) };
+        }
         self.recheck.values_mut().for_each(|at| *at = at.map(moved));
         self.clear_since.values_mut().for_each(|at| *at = moved(*at));
+        self.asked_since.values_mut().for_each(|at| *at = moved(*at));
         for seen in &mut self.subsystems {
             seen.streak.critical_since = seen.streak.critical_since.map(moved);
         }

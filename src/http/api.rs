@@ -129,6 +129,7 @@ fn etag(document: &PolicyDocument) -> String {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub(super) struct GateQuery {
     leverage: Option<f64>,
     /// Told by the bot; no restriction is scoped to a symbol yet.

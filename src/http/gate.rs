@@ -82,6 +82,7 @@ mod tests {
                 since: NOW,
                 until: None,
             }],
+            reasons_omitted: 0,
         }
     }
 

@@ -77,7 +77,7 @@ fn render(facts: &Facts<'_>) -> String {
     if facts.dry_run {
         page.push_str(
             "<p class=\"banner\" role=\"status\">Dry-run: chiron acts on nothing. The line <code>mode: paper</code> or \
-             <code>mode: real</code> in <code>chiron.yml</code> changes that.</p>",
+             <code>mode: real</code> in <code>chiron.yml</code>, without <code>dry_run</code>, changes that.</p>",
         );
     }
     if let Some(reason) = &facts.not_ready {

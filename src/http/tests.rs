@@ -83,6 +83,7 @@ pub(super) fn document(level: Level) -> PolicyDocument {
             since: NOW,
             until: None,
         }],
+        reasons_omitted: 0,
     }
 }
 

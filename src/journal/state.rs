@@ -208,6 +208,9 @@ pub struct State {
     pub holds: OrdMap<HoldKey, Hold>,
     /// Why `emergency_shutdown` is latched, if it is.
     pub latch: Option<String>,
+    /// Since when it is latched.
+    #[serde(default)]
+    pub latched_at: Timestamp,
     /// When the policy last changed.
     pub policy_changed_at: Timestamp,
     /// When the Watchdog was last taken.
@@ -559,7 +562,10 @@ impl State {
             Record::HoldEnded { source, subject } => {
                 self.holds.remove(&HoldKey { source: *source, subject: subject.clone() });
             }
-            Record::Latched { reason } => self.latch = Some(reason.clone()),
+            Record::Latched { reason } => {
+                self.latch = Some(reason.clone());
+                self.latched_at = at;
+            }
             Record::LatchReleased { .. } => self.latch = None,
             _ => unreachable!("only records of the policy come here"),
         }

@@ -91,6 +91,9 @@ pub struct PolicyDocument {
     pub restrictions: Restrictions,
     /// Whether `emergency_shutdown` is latched until a person releases it.
     pub latched: bool,
-    /// Who holds what, strictest first.
+    /// Who holds what, strictest first; at most 64 of them.
     pub reasons: Vec<SourceHold>,
+    /// How many more hold a level.
+    #[serde(default)]
+    pub reasons_omitted: usize,
 }

@@ -4,7 +4,10 @@ use crate::model::{Level, PolicyDocument, Restrictions, SourceHold, Timestamp};
 
 use super::Settings;
 
-/// Joins the holds. `latch` names why `emergency_shutdown` is latched, if it is; it counts as a hold of its own.
+/// Reasons told in a document; the strictest ones. All holds count, told or not.
+pub const REASONS_MAX: usize = 64;
+
+/// Joins the holds. `latched`: `emergency_shutdown` counts as held.
 pub fn document(
     holds: Vec<SourceHold>,
     latched: bool,
@@ -19,6 +22,8 @@ pub fn document(
     let restrictions = levels().fold(Restrictions::NONE, |joined, level| joined.join(level.restrictions()));
     let mut reasons = holds;
     reasons.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| (a.source, &a.subject).cmp(&(b.source, &b.subject))));
+    let reasons_omitted = reasons.len().saturating_sub(REASONS_MAX);
+    reasons.truncate(REASONS_MAX);
     PolicyDocument {
         sequence,
         changed_at,
@@ -28,6 +33,7 @@ pub fn document(
         restrictions,
         latched,
         reasons,
+        reasons_omitted,
     }
 }
 

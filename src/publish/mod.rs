@@ -18,12 +18,19 @@ const OPERATOR_ALERTS_MAX: u64 = 16 * 1024 * 1024;
 /// Where a file goes: as configured, or into `fallback` if the configured folder is not there. chiron creates no folders
 /// in a bot's workspace just to publish.
 pub fn placed(configured: &Path, fallback: &Path) -> PathBuf {
-    let has_folder =
-        configured.parent().is_some_and(|folder| std::fs::metadata(folder).is_ok_and(|meta| meta.is_dir()));
+    let has_folder = configured.parent().is_some_and(is_folder);
     match configured.file_name() {
         Some(name) if !has_folder => fallback.join(name),
         _ => configured.to_owned(),
     }
+}
+
+/// The usual name of the policy file.
+pub const POLICY_FILE: &str = "safety_policy.json";
+
+/// Whether there is such a folder.
+pub fn is_folder(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.is_dir())
 }
 
 /// Makes chiron's own folder, for its owner only, if it is not there.

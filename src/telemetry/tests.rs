@@ -38,6 +38,7 @@ fn document(level: Level, reasons: Vec<SourceHold>) -> PolicyDocument {
         restrictions: level.restrictions(),
         latched: false,
         reasons,
+        reasons_omitted: 0,
     }
 }
 
