@@ -21,8 +21,12 @@ impl Cycle {
         self.note_weights(draft);
         let wants = self.wants(draft);
         let mut relaxing = std::collections::HashMap::new();
-        let held: Vec<HoldKey> = draft.state.holds.keys().cloned().collect();
-        let keys: std::collections::BTreeSet<HoldKey> = held.into_iter().chain(wants.keys().cloned()).collect();
+        // Most holds are just what is wanted; only the others are looked at.
+        let holds = &draft.state.holds;
+        let level_wanted = |key: &HoldKey| wants.get(key).map(|(level, _)| *level);
+        let differs = holds.iter().filter(|(key, hold)| level_wanted(key) != Some(hold.level)).map(|(key, _)| key);
+        let new = wants.keys().filter(|key| !holds.contains_key(*key));
+        let keys: Vec<HoldKey> = differs.chain(new).cloned().collect();
         for key in keys {
             let held = draft.state.holds.get(&key).map(|hold| hold.level);
             let wanted = wants.get(&key).map(|(level, _)| *level);
@@ -88,77 +92,79 @@ impl Cycle {
     /// Every level that somebody has a reason to hold now.
     fn wants(&self, draft: &Draft) -> Wants {
         let mut wants = Wants::new();
-        let mut want = |source, subject: Name, level: Level, reason: String| {
+        let state = &draft.state;
+        let mut want = |source, subject: Name, level: Level, reason: &dyn Fn() -> String| {
             let key = HoldKey { source, subject };
             let stricter = wants.get(&key).is_none_or(|(held, _): &(Level, String)| level > *held);
             if stricter && level > Level::AllowAll {
+                // A hold that stays as it is keeps its reason.
+                let stays = state.holds.get(&key).is_some_and(|hold| hold.level == level);
+                let reason = if stays { String::new() } else { reason() };
                 wants.insert(key, (level, reason));
             }
         };
-        let state = &draft.state;
         let weighty: Vec<&Episode> =
             self.world.weighty.iter().filter_map(|id| state.episodes.get(id).map(|episode| &**episode)).collect();
         let critical_open = weighty.iter().any(|episode| is_heavy(episode));
         let overall = self.world.counts.overall_for_policy();
         for (row, level) in evaluation::of_overall(overall, critical_open) {
-            want(PolicySource::Evaluation, row.into(), level, format!("overall status is {overall}"));
+            want(PolicySource::Evaluation, row.into(), level, &|| format!("overall status is {overall}"));
         }
         for episode in weighty.iter().filter(|episode| is_heavy(episode)) {
             let level = evaluation::of_critical_issue(episode.facts.impacts_trading);
-            want(PolicySource::Evaluation, episode.id.clone(), level, episode.facts.description.clone());
+            want(PolicySource::Evaluation, episode.id.clone(), level, &|| episode.facts.description.clone());
         }
         // While an episode is open its holds never fall (POL-3).
         for (key, hold) in &state.holds {
             let of_episode = matches!(key.source, PolicySource::Evaluation | PolicySource::Action);
             if of_episode && state.episodes.contains_key(&key.subject) {
-                want(key.source, key.subject.clone(), hold.level, hold.reason.clone());
+                want(key.source, key.subject.clone(), hold.level, &|| hold.reason.clone());
             }
         }
         for episode in weighty.iter().filter(|episode| is_unresolved(episode)) {
-            let reason = format!(
-                "nobody knows how an action on {} ended ({})",
-                episode.key.subsystem, episode.facts.description
-            );
-            want(PolicySource::Action, episode.id.clone(), Level::NoNewTrades, reason);
+            let (subsystem, issue) = (&episode.key.subsystem, &episode.facts.description);
+            let reason = || format!("nobody knows how an action on {subsystem} ended ({issue})");
+            want(PolicySource::Action, episode.id.clone(), Level::NoNewTrades, &reason);
         }
         let asking = self.world.asking_level.iter().filter_map(|fingerprint| state.alerts.get(fingerprint));
         for alert in asking {
             if let Some(level) = alert.policy {
                 let name = alert.labels.get("alertname").map_or("an alert", String::as_str);
-                want(PolicySource::Alert, alert.fingerprint.clone(), level, format!("{name} fires"));
+                want(PolicySource::Alert, alert.fingerprint.clone(), level, &|| format!("{name} fires"));
             }
         }
         for (condition, (level, why)) in &self.world.blind {
-            want(PolicySource::Blindness, condition.clone(), *level, why.clone());
+            want(PolicySource::Blindness, condition.clone(), *level, &|| why.clone());
         }
         self.want_sight(draft, &mut want);
         for (key, hold) in &state.holds {
             // While the clock is not to be trusted, nothing expires.
             let unsure = self.world.blind.contains_key("clock_jump");
             if key.source == PolicySource::Operator && (unsure || hold.until.is_none_or(|until| draft.now < until)) {
-                want(key.source, key.subject.clone(), hold.level, hold.reason.clone());
+                want(key.source, key.subject.clone(), hold.level, &|| hold.reason.clone());
             }
         }
         wants
     }
 
     /// What is unknown is never healthy: start-up, unknown subsystems, a Watchdog that is not heard (POL-4, OBS-2).
-    fn want_sight(&self, draft: &Draft, want: &mut impl FnMut(PolicySource, Name, Level, String)) {
+    fn want_sight(&self, draft: &Draft, want: &mut impl FnMut(PolicySource, Name, Level, &dyn Fn() -> String)) {
         let blind = self.rules.policy.blindness_level;
         if self.world.unseen > 0 {
-            let reason = format!("checks that have not answered since the start: {}", self.world.unseen);
-            want(PolicySource::Startup, "first_checks".into(), Level::NoNewTrades, reason);
+            let reason = || format!("checks that have not answered since the start: {}", self.world.unseen);
+            want(PolicySource::Startup, "first_checks".into(), Level::NoNewTrades, &reason);
         }
         let unknown = self.world.counts.count(crate::model::Criticality::Full, Status::Unknown);
         if unknown > 0 {
-            let reason = format!("subsystems that trading depends on and that are unknown: {unknown}");
-            want(PolicySource::Blindness, "unknown_subsystem".into(), blind, reason);
+            let reason = || format!("subsystems that trading depends on and that are unknown: {unknown}");
+            want(PolicySource::Blindness, "unknown_subsystem".into(), blind, &reason);
         }
         if let (Some(absent_at), Some(watchdog)) = (self.watchdog_absent_at(), &self.rules.alerts.watchdog)
             && draft.now >= absent_at
         {
-            let reason = format!("{} has not been heard for {} s", watchdog.alertname, watchdog.absent_after.as_secs());
-            want(PolicySource::Blindness, "watchdog_absent".into(), watchdog.policy, reason);
+            let reason =
+                || format!("{} has not been heard for {} s", watchdog.alertname, watchdog.absent_after.as_secs());
+            want(PolicySource::Blindness, "watchdog_absent".into(), watchdog.policy, &reason);
         }
     }
 

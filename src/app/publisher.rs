@@ -20,6 +20,9 @@ use super::tasks::blocking;
 /// How often the report file is replaced.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
 
+/// How soon a change of the reasons alone is in the file.
+const REASONS_WITHIN: Duration = Duration::from_secs(1);
+
 /// Where files go.
 #[derive(Clone, Debug)]
 pub struct Places {
@@ -98,11 +101,17 @@ async fn write_report(places: &Places, shared: &Shared, troubles: &mut Troubles)
     troubles.note("report", &places.report, result);
 }
 
-/// A change is written at once, the same policy again when a third of its validity has gone.
+/// A change of what the bot may do is written at once; other reasons for the same within a second; the same policy again
+/// when a third of its validity has gone.
 fn is_due(written: Option<&PolicyDocument>, latest: &PolicyDocument) -> bool {
     written.is_none_or(|written| {
-        let validity = latest.valid_until.since(latest.issued_at);
-        written.sequence != latest.sequence || latest.issued_at.since(written.issued_at) * 3 >= validity
+        let says = |document: &PolicyDocument| (document.policy, document.restrictions, document.latched);
+        let age = latest.issued_at.since(written.issued_at);
+        says(written) != says(latest)
+            || written.sequence != latest.sequence && age >= REASONS_WITHIN
+            || age * 3 >= latest.valid_until.since(latest.issued_at)
+            // A clock that was set back makes no copy young.
+            || latest.issued_at < written.issued_at
     })
 }
 

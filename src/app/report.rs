@@ -8,7 +8,7 @@ use crate::journal::Episode;
 use crate::model::{
     HOST, Health, Level, Name, Recommendation, RecommendationState, Report, Severity, SourceHold, Status,
 };
-use crate::policy;
+use crate::policy::{self, document::REASONS_MAX};
 use crate::recommend::{self, selection::Proposal};
 
 use super::board::View;
@@ -82,11 +82,15 @@ pub fn recommendation_states(view: &View) -> Vec<(Name, RecommendationState)> {
         .collect()
 }
 
-/// What the state holds, as the policy document lists it.
-pub fn source_holds(state: &crate::journal::State) -> Vec<SourceHold> {
-    state
-        .holds
-        .iter()
+/// What the state holds, as the policy document lists it; of very many, the strictest.
+fn source_holds(state: &crate::journal::State) -> Vec<SourceHold> {
+    let mut holds: Vec<_> = state.holds.iter().collect();
+    if holds.len() > REASONS_MAX {
+        holds.select_nth_unstable_by(REASONS_MAX - 1, |a, b| b.1.level.cmp(&a.1.level).then_with(|| a.0.cmp(b.0)));
+        holds.truncate(REASONS_MAX);
+    }
+    holds
+        .into_iter()
         .map(|(key, hold)| SourceHold {
             source: key.source,
             subject: key.subject.to_string(),
@@ -117,5 +121,16 @@ pub fn policy_document(
             until: None,
         });
     }
-    policy::document::document(holds, state.latch.is_some(), sequence, state.policy_changed_at, &rules.policy, now)
+    let levels = state.holds.values().map(|hold| hold.level);
+    let held = state.holds.len() + usize::from(state.latch.is_some());
+    policy::document::document(
+        levels,
+        holds,
+        held,
+        state.latch.is_some(),
+        sequence,
+        state.policy_changed_at,
+        &rules.policy,
+        now,
+    )
 }

@@ -7,9 +7,12 @@ use super::Settings;
 /// Reasons told in a document; the strictest ones. All holds count, told or not.
 pub const REASONS_MAX: usize = 64;
 
-/// Joins the holds. `latched`: `emergency_shutdown` counts as held.
+/// Joins the `levels` that are held, and tells the `reasons`, which are the strictest of `held` ones. `latched`:
+/// `emergency_shutdown` counts as held.
 pub fn document(
-    holds: Vec<SourceHold>,
+    levels: impl Iterator<Item = Level>,
+    mut reasons: Vec<SourceHold>,
+    held: usize,
     latched: bool,
     sequence: u64,
     changed_at: Timestamp,
@@ -17,13 +20,13 @@ pub fn document(
     now: Timestamp,
 ) -> PolicyDocument {
     let latch = latched.then_some(Level::EmergencyShutdown);
-    let levels = || holds.iter().map(|hold| hold.level).chain(latch);
-    let policy = levels().max().unwrap_or(Level::AllowAll);
-    let restrictions = levels().fold(Restrictions::NONE, |joined, level| joined.join(level.restrictions()));
-    let mut reasons = holds;
+    let (policy, restrictions) =
+        levels.chain(latch).fold((Level::AllowAll, Restrictions::NONE), |(strictest, joined), level| {
+            (strictest.max(level), joined.join(level.restrictions()))
+        });
     reasons.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| (a.source, &a.subject).cmp(&(b.source, &b.subject))));
-    let reasons_omitted = reasons.len().saturating_sub(REASONS_MAX);
     reasons.truncate(REASONS_MAX);
+    let reasons_omitted = held.saturating_sub(reasons.len());
     PolicyDocument {
         sequence,
         changed_at,
@@ -44,7 +47,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn held(levels: &[Level], latched: bool) -> PolicyDocument {
-        let holds = levels
+        let holds: Vec<SourceHold> = levels
             .iter()
             .enumerate()
             .map(|(index, level)| SourceHold {
@@ -56,7 +59,16 @@ mod tests {
                 until: None,
             })
             .collect();
-        document(holds, latched, 1, Timestamp::EPOCH, &Settings::default(), Timestamp::EPOCH)
+        document(
+            levels.iter().copied(),
+            holds,
+            levels.len(),
+            latched,
+            1,
+            Timestamp::EPOCH,
+            &Settings::default(),
+            Timestamp::EPOCH,
+        )
     }
 
     /// POL-2: restrictions join field by field, not by the strictest name alone.
