@@ -14,4 +14,5 @@ mod no_config;
 mod reference_report;
 mod reload;
 mod samples;
+mod stop;
 mod two_alertmanagers;

@@ -88,3 +88,23 @@ fn bad_change_changes_nothing() {
     assert_eq!(subsystems(&chiron), ["first"]);
     assert_eq!(chiron.get("/-/ready").expect("chiron answers").status, 200);
 }
+
+/// SPEC 14: a file that moves the workspace is refused whole, so that no half of chiron acts elsewhere.
+#[test]
+fn moving_is_refused() {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    std::fs::write(dir.path().join("fresh"), "").expect("a file can be written");
+    let elsewhere = tempfile::tempdir().expect("a temporary folder can be made");
+    let good = config(dir.path(), &["first"]);
+    let chiron = Chiron::with_config(dir.path(), &good).start();
+    wait_subsystems(&chiron, &["first"]);
+    let here = format!("{}", dir.path().display());
+    let workspace = good.lines().find(|line| line.starts_with("workspace:")).expect("the workspace is configured");
+    let moved = workspace.replace(&here, &format!("{}", elsewhere.path().display()));
+    assert_ne!(workspace, moved);
+    chiron.rewrite_config(&config(dir.path(), &["second"]).replace(workspace, &moved));
+    let answer = chiron.post("/-/reload", "").expect("chiron answers");
+    assert_eq!(answer.status, 500, "{}", answer.body);
+    assert!(answer.body.contains("workspace") && answer.body.contains("restart"), "{}", answer.body);
+    assert_eq!(subsystems(&chiron), ["first"]);
+}
