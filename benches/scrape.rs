@@ -71,6 +71,7 @@ impl Platform {
                 restrictions: level.restrictions(),
                 latched: false,
                 reasons: Vec::new(),
+                reasons_omitted: 0,
             },
             metrics: Metrics::new(&names, &bindings, &[]),
         }
