@@ -8,7 +8,10 @@ use crate::journal::Episode;
 use crate::model::{
     HOST, Health, Level, Name, Recommendation, RecommendationState, Report, Severity, SourceHold, Status,
 };
-use crate::policy::{self, document::REASONS_MAX};
+use crate::policy::{
+    self,
+    document::{REASONS_MAX, Reasons},
+};
 use crate::recommend::{self, selection::Proposal};
 
 use super::board::View;
@@ -123,10 +126,10 @@ pub fn policy_document(
     }
     let levels = state.holds.values().map(|hold| hold.level);
     let held = state.holds.len() + usize::from(state.latch.is_some());
+    let reasons = Reasons { strictest: holds, held };
     policy::document::document(
         levels,
-        holds,
-        held,
+        reasons,
         state.latch.is_some(),
         sequence,
         state.policy_changed_at,

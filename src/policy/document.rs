@@ -7,12 +7,19 @@ use super::Settings;
 /// Reasons told in a document; the strictest ones. All holds count, told or not.
 pub const REASONS_MAX: usize = 64;
 
-/// Joins the `levels` that are held, and tells the `reasons`, which are the strictest of `held` ones. `latched`:
-/// `emergency_shutdown` counts as held.
+/// Why levels are held.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Reasons {
+    /// The strictest of them, at least [`REASONS_MAX`] if there are as many.
+    pub strictest: Vec<SourceHold>,
+    /// How many there are in all.
+    pub held: usize,
+}
+
+/// Joins the `levels` that are held, and tells the reasons. `latched`: `emergency_shutdown` counts as held.
 pub fn document(
     levels: impl Iterator<Item = Level>,
-    mut reasons: Vec<SourceHold>,
-    held: usize,
+    reasons: Reasons,
     latched: bool,
     sequence: u64,
     changed_at: Timestamp,
@@ -24,6 +31,7 @@ pub fn document(
         levels.chain(latch).fold((Level::AllowAll, Restrictions::NONE), |(strictest, joined), level| {
             (strictest.max(level), joined.join(level.restrictions()))
         });
+    let Reasons { strictest: mut reasons, held } = reasons;
     reasons.sort_by(|a, b| b.level.cmp(&a.level).then_with(|| (a.source, &a.subject).cmp(&(b.source, &b.subject))));
     reasons.truncate(REASONS_MAX);
     let reasons_omitted = held.saturating_sub(reasons.len());
@@ -61,8 +69,7 @@ mod tests {
             .collect();
         document(
             levels.iter().copied(),
-            holds,
-            levels.len(),
+            Reasons { strictest: holds, held: levels.len() },
             latched,
             1,
             Timestamp::EPOCH,
