@@ -181,12 +181,7 @@ impl Cycle {
             return;
         };
         let hold_down = self.binding(&run.action, &run.target).map_or(1, |binding| binding.verify.hold_down);
-        let evidence = Evidence {
-            looks_from: verifying.looks_from,
-            deadline: verifying.deadline,
-            hold_down,
-            healthy_in_a_row: verifying.healthy,
-        };
+        let evidence = Evidence { deadline: verifying.deadline, hold_down, healthy_in_a_row: verifying.healthy };
         let Some(outcome) = verify::judge(&evidence, draft.now) else {
             if draft.now >= verifying.next_look
                 && let Some(index) = self.world.index.get(&run.target)

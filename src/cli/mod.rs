@@ -1,7 +1,8 @@
 //! The command line; one file per command.
 //!
 //! **Invariant:** exit codes follow the Nagios convention for one-shot commands (0 ok, 1 warning, 2 critical, 3 unknown,
-//! wrong arguments and settings included); `run` ends with 0 or 1.
+//! wrong arguments and settings included); `run` ends with 0 or 1,
+//! or 3 before it begins if its settings are wrong.
 #![expect(clippy::print_stderr, reason = "the command line talks to a person")]
 
 pub mod config;

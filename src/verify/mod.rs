@@ -8,13 +8,11 @@ use crate::model::{Outcome, Timestamp};
 /// What verification looks at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Evidence {
-    /// Checks that begin before this prove nothing: the settle time after the action's end.
-    pub looks_from: Timestamp,
     /// Unverified if not healthy by then.
     pub deadline: Timestamp,
     /// Healthy checks in a row that count as proof; at least 1.
     pub hold_down: u32,
-    /// Healthy checks in a row that began at `looks_from` or later.
+    /// Healthy checks in a row that began after the settle time; earlier ones prove nothing.
     pub healthy_in_a_row: u32,
 }
 
@@ -37,7 +35,7 @@ mod tests {
     fn table() {
         let start = Timestamp::from_millis(1_000_000);
         let at = |seconds| start.plus(Duration::from_secs(seconds));
-        let evidence = Evidence { looks_from: at(2), deadline: at(60), hold_down: 2, healthy_in_a_row: 0 };
+        let evidence = Evidence { deadline: at(60), hold_down: 2, healthy_in_a_row: 0 };
         assert_eq!(judge(&evidence, at(59)), None);
         assert_eq!(judge(&evidence, at(60)), Some(Outcome::Unverified));
         assert_eq!(judge(&Evidence { healthy_in_a_row: 1, ..evidence }, at(30)), None);
