@@ -15,12 +15,14 @@ use std::time::{Duration, Instant};
 use async_trait::async_trait;
 use chiron::alerts;
 use chiron::base::clock::Clock;
-use chiron::http::{self, Handle, Refusal};
+use chiron::http::{self, Group, Handle, PageFormat, Refusal};
+use chiron::journal::AuditEntry;
 use chiron::model::*;
 use chiron::telemetry::{Metrics, Page, render};
 use prometheus::{Encoder as _, IntGaugeVec, Opts, Registry, TextEncoder};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 /// CPU time of the whole process so far.
@@ -110,7 +112,7 @@ impl Platform {
 
 #[async_trait]
 impl Handle for Platform {
-    fn metrics_page(&self, out: &mut Vec<u8>) {
+    fn metrics_page(&self, _: PageFormat, out: &mut Vec<u8>) {
         self.render(out);
     }
     fn report(&self) -> Arc<Report> {
@@ -145,19 +147,50 @@ impl Handle for Platform {
         Arc::default()
     }
     fn refused(&self, _: &'static str) {}
+    fn policies(&self) -> watch::Receiver<Arc<PolicyDocument>> {
+        watch::channel(self.policy()).1
+    }
+    fn ended_issues(&self) -> Vec<Value> {
+        Vec::new()
+    }
+    fn config(&self) -> Arc<Value> {
+        Arc::default()
+    }
+    fn turned_away(&self, _: Group, _: &'static str) {}
+    fn push(&self, _: Pushed) -> Result<(), Refusal> {
+        Err(not_here())
+    }
+    fn vitals(&self) -> Value {
+        Value::Null
+    }
+    async fn restart(&self, _: Caller, _: String) -> Result<(), Refusal> {
+        Err(not_here())
+    }
+    async fn approve(&self, _: String, _: String, _: Caller, _: String) -> Result<Value, Refusal> {
+        Err(not_here())
+    }
+    async fn reject(&self, _: String, _: String, _: Caller, _: String) -> Result<(), Refusal> {
+        Err(not_here())
+    }
+    async fn drill(&self, _: String, _: Caller, _: String) -> Result<String, Refusal> {
+        Err(not_here())
+    }
+    async fn audit(&self, _: u64, _: usize) -> Result<Vec<AuditEntry>, Refusal> {
+        Err(not_here())
+    }
     async fn accept(&self, _: Vec<IntakeAlert>, _: u64) -> Result<(), Refusal> {
         Err(not_here())
     }
     async fn force_check(&self) -> Result<Arc<Report>, Refusal> {
         Err(not_here())
     }
-    async fn reload(&self) -> Result<(), String> {
+    async fn reload(&self, _: Caller) -> Result<(), String> {
         Err(not_here().to_string())
     }
-    async fn set_policy(&self, _: Level, _: String, _: String, _: Option<Timestamp>) -> Result<(), Refusal> {
+    async fn set_policy(&self, _: Level, _: String, _: Caller, _: Option<Timestamp>) -> Result<(), Refusal> {
         Err(not_here())
     }
-    async fn release_policy(&self, _: String, _: String) -> Result<(), Refusal> {
+    async fn release_policy(&self, _: Caller, _: String) -> Result<(), Refusal> {
         Err(not_here())
     }
     async fn history(&self, _: u64, _: usize) -> Result<Value, Refusal> {

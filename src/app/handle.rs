@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::alerts;
 use crate::base::clock::Clock;
-use crate::http::{Handle, Refusal};
-use crate::journal::{JournalStore, StoreErrorKind};
-use crate::model::{IntakeAlert, Level, PolicyDocument, Report, Timestamp};
+use crate::http::{Group, Handle, PageFormat, Refusal};
+use crate::journal::{AuditEntry, JournalStore, StoreErrorKind};
+use crate::model::{Caller, IntakeAlert, Level, PolicyDocument, Pushed, Report, Timestamp};
 use crate::observe::runner::RunnerHandle;
 use crate::telemetry::exposition::{Page, render};
 
@@ -43,6 +43,8 @@ pub struct AppHandle {
     pub reloads: mpsc::Sender<ReloadRequest>,
     /// The checks in force.
     pub runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
+    /// The policy as it changes and is renewed.
+    pub policies: watch::Receiver<Arc<PolicyDocument>>,
     /// The clock.
     pub clock: Clock,
 }
@@ -62,7 +64,7 @@ impl AppHandle {
 
 #[async_trait]
 impl Handle for AppHandle {
-    fn metrics_page(&self, out: &mut Vec<u8>) {
+    fn metrics_page(&self, _format: PageFormat, out: &mut Vec<u8>) {
         let board = self.shared.board.load();
         let view = board.view.load();
         let healths = board.healths();
@@ -91,6 +93,28 @@ impl Handle for AppHandle {
 
     fn policy(&self) -> Arc<PolicyDocument> {
         Arc::clone(&self.shared.board.load().view.load().policy)
+    }
+
+    fn policies(&self) -> watch::Receiver<Arc<PolicyDocument>> {
+        self.policies.clone()
+    }
+
+    fn ended_issues(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn config(&self) -> Arc<Value> {
+        Arc::new(Value::Null)
+    }
+
+    fn turned_away(&self, _group: Group, _code: &'static str) {}
+
+    fn push(&self, pushed: Pushed) -> Result<(), Refusal> {
+        Err(Refusal::NotFound(format!("no `push` check listens for `{}`", pushed.name)))
+    }
+
+    fn vitals(&self) -> Value {
+        json!({})
     }
 
     fn active_alerts(&self) -> Vec<Value> {
@@ -204,7 +228,39 @@ impl Handle for AppHandle {
         Ok(self.report())
     }
 
-    async fn reload(&self) -> Result<(), String> {
+    async fn restart(&self, _by: Caller, _reason: String) -> Result<(), Refusal> {
+        Err(Refusal::Unavailable("not built yet".to_owned()))
+    }
+
+    async fn approve(
+        &self,
+        _recommendation: String,
+        _digest: String,
+        _by: Caller,
+        _reason: String,
+    ) -> Result<Value, Refusal> {
+        Err(Refusal::Unavailable("not built yet".to_owned()))
+    }
+
+    async fn reject(
+        &self,
+        _recommendation: String,
+        _digest: String,
+        _by: Caller,
+        _reason: String,
+    ) -> Result<(), Refusal> {
+        Err(Refusal::Unavailable("not built yet".to_owned()))
+    }
+
+    async fn drill(&self, _subsystem: String, _by: Caller, _reason: String) -> Result<String, Refusal> {
+        Err(Refusal::Unavailable("not built yet".to_owned()))
+    }
+
+    async fn audit(&self, _after: u64, _limit: usize) -> Result<Vec<AuditEntry>, Refusal> {
+        Err(Refusal::Unavailable("not built yet".to_owned()))
+    }
+
+    async fn reload(&self, _by: Caller) -> Result<(), String> {
         let (answer, told) = oneshot::channel();
         let gone = |_| "chiron is stopping".to_owned();
         self.reloads.send(answer).await.map_err(|_| "chiron is stopping".to_owned())?;
@@ -215,14 +271,14 @@ impl Handle for AppHandle {
         &self,
         level: Level,
         reason: String,
-        by: String,
+        by: Caller,
         until: Option<Timestamp>,
     ) -> Result<(), Refusal> {
-        self.command(Command::SetPolicy { level, reason, by, until }).await
+        self.command(Command::SetPolicy { level, reason, by: by.name, until }).await
     }
 
-    async fn release_policy(&self, by: String, reason: String) -> Result<(), Refusal> {
-        self.command(Command::ReleasePolicy { by, reason }).await
+    async fn release_policy(&self, by: Caller, reason: String) -> Result<(), Refusal> {
+        self.command(Command::ReleasePolicy { by: by.name, reason }).await
     }
 
     async fn history(&self, after: u64, limit: usize) -> Result<Value, Refusal> {

@@ -195,6 +195,8 @@ impl App {
         let (reports, reports_in) = mpsc::channel(8);
         let (runner, observations, stop_checks) = start_checks(&settings, &clock, seed, &tasks);
         let runner_slot = Arc::new(arc_swap::ArcSwap::from_pointee(runner.clone()));
+        let first = shared.board.load().view.load().policy.clone();
+        let (policy, policies) = watch::channel(first);
         let handle = Arc::new(AppHandle {
             shared: Arc::clone(&shared),
             store,
@@ -202,12 +204,11 @@ impl App {
             reports,
             reloads,
             runner: Arc::clone(&runner_slot),
+            policies: policies.clone(),
             clock: clock.clone(),
         });
         let server = http::bind(&settings.http, handle, clock.clone()).await?;
         let (addresses, access) = (server.addresses(), server.access());
-        let first = shared.board.load().view.load().policy.clone();
-        let (policy, policies) = watch::channel(first);
         let (operator, operator_alerts) = mpsc::channel(CHANNEL);
         let mut cycle = Cycle::new(rules, clock.now());
         cycle.note_config(settings.digest.clone());

@@ -13,6 +13,7 @@ use serde_json::json;
 use crate::model::{Intent, PolicyDocument, Severity};
 
 use super::gate::gate;
+use super::handle::PageFormat;
 use super::problem::Problem;
 use super::router::{Shared, within};
 
@@ -21,7 +22,7 @@ const HISTORY_MAX: usize = 1_000;
 
 /// `GET /metrics`
 pub(super) async fn metrics(State(shared): State<Arc<Shared>>) -> Response {
-    let page = shared.pages.fill(|out| shared.handle.metrics_page(out));
+    let page = shared.pages.fill(|out| shared.handle.metrics_page(PageFormat::Text, out));
     let content_type = HeaderValue::from_static("text/plain; version=0.0.4; charset=utf-8");
     ([(header::CONTENT_TYPE, content_type)], page).into_response()
 }

@@ -11,11 +11,11 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::model::Level;
+use crate::model::{Caller, Level};
 
 use super::body;
 use super::problem::Problem;
-use super::router::{Caller, Shared, within};
+use super::router::{Shared, within};
 
 /// The longest reason a person may give, in characters.
 const REASON_MAX: usize = 500;
@@ -24,10 +24,13 @@ const REASON_MAX: usize = 500;
 const EXPIRY_MAX: u64 = 31 * 24 * 3600;
 
 /// `POST /-/reload`
-pub(super) async fn reload(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
+pub(super) async fn reload(
+    State(shared): State<Arc<Shared>>,
+    Extension(caller): Extension<Caller>,
+) -> Result<Response, Problem> {
     shared
         .handle
-        .reload()
+        .reload(caller)
         .await
         .map_err(|reason| Problem::new(StatusCode::INTERNAL_SERVER_ERROR, "reload_failed", reason))?;
     Ok("configuration reloaded\n".into_response())
@@ -74,7 +77,7 @@ pub(super) async fn set_policy(
         Some(seconds) => Some(shared.clock.now().plus(Duration::from_secs(seconds))),
         None => None,
     };
-    within(shared.handle.set_policy(level, reason, caller.0, until)).await?;
+    within(shared.handle.set_policy(level, reason, caller, until)).await?;
     Ok(Json(&*shared.handle.policy()).into_response())
 }
 
@@ -92,7 +95,7 @@ pub(super) async fn release_policy(
 ) -> Result<Response, Problem> {
     let wish: ReleasePolicy = body::json(&shared, body).await?;
     let reason = checked_reason(wish.reason)?;
-    within(shared.handle.release_policy(caller.0, reason)).await?;
+    within(shared.handle.release_policy(caller, reason)).await?;
     Ok(Json(&*shared.handle.policy()).into_response())
 }
 

@@ -3,9 +3,13 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use tokio::sync::watch;
 
 use crate::alerts;
-use crate::model::{IntakeAlert, Level, PolicyDocument, Report, Timestamp};
+use crate::journal::AuditEntry;
+use crate::model::{Caller, IntakeAlert, Level, PolicyDocument, Pushed, Report, Timestamp};
+
+use super::need::Group;
 
 /// Why something that was asked for is not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -16,24 +20,45 @@ pub enum Refusal {
     /// What was asked for makes no sense.
     #[error("{0}")]
     Invalid(String),
+    /// There is nothing of that name.
+    #[error("{0}")]
+    NotFound(String),
+    /// Whoever asks may not.
+    #[error("{0}")]
+    Forbidden(String),
     /// It does not fit the present state.
     #[error("{0}")]
     Conflict(String),
+}
+
+/// In which format the metrics page is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PageFormat {
+    /// Prometheus' text format 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.0.
+    OpenMetrics,
 }
 
 /// The rest of chiron, as seen from HTTP. Methods that are not async answer at once from memory.
 #[async_trait]
 pub trait Handle: Send + Sync + 'static {
     /// Appends the metrics page.
-    fn metrics_page(&self, out: &mut Vec<u8>);
+    fn metrics_page(&self, format: PageFormat, out: &mut Vec<u8>);
     /// The latest report.
     fn report(&self) -> Arc<Report>;
-    /// The policy in force; `issued_at` and `valid_until` are of now.
+    /// The policy in force; `issued_at` and `valid_until` are of the latest decision.
     fn policy(&self) -> Arc<PolicyDocument>;
+    /// The policy in force as it changes and as its lease is renewed, about once a second.
+    fn policies(&self) -> watch::Receiver<Arc<PolicyDocument>>;
     /// Alerts that are firing.
     fn active_alerts(&self) -> Vec<serde_json::Value>;
+    /// Issues that are over, latest first.
+    fn ended_issues(&self) -> Vec<serde_json::Value>;
     /// Runs of actions, latest first.
     fn runs(&self) -> Vec<serde_json::Value>;
+    /// The settings in force, without secrets.
+    fn config(&self) -> Arc<serde_json::Value>;
     /// Whether chiron has started up and replayed its journal; else why not.
     fn ready(&self) -> Result<(), String>;
     /// Whether chiron acts on nothing.
@@ -42,22 +67,44 @@ pub trait Handle: Send + Sync + 'static {
     fn webhook_settings(&self) -> Arc<alerts::Settings>;
     /// Counts a notification that was refused with that code.
     fn refused(&self, code: &'static str);
+    /// Counts a request that was refused for who asked, how often, or how large: by group and code.
+    fn turned_away(&self, group: Group, code: &'static str);
     /// Takes alerts in, all or none; durable once it is `Ok`. `truncated` is how many the sender left out.
     async fn accept(&self, alerts: Vec<IntakeAlert>, truncated: u64) -> Result<(), Refusal>;
+    /// Takes what a bot tells about itself; `NotFound` if no `push` check listens under its name.
+    fn push(&self, pushed: Pushed) -> Result<(), Refusal>;
+    /// The vitals each bot told last, by subsystem.
+    fn vitals(&self) -> serde_json::Value;
     /// Runs every check now and reports.
     async fn force_check(&self) -> Result<Arc<Report>, Refusal>;
     /// Loads the configuration again; the reason if the old one stays.
-    async fn reload(&self) -> Result<(), String>;
-    /// Holds a level for a person.
+    async fn reload(&self, by: Caller) -> Result<(), String>;
+    /// Ends chiron's own workers and starts them anew from the journal.
+    async fn restart(&self, by: Caller, reason: String) -> Result<(), Refusal>;
+    /// Holds a level for a person; loosening what is held needs the role `approve`.
     async fn set_policy(
         &self,
         level: Level,
         reason: String,
-        by: String,
+        by: Caller,
         until: Option<Timestamp>,
     ) -> Result<(), Refusal>;
     /// Releases what a person holds, and the latch.
-    async fn release_policy(&self, by: String, reason: String) -> Result<(), Refusal>;
+    async fn release_policy(&self, by: Caller, reason: String) -> Result<(), Refusal>;
+    /// Approves the offer with that digest of that recommendation; the run that it began.
+    async fn approve(
+        &self,
+        recommendation: String,
+        digest: String,
+        by: Caller,
+        reason: String,
+    ) -> Result<serde_json::Value, Refusal>;
+    /// Rejects the offer with that digest of that recommendation.
+    async fn reject(&self, recommendation: String, digest: String, by: Caller, reason: String) -> Result<(), Refusal>;
+    /// Rehearses the recovery of a subsystem for real; the id of the drill's issue, whose actions tell the rest.
+    async fn drill(&self, subsystem: String, by: Caller, reason: String) -> Result<String, Refusal>;
     /// Journal entries with a number above `after`, oldest first, at most `limit`.
     async fn history(&self, after: u64, limit: usize) -> Result<serde_json::Value, Refusal>;
+    /// Entries of the audit log with a number above `after`, oldest first, at most `limit`.
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Refusal>;
 }

@@ -13,7 +13,9 @@ mod api;
 mod body;
 mod control;
 mod gate;
+mod guard;
 mod handle;
+mod need;
 mod page;
 mod pool;
 mod problem;
@@ -29,7 +31,8 @@ use std::net::SocketAddr;
 
 pub use access::AccessControl;
 pub use gate::{GateAnswer, gate};
-pub use handle::{Handle, Refusal};
+pub use handle::{Handle, PageFormat, Refusal};
+pub use need::Group;
 pub use server::{Error, Server, bind, bind_with};
 pub use webhook::ParseNotification;
 

@@ -48,6 +48,8 @@ impl From<Refusal> for Problem {
         match refusal {
             Refusal::Unavailable(detail) => Self::unavailable(detail),
             Refusal::Invalid(detail) => Self::invalid(detail),
+            Refusal::NotFound(detail) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
+            Refusal::Forbidden(detail) => Self::new(StatusCode::FORBIDDEN, "forbidden", detail),
             Refusal::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
         }
     }

@@ -1,22 +1,22 @@
-//! Which path is answered by what, and the guard before them all.
+//! Which path is answered by what.
 
 use std::collections::HashSet;
-use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
+use axum::extract::Request;
+use axum::http::StatusCode;
+use axum::middleware::from_fn_with_state;
 use axum::routing::{get, post};
 use tokio::sync::Semaphore;
 
 use crate::base::clock::Clock;
 
-use super::access::{AccessControl, Presented, changing, webhook as webhook_access};
+use super::access::AccessControl;
+use super::guard::guard;
 use super::handle::{Handle, Refusal};
+use super::need::WEBHOOK;
 use super::pool::Pool;
 use super::problem::Problem;
 use super::webhook::ParseNotification;
@@ -24,8 +24,6 @@ use super::{api, control, page, webhook};
 
 /// How long a changing request may take before it is answered with 503; forced checks need the most.
 const HANDLE_TIMEOUT: Duration = Duration::from_secs(60);
-
-const WEBHOOK: &str = "/api/v1/alerts/webhook";
 
 /// Fixed paths, which the telemetry path must not take.
 pub(super) const PATHS: [&str; 17] = [
@@ -76,14 +74,6 @@ impl Shared {
     }
 }
 
-/// The other end of the connection, put into every request by the server.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Peer(pub(super) SocketAddr);
-
-/// Who asks for a change, for the record.
-#[derive(Clone, Debug)]
-pub(super) struct Caller(pub(super) String);
-
 /// Every route behind the guard.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
     Router::new()
@@ -110,40 +100,6 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&shared), guard))
         .with_state(shared)
-}
-
-/// Lets through what only asks, and of what may change something only what has the right to.
-async fn guard(State(shared): State<Arc<Shared>>, mut request: Request, next: Next) -> Response {
-    if !matches!(*request.method(), Method::GET | Method::HEAD) {
-        match admit(&shared, &request) {
-            Ok(caller) => request.extensions_mut().insert(caller),
-            Err(problem) => return finish(problem.into_response()),
-        };
-    }
-    finish(next.run(request).await)
-}
-
-fn admit(shared: &Shared, request: &Request) -> Result<Caller, Problem> {
-    let Some(Peer(peer)) = request.extensions().get::<Peer>() else {
-        return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", "the other end of the connection is not known"));
-    };
-    let authority = request.uri().authority().map(axum::http::uri::Authority::as_str);
-    let presented = Presented { peer: peer.ip(), headers: request.headers(), authority };
-    let access = shared.access.0.load();
-    let right = if request.uri().path() == WEBHOOK {
-        let settings = shared.handle.webhook_settings();
-        webhook_access(presented, &settings.bearer_tokens, &access).inspect_err(|problem| shared.refuse(problem))?
-    } else {
-        changing(presented, &access)?
-    };
-    Ok(Caller(format!("{} ({})", peer.ip().to_canonical(), right.as_str())))
-}
-
-fn finish(mut response: Response) -> Response {
-    let headers = response.headers_mut();
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    response
 }
 
 async fn not_found(request: Request) -> Problem {

@@ -26,9 +26,10 @@ use crate::base::clock::Clock;
 use super::Settings;
 use super::access::AccessControl;
 use super::body::BODIES_MAX;
+use super::guard::Peer;
 use super::handle::Handle;
 use super::pool::Pool;
-use super::router::{PATHS, Peer, Shared, router};
+use super::router::{PATHS, Shared, router};
 use super::socket::Guarded;
 use super::webhook::ParseNotification;
 

@@ -10,12 +10,14 @@ use reqwest::{Method, StatusCode};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::alerts;
 use crate::alerts::payload::{Notification, PayloadProblem};
 use crate::base::clock::Clock;
+use crate::journal::AuditEntry;
 use crate::model::*;
 
 use super::*;
@@ -52,6 +54,7 @@ pub(super) fn report() -> Report {
         state: RecommendationState::Waiting,
         reason: Reason::DryRun,
         not_before: None,
+        approval: None,
     };
     Report {
         timestamp: NOW,
@@ -113,7 +116,7 @@ impl Fake {
 
 #[async_trait]
 impl Handle for Fake {
-    fn metrics_page(&self, out: &mut Vec<u8>) {
+    fn metrics_page(&self, _: PageFormat, out: &mut Vec<u8>) {
         out.extend_from_slice(b"# HELP up Up.\n# TYPE up gauge\nup 1\n");
     }
     fn report(&self) -> Arc<Report> {
@@ -140,6 +143,39 @@ impl Handle for Fake {
     fn refused(&self, code: &'static str) {
         self.asked.lock().unwrap().push(format!("refused {code}"));
     }
+    fn policies(&self) -> watch::Receiver<Arc<PolicyDocument>> {
+        watch::channel(self.policy()).1
+    }
+    fn ended_issues(&self) -> Vec<Value> {
+        Vec::new()
+    }
+    fn config(&self) -> Arc<Value> {
+        Arc::default()
+    }
+    fn turned_away(&self, group: Group, code: &'static str) {
+        self.asked.lock().unwrap().push(format!("turned_away {} {code}", group.as_str()));
+    }
+    fn push(&self, pushed: Pushed) -> Result<(), Refusal> {
+        self.ask(format!("push {} {}", pushed.name, pushed.vitals.len()))
+    }
+    fn vitals(&self) -> Value {
+        Value::Null
+    }
+    async fn restart(&self, by: Caller, reason: String) -> Result<(), Refusal> {
+        self.ask(format!("restart `{}` `{reason}`", by.name))
+    }
+    async fn approve(&self, id: String, digest: String, by: Caller, reason: String) -> Result<Value, Refusal> {
+        self.ask(format!("approve {id} {digest} `{}` `{reason}`", by.name)).map(|()| json!({"run": "x/1/1"}))
+    }
+    async fn reject(&self, id: String, digest: String, by: Caller, reason: String) -> Result<(), Refusal> {
+        self.ask(format!("reject {id} {digest} `{}` `{reason}`", by.name))
+    }
+    async fn drill(&self, subsystem: String, by: Caller, reason: String) -> Result<String, Refusal> {
+        self.ask(format!("drill {subsystem} `{}` `{reason}`", by.name)).map(|()| format!("{subsystem}_drill"))
+    }
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Refusal> {
+        self.ask(format!("audit {after} {limit}")).map(|()| Vec::new())
+    }
     async fn accept(&self, alerts: Vec<IntakeAlert>, truncated: u64) -> Result<(), Refusal> {
         if self.hangs.load(Ordering::SeqCst) {
             std::future::pending::<()>().await;
@@ -151,21 +187,21 @@ impl Handle for Fake {
     async fn force_check(&self) -> Result<Arc<Report>, Refusal> {
         self.ask("force_check").map(|()| self.report())
     }
-    async fn reload(&self) -> Result<(), String> {
+    async fn reload(&self, _: Caller) -> Result<(), String> {
         self.ask("reload").map_err(|refusal| refusal.to_string())
     }
     async fn set_policy(
         &self,
         level: Level,
         reason: String,
-        by: String,
+        by: Caller,
         until: Option<Timestamp>,
     ) -> Result<(), Refusal> {
         let until = until.map(|until| until.since(NOW).as_secs());
-        self.ask(format!("set_policy {level} `{reason}` `{by}` {until:?}"))
+        self.ask(format!("set_policy {level} `{reason}` `{}` {until:?}", by.name))
     }
-    async fn release_policy(&self, by: String, reason: String) -> Result<(), Refusal> {
-        self.ask(format!("release_policy `{by}` `{reason}`"))
+    async fn release_policy(&self, by: Caller, reason: String) -> Result<(), Refusal> {
+        self.ask(format!("release_policy `{}` `{reason}`", by.name))
     }
     async fn history(&self, after: u64, limit: usize) -> Result<Value, Refusal> {
         self.ask(format!("history {after} {limit}")).map(|()| json!({"entries": []}))

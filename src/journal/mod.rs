@@ -3,11 +3,13 @@
 //! In: [`Record`]s from the decision task. Out: [`State`], by [`State::apply`] alone, live and in replay.
 //! **Invariant:** pure; stores implement [`JournalStore`] elsewhere, and nothing here does I/O.
 
+mod audit;
 mod record;
 mod state;
 mod store;
 mod transitions;
 
+pub use audit::AuditEntry;
 pub use record::{AlertPart, Entry, IssueFacts, Record, Rung, RungOrigin};
 pub use state::{ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Run, State, Totals};
 pub use store::{Epoch, JournalStore, Recovered, StoreError, StoreErrorKind};

@@ -3,6 +3,7 @@
 //! Where it sits: below everything; imports nothing of ours.
 //! **Invariant:** pure data and small pure functions; never reads a clock, a file or the network.
 
+mod access;
 mod action;
 mod health;
 mod ids;
@@ -10,6 +11,7 @@ mod intake;
 mod issue;
 mod policy;
 mod problem;
+mod pushed;
 mod reason;
 mod recommendation;
 mod report;
@@ -18,6 +20,7 @@ mod run;
 mod subsystem;
 mod time;
 
+pub use access::{Caller, Role};
 pub use action::{ActionSpec, Autonomy, Means};
 pub use health::{Details, Health, Perfdata, Status};
 pub use ids::{EpisodeId, EpisodeKey, Fingerprint, Name, RunKey};
@@ -25,8 +28,9 @@ pub use intake::{AlertOutcome, AlertStatus, IntakeAlert};
 pub use issue::{Issue, IssueSource, Severity};
 pub use policy::{CloseScope, Intent, Level, PolicySource, Restrictions};
 pub use problem::Problem;
+pub use pushed::Pushed;
 pub use reason::{Outcome, Reason};
-pub use recommendation::{Recommendation, RecommendationState};
+pub use recommendation::{Offer, Recommendation, RecommendationState};
 pub use report::{PolicyDocument, Report, SourceHold, Summary};
 pub use resources::{DiskUse, Resources};
 pub use run::{Class, Ending, RunState};

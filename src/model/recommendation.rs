@@ -30,6 +30,19 @@ impl RecommendationState {
     }
 }
 
+/// What a person is shown when an approval is asked for; approving binds to exactly this, once, in time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Offer {
+    /// SHA-256 over run, action, target, means, policy in force and configuration generation; given back to approve.
+    pub digest: String,
+    /// The means: `exec /usr/local/bin/restart-router`, or what chiron itself would do.
+    pub means: String,
+    /// When it was asked for.
+    pub asked_at: Timestamp,
+    /// Not taken after this; the offer is then made anew, with another digest.
+    pub expires_at: Timestamp,
+}
+
 /// One proposed action for one issue (REC-2).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Recommendation {
@@ -59,4 +72,7 @@ pub struct Recommendation {
     pub reason: Reason,
     /// When the wait ends, if that is known.
     pub not_before: Option<Timestamp>,
+    /// What there is to approve, while `state` is `approval`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub approval: Option<Offer>,
 }

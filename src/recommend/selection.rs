@@ -111,6 +111,7 @@ pub fn recommendation(
         state,
         reason,
         not_before,
+        approval: None,
     }
 }
 
