@@ -1,7 +1,7 @@
 //! Between stages 3 and 4: may it run now?
 //!
 //! In: what is to be done, and the ledger of what was done. Out: an [`Admission`], always with a reason.
-//! **Invariant:** pure; what lowers risk is never held up by budgets, cooldowns or approvals.
+//! **Invariant:** pure; what lowers risk, or was approved by a person, is never held up by budgets or cooldowns.
 
 mod budget;
 mod cooldown;
@@ -21,6 +21,8 @@ pub struct Request {
     pub bound: bool,
     /// It asks for the check's agreement, which is missing.
     pub unconfirmed: bool,
+    /// A person has approved exactly this run.
+    pub approved: bool,
 }
 
 /// What was done and what holds now, as far as this request is concerned.
@@ -75,13 +77,14 @@ pub struct Admission {
 /// May it run now? Every concern must agree; the first that does not gives the reason.
 pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: Timestamp) -> Admission {
     let answer = |verdict, reason| Admission { verdict, reason, not_before: None };
-    match request.autonomy {
-        Autonomy::Manual => return answer(Verdict::No, Reason::Manual),
-        Autonomy::Approval => return answer(Verdict::Ask, Reason::ApprovalPending),
-        Autonomy::Automatic => {}
+    if request.autonomy == Autonomy::Manual {
+        return answer(Verdict::No, Reason::Manual);
     }
     if !request.bound && !settings.dry_run {
         return answer(Verdict::No, Reason::Unbound);
+    }
+    if request.autonomy == Autonomy::Approval && !request.approved {
+        return answer(Verdict::Ask, Reason::ApprovalPending);
     }
     if ledger.stopping {
         return answer(Verdict::Wait, Reason::Stopping);
@@ -89,7 +92,7 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
     if !ledger.journal_ok {
         return answer(Verdict::Wait, Reason::JournalUnavailable);
     }
-    if request.unconfirmed {
+    if request.unconfirmed && !request.approved {
         return answer(Verdict::Wait, Reason::Unconfirmed);
     }
     if ledger.busy {
@@ -98,7 +101,8 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
     if settings.dry_run {
         return answer(Verdict::Rehearse, Reason::DryRun);
     }
-    if request.lowers_risk {
+    // What a person has approved in sight of all this is not held up by what keeps chiron itself from hasty acts.
+    if request.lowers_risk || request.approved {
         return answer(Verdict::Run, Reason::Admitted);
     }
     if !ledger.started_up {
@@ -138,6 +142,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// A restorative run that a crash of chiron interrupted is not done again this long after its decision; default 5 min.
     pub not_after: Duration,
+    /// What a person is asked to approve is asked anew after this; default 10 min.
+    pub approval_valid: Duration,
 }
 
 impl Default for Settings {
@@ -151,6 +157,7 @@ impl Default for Settings {
             overall_window: Duration::from_secs(600),
             concurrency: 4,
             not_after: Duration::from_secs(300),
+            approval_valid: Duration::from_secs(600),
         }
     }
 }

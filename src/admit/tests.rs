@@ -10,7 +10,8 @@ fn settings() -> Settings {
     Settings { dry_run: false, ..Settings::default() }
 }
 
-const REQUEST: Request = Request { autonomy: Autonomy::Automatic, lowers_risk: false, bound: true, unconfirmed: false };
+const REQUEST: Request =
+    Request { autonomy: Autonomy::Automatic, lowers_risk: false, bound: true, unconfirmed: false, approved: false };
 
 const LEDGER: Ledger<'static> = Ledger {
     stopping: false,
@@ -38,6 +39,12 @@ fn each_concern() {
     assert_eq!(reason(Request { autonomy: Autonomy::Manual, ..REQUEST }, LEDGER, &live), (Verdict::No, Reason::Manual));
     let ask = Request { autonomy: Autonomy::Approval, ..REQUEST };
     assert_eq!(reason(ask, LEDGER, &live), (Verdict::Ask, Reason::ApprovalPending));
+    let given = Request { approved: true, ..ask };
+    let held_up = Ledger { target_ended_at: Some(NOW), running: 4, root_broken: true, started_up: false, ..LEDGER };
+    assert_eq!(reason(given, held_up, &live), (Verdict::Run, Reason::Admitted), "a person knows of all this");
+    assert_eq!(reason(given, Ledger { busy: true, ..LEDGER }, &live), (Verdict::Wait, Reason::Busy));
+    assert_eq!(reason(given, Ledger { journal_ok: false, ..LEDGER }, &live).0, Verdict::Wait);
+    assert_eq!(reason(Request { bound: false, ..given }, LEDGER, &live), (Verdict::No, Reason::Unbound));
     let wait = |ledger, expected| assert_eq!(reason(REQUEST, ledger, &live), (Verdict::Wait, expected));
     wait(Ledger { stopping: true, ..LEDGER }, Reason::Stopping);
     wait(Ledger { journal_ok: false, ..LEDGER }, Reason::JournalUnavailable);

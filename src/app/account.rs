@@ -113,6 +113,17 @@ impl Step<'_> {
                     tracing::warn!(issue = %episode, %action, %subsystem, "action is not bound to any means; next rung");
                 }
             }
+            Record::ApprovalAsked { key, action, target, expires_at, .. } => {
+                tracing::info!(run = %key, %action, subsystem = %target, %expires_at, "approval asked for");
+            }
+            Record::ApprovalEnded { key, how, by, reason, .. } => {
+                let how = how.as_str();
+                tracing::info!(run = %key, how, by, reason, "approval ended");
+            }
+            Record::DrillAsked { episode, by, reason } => {
+                tracing::info!(issue = %episode, by, reason, "drill asked for");
+            }
+            Record::RestartAsked { by, reason } => tracing::info!(by, reason, "restart of the workers asked for"),
             Record::Latched { reason } => {
                 tracing::error!(reason, "emergency shutdown latched; only a person releases it")
             }
@@ -174,8 +185,9 @@ impl Step<'_> {
         let episode = self.after.episodes.get(id).or_else(|| self.before.episodes.get(id))?;
         let advice = match reason {
             Reason::Indeterminate => "look whether the last action took effect, then recover the subsystem by hand",
-            Reason::ApprovalPending => {
-                "allow this action to run by itself in the settings, or recover the subsystem by hand"
+            Reason::ApprovalPending => "approve or reject it (`chiron approve`), or recover the subsystem by hand",
+            Reason::Expired => {
+                "nobody answered in time; the question is asked anew: approve or reject it (`chiron approve`)"
             }
             Reason::Unbound => "bind an action to this subsystem under `bindings`, or recover it by hand",
             _ => "no action is left to try; recover the subsystem by hand",

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! answers -> observations -> alerts -> commands -> detection -> belief -> recovery (verify, resolve, admit) -> holds
+//!         -> questions to a person
 //! ```
 //!
 //! **Invariant:** pure; the clock, the store and the world outside are the shell's ([`super::task`]). The same state,
@@ -14,14 +15,15 @@ use std::time::Duration;
 use crate::alerts;
 use crate::detect::dependencies::Graph;
 use crate::detect::overall::Counts;
-use crate::execute::{Answer, Binding, ProbeAnswer};
+use crate::execute::{self, Binding, ProbeAnswer};
 use crate::journal::{Record, State};
 use crate::model::{
-    ActionSpec, Criticality, Health, IntakeAlert, Level, Name, Resources, RunKey, Status, Subsystem, Timestamp,
+    ActionSpec, Caller, Criticality, Health, IntakeAlert, Level, Name, Resources, RunKey, Status, Subsystem, Timestamp,
 };
 use crate::observe::Observation;
 use crate::{admit, detect, policy, recommend};
 
+use super::approvals::Answer;
 use super::draft::Draft;
 use super::world::{Waiting, World};
 
@@ -49,6 +51,8 @@ pub struct Rules {
     pub bindings: HashMap<(Name, Name), Arc<Binding>>,
     /// Checks that are silent for longer than this are stalled.
     pub stalled_after: Duration,
+    /// Real money is at stake.
+    pub real_money: bool,
     /// The catalog of actions.
     pub catalog: fn(&str) -> Option<&'static ActionSpec>,
 }
@@ -59,7 +63,7 @@ pub struct Answered {
     /// Which run.
     pub key: RunKey,
     /// How the means answered.
-    pub answer: Answer,
+    pub answer: execute::Answer,
     /// How long it took.
     pub duration: Duration,
 }
@@ -82,10 +86,30 @@ pub enum Command {
         level: Level,
         /// Why.
         reason: String,
-        /// Who.
-        by: String,
+        /// Who; loosening needs the role `approve`.
+        by: Caller,
         /// Until when.
         until: Option<Timestamp>,
+    },
+    /// Begin what waits for a person's approval.
+    Approve(Answer),
+    /// Do not try what waits for a person's approval.
+    Reject(Answer),
+    /// Rehearse a recovery for real.
+    Drill {
+        /// Whose.
+        subsystem: String,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Note that a person had chiron's own workers started anew.
+    NoteRestart {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
     },
     /// Release the latch and the operator's hold.
     ReleasePolicy {
@@ -94,6 +118,17 @@ pub enum Command {
         /// Why.
         reason: String,
     },
+}
+
+/// Why a command was refused.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// It does not fit the present state.
+    Conflict(String),
+    /// There is nothing of that name.
+    NotFound(String),
+    /// Whoever asks may not.
+    Forbidden(String),
 }
 
 /// Everything that has happened since the last step.
@@ -133,8 +168,8 @@ pub struct Decision {
     pub effects: Vec<Effect>,
     /// Decide again by then at the latest.
     pub wake_at: Timestamp,
-    /// Why the command was refused, if it was.
-    pub refused: Option<String>,
+    /// What became of the command: what it began, if it began something, or why it was refused.
+    pub answer: Option<Result<String, Refused>>,
     /// Why rungs were not let run, or not yet, that had another reason before.
     pub held_up: Vec<crate::model::Reason>,
 }
@@ -146,7 +181,7 @@ pub struct Cycle {
     pub(super) graph: Graph,
     pub(super) names: Vec<Name>,
     pub(super) world: World,
-    config_digest: Option<String>,
+    config: Option<(String, Option<String>)>,
 }
 
 impl Cycle {
@@ -159,7 +194,7 @@ impl Cycle {
         }
         let mut world = World::new(&names, &unknown, now);
         world.cycle_left = rules.subsystems.iter().filter(|subsystem| moves_policy(subsystem)).count();
-        Self { graph: Graph::new(&rules.subsystems), names, world, rules, config_digest: None }
+        Self { graph: Graph::new(&rules.subsystems), names, world, rules, config: None }
     }
 
     /// Takes new settings. What is known of subsystems that stay is kept, so that a reload alone moves no policy.
@@ -194,9 +229,9 @@ impl Cycle {
         self.not_durable(state);
     }
 
-    /// The settings in force come from a file with this digest; journaled with the next step if it is new.
-    pub fn note_config(&mut self, digest: String) {
-        self.config_digest = Some(digest);
+    /// The settings in force come from a file with this digest, and `by` asked for them; journaled with the next step if it is new.
+    pub fn note_config(&mut self, digest: String, by: Option<String>) {
+        self.config = Some((digest, by));
     }
 
     /// One step. On success of the commit the caller continues with the decision's state; otherwise it calls
@@ -206,9 +241,9 @@ impl Cycle {
         let mut effects = Vec::new();
         self.world.take_due(now);
         self.world.asked_before = self.world.asking_check.clone();
-        if let Some(digest) = self.config_digest.clone().filter(|digest| *digest != draft.state.config_digest) {
+        if let Some((digest, by)) = self.config.clone().filter(|(digest, _)| *digest != draft.state.config_digest) {
             let generation = draft.state.config_generation + 1;
-            draft.push(Record::ConfigLoaded { generation, digest });
+            draft.push(Record::ConfigLoaded { generation, digest, by });
         }
         self.release_orphans(&mut draft);
         self.take_answers(&mut draft, &inputs.answers);
@@ -219,15 +254,17 @@ impl Cycle {
         for (number, alert) in &inputs.alerts {
             self.take_alert(&mut draft, *number, alert);
         }
-        let refused = inputs.command.as_ref().and_then(|command| self.take_command(&mut draft, command).err());
+        let answer = inputs.command.as_ref().map(|command| self.take_command(&mut draft, command, &mut effects));
         self.detect(&mut draft);
         self.believe(&mut draft);
         self.detect(&mut draft);
         self.recover(&mut draft, &mut effects);
         self.hold(&mut draft);
+        // After the holds, because the policy in force is part of what a person is shown.
+        self.ask(&mut draft, state.level());
         let wake_at = self.world.wakes.first().map_or(now.plus(TICK), |(at, _)| (*at).min(now.plus(TICK)));
         let held_up = std::mem::take(&mut self.world.held_up);
-        Decision { records: draft.records, state: draft.state, effects, wake_at, refused, held_up }
+        Decision { records: draft.records, state: draft.state, effects, wake_at, answer, held_up }
     }
 
     /// The decision could not be made durable: everything is looked at again in the next step.

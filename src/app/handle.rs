@@ -16,7 +16,8 @@ use crate::model::{Caller, IntakeAlert, Level, PolicyDocument, Pushed, Report, T
 use crate::observe::runner::RunnerHandle;
 use crate::telemetry::exposition::{Page, render};
 
-use super::cycle::Command;
+use super::approvals::Answer;
+use super::cycle::{Command, Refused};
 use super::publisher::current_report;
 use super::report::recommendation_states;
 use super::task::{CommandError, Event, Shared};
@@ -26,8 +27,14 @@ const BACKLOG_MAX: u64 = 20_000;
 /// How long a forced check may take.
 const FORCE_LIMIT: Duration = Duration::from_secs(30);
 
-/// A request to load the settings again, and where the answer goes.
-pub type ReloadRequest = oneshot::Sender<Result<(), String>>;
+/// A request to load the settings again.
+#[derive(Debug)]
+pub struct ReloadRequest {
+    /// Who asks; `None` for a signal.
+    pub by: Option<String>,
+    /// Where the answer goes.
+    pub answer: oneshot::Sender<Result<(), String>>,
+}
 
 /// The handle.
 pub struct AppHandle {
@@ -50,13 +57,15 @@ pub struct AppHandle {
 }
 
 impl AppHandle {
-    async fn command(&self, command: Command) -> Result<(), Refusal> {
+    async fn command(&self, command: Command) -> Result<String, Refusal> {
         let gone = || Refusal::Unavailable("the decision task does not answer".to_owned());
         let (answer, told) = oneshot::channel();
         self.events.send(Event::Command(command, answer)).await.map_err(|_| gone())?;
         match told.await.map_err(|_| gone())? {
-            Ok(()) => Ok(()),
-            Err(CommandError::Refused(why)) => Err(Refusal::Conflict(why)),
+            Ok(begun) => Ok(begun),
+            Err(CommandError::Refused(Refused::Conflict(why))) => Err(Refusal::Conflict(why)),
+            Err(CommandError::Refused(Refused::NotFound(why))) => Err(Refusal::NotFound(why)),
+            Err(CommandError::Refused(Refused::Forbidden(why))) => Err(Refusal::Forbidden(why)),
             Err(CommandError::NotDurable(why)) => Err(Refusal::Unavailable(why)),
         }
     }
@@ -234,36 +243,38 @@ impl Handle for AppHandle {
 
     async fn approve(
         &self,
-        _recommendation: String,
-        _digest: String,
-        _by: Caller,
-        _reason: String,
+        recommendation: String,
+        digest: String,
+        by: Caller,
+        reason: String,
     ) -> Result<Value, Refusal> {
-        Err(Refusal::Unavailable("not built yet".to_owned()))
+        let answer = Answer { recommendation: recommendation.clone(), digest, by: by.name, reason };
+        let run = self.command(Command::Approve(answer)).await?;
+        Ok(json!({ "recommendation_id": recommendation, "run": run }))
     }
 
-    async fn reject(
-        &self,
-        _recommendation: String,
-        _digest: String,
-        _by: Caller,
-        _reason: String,
-    ) -> Result<(), Refusal> {
-        Err(Refusal::Unavailable("not built yet".to_owned()))
+    async fn reject(&self, recommendation: String, digest: String, by: Caller, reason: String) -> Result<(), Refusal> {
+        self.command(Command::Reject(Answer { recommendation, digest, by: by.name, reason })).await.map(drop)
     }
 
-    async fn drill(&self, _subsystem: String, _by: Caller, _reason: String) -> Result<String, Refusal> {
-        Err(Refusal::Unavailable("not built yet".to_owned()))
+    async fn drill(&self, subsystem: String, by: Caller, reason: String) -> Result<String, Refusal> {
+        self.command(Command::Drill { subsystem, by: by.name, reason }).await
     }
 
-    async fn audit(&self, _after: u64, _limit: usize) -> Result<Vec<AuditEntry>, Refusal> {
-        Err(Refusal::Unavailable("not built yet".to_owned()))
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, Refusal> {
+        let Some(store) = &self.store else {
+            return Err(Refusal::Unavailable("the journal cannot be used".to_owned()));
+        };
+        store.audit(after, limit).await.map_err(|error| Refusal::Unavailable(error.to_string()))
     }
 
-    async fn reload(&self, _by: Caller) -> Result<(), String> {
+    async fn reload(&self, by: Caller) -> Result<(), String> {
         let (answer, told) = oneshot::channel();
         let gone = |_| "chiron is stopping".to_owned();
-        self.reloads.send(answer).await.map_err(|_| "chiron is stopping".to_owned())?;
+        self.reloads
+            .send(ReloadRequest { by: Some(by.name), answer })
+            .await
+            .map_err(|_| "chiron is stopping".to_owned())?;
         told.await.map_err(gone)?
     }
 
@@ -274,11 +285,11 @@ impl Handle for AppHandle {
         by: Caller,
         until: Option<Timestamp>,
     ) -> Result<(), Refusal> {
-        self.command(Command::SetPolicy { level, reason, by: by.name, until }).await
+        self.command(Command::SetPolicy { level, reason, by, until }).await.map(drop)
     }
 
     async fn release_policy(&self, by: Caller, reason: String) -> Result<(), Refusal> {
-        self.command(Command::ReleasePolicy { by: by.name, reason }).await
+        self.command(Command::ReleasePolicy { by: by.name, reason }).await.map(drop)
     }
 
     async fn history(&self, after: u64, limit: usize) -> Result<Value, Refusal> {

@@ -3,11 +3,11 @@
 use std::collections::BTreeMap;
 
 use crate::journal::{Episode, HoldKey, Record};
-use crate::model::{Level, Name, Outcome, PolicySource, Severity, Status, Timestamp};
+use crate::model::{Caller, Level, Name, Outcome, PolicySource, Role, Severity, Status, Timestamp};
 use crate::policy::evaluation;
 use crate::policy::relax::{self, Move};
 
-use super::cycle::{Command, Cycle};
+use super::cycle::{Command, Cycle, Effect, Refused};
 use super::draft::Draft;
 
 /// The subject of an operator's hold.
@@ -41,9 +41,9 @@ impl Cycle {
                 Move::Keep(Some(since)) => drop(relaxing.insert(key, since)),
                 Move::Set(level) => {
                     let reason = wants.get(&key).map_or_else(String::new, |(_, reason)| reason.clone());
-                    self.set_hold(draft, key.source, &key.subject, level, reason, None);
+                    self.set_hold(draft, key, level, reason, (None, None));
                 }
-                Move::End => draft.push(Record::HoldEnded { source: key.source, subject: key.subject }),
+                Move::End => draft.push(Record::HoldEnded { source: key.source, subject: key.subject, by: None }),
             }
         }
         self.world.relaxing = relaxing;
@@ -57,20 +57,20 @@ impl Cycle {
         }
     }
 
-    /// Holds a level; `emergency_shutdown` is latched with it, except in dry-run (OBS-1, POL-3).
+    /// Holds a level; `emergency_shutdown` is latched with it, except in dry-run (OBS-1, POL-3). `until` when, and `by` which
+    /// person, if a person holds it.
     pub(super) fn set_hold(
         &self,
         draft: &mut Draft,
-        source: PolicySource,
-        subject: &Name,
+        key: HoldKey,
         level: Level,
         reason: String,
-        until: Option<Timestamp>,
+        (until, by): (Option<Timestamp>, Option<String>),
     ) {
         if level == Level::EmergencyShutdown && draft.state.latch.is_none() && !self.rules.admit.dry_run {
             draft.push(Record::Latched { reason: reason.clone() });
         }
-        draft.push(Record::HoldSet { source, subject: subject.clone(), level, reason, until });
+        draft.push(Record::HoldSet { source: key.source, subject: key.subject, level, reason, until, by });
     }
 
     /// Keeps the episodes and alerts that want a level, so that each step costs what they are and not what is open.
@@ -168,49 +168,92 @@ impl Cycle {
         }
     }
 
-    /// What a person asks for. A refusal says why.
-    pub(super) fn take_command(&mut self, draft: &mut Draft, command: &Command) -> Result<(), String> {
-        let held = HoldKey { source: PolicySource::Operator, subject: OPERATOR.into() };
-        let held = draft.state.holds.get(&held).map_or(Level::AllowAll, |hold| hold.level);
-        let loosens = match command {
-            Command::SetPolicy { level, .. } => *level < held,
-            Command::ReleasePolicy { .. } => true,
-        };
-        if loosens && !self.world.journal_ok {
-            return Err("the journal cannot be written; nothing is loosened that would be forgotten".to_owned());
-        }
+    /// What a person asks for: what it began, if anything. A refusal says why.
+    pub(super) fn take_command(
+        &mut self,
+        draft: &mut Draft,
+        command: &Command,
+        effects: &mut Vec<Effect>,
+    ) -> Result<String, Refused> {
+        let nothing = |()| String::new();
         match command {
             Command::SetPolicy { level, reason, by, until } => {
-                if reason.trim().is_empty() || by.trim().is_empty() {
-                    return Err("a policy is set with a reason and a name".to_owned());
-                }
-                let key = HoldKey { source: PolicySource::Operator, subject: OPERATOR.into() };
-                if *level == Level::AllowAll {
-                    if draft.state.holds.contains_key(&key) {
-                        draft.push(Record::HoldEnded { source: key.source, subject: key.subject });
-                    }
-                    return Ok(());
-                }
-                self.set_hold(draft, key.source, &key.subject, *level, format!("{by}: {reason}"), *until);
-                Ok(())
+                self.set_policy(draft, *level, reason, by, *until).map(nothing)
             }
-            Command::ReleasePolicy { by, reason } => self.release(draft, by, reason),
+            Command::ReleasePolicy { by, reason } => self.release(draft, by, reason).map(nothing),
+            Command::Approve(answer) => self.approve(draft, answer, effects),
+            Command::Reject(answer) => self.reject(draft, answer),
+            Command::Drill { subsystem, by, reason } => self.drill(draft, subsystem, (by, reason), effects),
+            Command::NoteRestart { by, reason } => {
+                draft.push(Record::RestartAsked { by: by.clone(), reason: reason.clone() });
+                Ok(String::new())
+            }
         }
     }
 
-    fn release(&mut self, draft: &mut Draft, by: &str, reason: &str) -> Result<(), String> {
+    fn may_loosen(&self) -> Result<(), Refused> {
+        if self.world.journal_ok {
+            return Ok(());
+        }
+        let why = "the journal cannot be written; nothing is loosened that would be forgotten";
+        Err(Refused::Conflict(why.to_owned()))
+    }
+
+    fn set_policy(
+        &mut self,
+        draft: &mut Draft,
+        level: Level,
+        reason: &str,
+        by: &Caller,
+        until: Option<Timestamp>,
+    ) -> Result<(), Refused> {
+        if reason.trim().is_empty() || by.name.trim().is_empty() {
+            return Err(Refused::Conflict("a policy is set with a reason and a name".to_owned()));
+        }
+        let key = HoldKey { source: PolicySource::Operator, subject: OPERATOR.into() };
+        let held = draft.state.holds.get(&key).cloned();
+        let held_level = held.as_ref().map_or(Level::AllowAll, |hold| hold.level);
+        // The same level for a shorter time loosens as well.
+        let sooner = held.as_ref().is_some_and(|hold| match (hold.until, until) {
+            (None, Some(_)) => true,
+            (Some(held), Some(until)) => until < held,
+            (_, None) => false,
+        });
+        if level < held_level || level == held_level && sooner {
+            self.may_loosen()?;
+            if by.role < Role::Approve {
+                let (name, role) = (&by.name, by.role);
+                let what = format!("{held_level} is held, and {name} has the role {role}");
+                return Err(Refused::Forbidden(format!("{what}; loosening it needs the role approve")));
+            }
+        }
+        if level == Level::AllowAll {
+            if held.is_some() {
+                let (source, subject) = (key.source, key.subject);
+                draft.push(Record::HoldEnded { source, subject, by: Some(by.name.clone()) });
+            }
+            return Ok(());
+        }
+        let why = format!("{}: {reason}", by.name);
+        self.set_hold(draft, key, level, why, (until, Some(by.name.clone())));
+        Ok(())
+    }
+
+    fn release(&mut self, draft: &mut Draft, by: &str, reason: &str) -> Result<(), Refused> {
+        self.may_loosen()?;
+        let conflict = |why: String| Err(Refused::Conflict(why));
         if reason.trim().is_empty() || by.trim().is_empty() {
-            return Err("a release needs a reason and a name".to_owned());
+            return conflict("a release needs a reason and a name".to_owned());
         }
         let overall = self.world.counts.overall_for_policy();
         if overall == Status::Failed {
-            return Err(
-                "the overall status is still failed; recover it first, or the latch would close again".to_owned()
+            return conflict(
+                "the overall status is still failed; recover it first, or the latch would close again".to_owned(),
             );
         }
         if let Some(alert) = draft.state.alerts.values().find(|alert| alert.policy == Some(Level::EmergencyShutdown)) {
             let name = alert.labels.get("alertname").map_or("an alert", String::as_str);
-            return Err(format!("{name} still fires and asks for emergency_shutdown"));
+            return conflict(format!("{name} still fires and asks for emergency_shutdown"));
         }
         if draft.state.latch.is_some() {
             draft.push(Record::LatchReleased { by: by.to_owned(), reason: reason.to_owned() });
@@ -224,7 +267,7 @@ impl Cycle {
             .collect();
         for key in ended {
             self.world.relaxing.remove(&key);
-            draft.push(Record::HoldEnded { source: key.source, subject: key.subject });
+            draft.push(Record::HoldEnded { source: key.source, subject: key.subject, by: Some(by.to_owned()) });
         }
         Ok(())
     }

@@ -4,10 +4,12 @@
 //! [`wiring`] builds everything from the settings; [`handle`] is what HTTP sees.
 
 mod account;
+pub mod approvals;
 mod belief;
 pub mod board;
 pub mod cycle;
 mod draft;
+mod drills;
 mod episodes;
 mod executor;
 pub mod handle;

@@ -6,9 +6,10 @@ use crate::admit::{self, Ledger, Request, Verdict};
 use crate::detect::flapping;
 use crate::detect::status::Chance;
 use crate::execute::Binding;
-use crate::journal::{Episode, Record, Run, Rung, RungOrigin, State};
+use crate::journal::{Episode, HoldKey, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
-    ActionSpec, Class, Ending, EpisodeId, Name, Outcome, Reason, RecommendationState, RunKey, RunState, Timestamp,
+    ActionSpec, Autonomy, Class, Ending, EpisodeId, Name, Outcome, Reason, RecommendationState, RunKey, RunState,
+    Timestamp,
 };
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
 use crate::verify::{self, Evidence};
@@ -252,40 +253,14 @@ impl Cycle {
                 draft.push(Record::RungSkipped { episode: episode.id.clone(), rung, outcome });
                 continue;
             }
-            return self.admit(draft, &episode, index, &rungs[index], effects);
+            return self.admit(draft, &episode, index, effects);
         }
     }
 
-    fn admit(
-        &mut self,
-        draft: &mut Draft,
-        episode: &Arc<Episode>,
-        index: usize,
-        view: &RungView,
-        effects: &mut Vec<Effect>,
-    ) {
+    fn admit(&mut self, draft: &mut Draft, episode: &Arc<Episode>, index: usize, effects: &mut Vec<Effect>) {
         let Some(rung) = episode.ladder.get(index) else { return };
         let Some(spec) = (self.rules.catalog)(&rung.action) else { return };
-        let target = &episode.key.subsystem;
-        let unconfirmed = matches!(rung.origin, RungOrigin::AlertIfConfirmed(_)) && !self.world.is_broken(target);
-        let request =
-            Request { autonomy: view.autonomy, lowers_risk: spec.lowers_risk, bound: view.bound, unconfirmed };
-        let has_means = self.binding(&rung.action, target).is_some();
-        let root_broken = self.waits_for_root(&episode.id, target, draft.now, effects);
-        let touch = draft.state.touches.get(target);
-        let ledger = Ledger {
-            stopping: self.world.stopping,
-            journal_ok: self.world.journal_ok,
-            started_up: self.world.unseen == 0,
-            // A level of chiron's own policy touches nothing, so it never waits for the target.
-            busy: draft.state.is_busy(target) && (!spec.lowers_risk || has_means),
-            running: draft.state.executing as usize,
-            root_broken,
-            target_ended_at: touch.and_then(|touch| touch.ended_at),
-            target_starts: touch.map_or(&[], |touch| &touch.starts),
-            overall_starts: &draft.state.starts,
-        };
-        let admission = admit::admit(&request, &ledger, &self.rules.admit, draft.now);
+        let admission = self.admission(draft, episode, index, false, effects);
         let state = match admission.verdict {
             Verdict::Run | Verdict::Rehearse => {
                 let dry_run = admission.verdict == Verdict::Rehearse;
@@ -299,19 +274,68 @@ impl Cycle {
             self.world.wake(until, &episode.id);
         }
         self.wait(&episode.id, number(index), state, admission.reason, admission.not_before);
+        if admission.reason != Reason::ApprovalPending {
+            self.withdraw_questions(draft, &episode.id, None);
+        }
         match admission.reason {
             Reason::Unbound => self.tell_person(draft, episode, Reason::Unbound),
             Reason::ApprovalPending => {
+                let attempt = rung.attempts + 1;
+                let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt };
+                self.world.asking.insert(key);
                 // An alert that asks for the same action is often only seconds away.
                 let since = *self.world.asked_since.entry(episode.id.clone()).or_insert(draft.now);
                 if draft.now.since(since) >= ASK_AFTER {
-                    self.tell_person(draft, episode, Reason::ApprovalPending);
+                    // Whoever was told that the question expired knows that it is there.
+                    if episode.escalated != Some(Reason::Expired) {
+                        self.tell_person(draft, episode, Reason::ApprovalPending);
+                    }
                 } else {
                     self.world.wake(since.plus(ASK_AFTER), &episode.id);
                 }
             }
             _ => drop(self.world.asked_since.remove(&episode.id)),
         }
+    }
+
+    /// May a rung run now? `approved` by a person, or by itself.
+    pub(super) fn admission(
+        &mut self,
+        draft: &Draft,
+        episode: &Episode,
+        index: usize,
+        approved: bool,
+        effects: &mut Vec<Effect>,
+    ) -> admit::Admission {
+        let no = admit::Admission { verdict: Verdict::No, reason: Reason::Unbound, not_before: None };
+        let Some(rung) = episode.ladder.get(index) else { return no };
+        let Some(spec) = (self.rules.catalog)(&rung.action) else { return no };
+        let Some(view) = self.rung_views(&draft.state, episode).get(index).copied() else { return no };
+        let target = &episode.key.subsystem;
+        let unconfirmed = matches!(rung.origin, RungOrigin::AlertIfConfirmed(_)) && !self.world.is_broken(target);
+        let request = Request {
+            autonomy: view.autonomy,
+            lowers_risk: spec.lowers_risk,
+            bound: view.bound,
+            unconfirmed,
+            approved,
+        };
+        let has_means = self.binding(&rung.action, target).is_some();
+        let root_broken = !approved && self.waits_for_root(&episode.id, target, draft.now, effects);
+        let touch = draft.state.touches.get(target);
+        let ledger = Ledger {
+            stopping: self.world.stopping,
+            journal_ok: self.world.journal_ok,
+            started_up: self.world.unseen == 0,
+            // A level of chiron's own policy touches nothing, so it never waits for the target.
+            busy: draft.state.is_busy(target) && (!spec.lowers_risk || has_means),
+            running: draft.state.executing as usize,
+            root_broken,
+            target_ended_at: touch.and_then(|touch| touch.ended_at),
+            target_starts: touch.map_or(&[], |touch| &touch.starts),
+            overall_starts: &draft.state.starts,
+        };
+        admit::admit(&request, &ledger, &self.rules.admit, draft.now)
     }
 
     /// Whether a broken subsystem that the target depends on is healed first; or it has been, and the target's own check
@@ -334,7 +358,7 @@ impl Cycle {
         false
     }
 
-    fn start(
+    pub(super) fn start(
         &mut self,
         draft: &mut Draft,
         episode: &Arc<Episode>,
@@ -362,7 +386,8 @@ impl Cycle {
         let has_means = binding.is_some();
         if !dry_run && let Some(level) = spec.holds {
             let reason = format!("{} for {}", spec.name, episode.facts.description);
-            self.set_hold(draft, crate::model::PolicySource::Action, &episode.id, level, reason, None);
+            let key = HoldKey { source: crate::model::PolicySource::Action, subject: episode.id.clone() };
+            self.set_hold(draft, key, level, reason, (None, None));
         }
         let Some(run) = draft.state.runs.get(&key).cloned() else { return };
         if has_means && !dry_run {
@@ -389,7 +414,7 @@ impl Cycle {
     }
 
     /// A person is told once for each reason in a row.
-    fn tell_person(&self, draft: &mut Draft, episode: &Episode, reason: Reason) {
+    pub(super) fn tell_person(&self, draft: &mut Draft, episode: &Episode, reason: Reason) {
         if episode.escalated != Some(reason) {
             draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason });
         }
@@ -424,6 +449,7 @@ impl Cycle {
 
     /// The rungs of an episode as the ladder's logic sees them.
     pub(super) fn rung_views(&self, state: &State, episode: &Episode) -> Vec<RungView> {
+        let rejected = super::approvals::was_rejected(episode);
         episode
             .ladder
             .iter()
@@ -434,8 +460,12 @@ impl Cycle {
                 let used = rung.attempts.saturating_sub(1);
                 let left = binding.map_or(0, |binding| binding.retries.saturating_sub(used));
                 let retryable = left > 0 && self.may_retry(state, episode, index, rung.attempts, binding);
+                // After a person's no, only what lowers risk goes on by itself.
+                let asks = rejected
+                    && rung.autonomy == Autonomy::Automatic
+                    && !(self.rules.catalog)(&rung.action).is_some_and(|spec| spec.lowers_risk);
                 RungView {
-                    autonomy: rung.autonomy,
+                    autonomy: if asks { Autonomy::Approval } else { rung.autonomy },
                     containing: rung.containing,
                     bound: binding.is_some() || holds,
                     outcome: rung.outcome,

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use crate::detect::rules::RULES;
 use crate::journal::Episode;
 use crate::model::{
-    HOST, Health, Level, Name, Recommendation, RecommendationState, Report, Severity, SourceHold, Status,
+    EpisodeId, HOST, Health, Level, Name, Offer, Recommendation, RecommendationState, Report, RunKey, Severity,
+    SourceHold, Status,
 };
 use crate::policy::{
     self,
@@ -70,7 +71,24 @@ pub fn recommendation(view: &View, episode: &Episode) -> Option<Recommendation> 
         spec,
         autonomy: rung.autonomy,
     };
-    Some(recommend::recommendation(&proposal, waiting.state, waiting.reason, waiting.not_before))
+    let mut recommendation = recommend::recommendation(&proposal, waiting.state, waiting.reason, waiting.not_before);
+    if waiting.state == RecommendationState::Approval {
+        recommendation.approval = offer(view, &episode.id, waiting.rung);
+    }
+    Some(recommendation)
+}
+
+/// What a person is asked to approve for a rung.
+fn offer(view: &View, id: &EpisodeId, rung: u32) -> Option<Offer> {
+    let from = RunKey { episode: id.clone(), rung, attempt: 0 };
+    let (_, question) =
+        view.state.questions.range(from..).next().filter(|(key, _)| key.episode == *id && key.rung == rung)?;
+    Some(Offer {
+        digest: question.digest.clone(),
+        means: super::approvals::means(&view.rules, &question.action, &question.target),
+        asked_at: question.asked_at,
+        expires_at: question.expires_at,
+    })
 }
 
 /// Action and state of every open recommendation, for the exporter.

@@ -22,7 +22,7 @@ use crate::telemetry::metrics::{BLIND_REASONS, Metrics};
 
 use super::account::Step;
 use super::board::{Board, View};
-use super::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Rules};
+use super::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Refused, Rules};
 use super::executor::Executor;
 use super::report::policy_document;
 
@@ -66,7 +66,7 @@ pub enum Event {
     /// The intake could not write the journal.
     JournalFailed(StoreError),
     /// A person asks for something; the answer is why it was refused.
-    Command(Command, oneshot::Sender<Result<(), CommandError>>),
+    Command(Command, oneshot::Sender<Result<String, CommandError>>),
     /// New settings, with the checks that go with them.
     Reload(Box<Reload>),
 }
@@ -74,8 +74,8 @@ pub enum Event {
 /// Why a command was not carried out.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommandError {
-    /// It does not fit the present state.
-    Refused(String),
+    /// It was refused.
+    Refused(Refused),
     /// It could not be made durable.
     NotDurable(String),
 }
@@ -87,6 +87,8 @@ pub struct Reload {
     pub rules: Rules,
     /// SHA-256 of the file.
     pub digest: String,
+    /// Who asked for it.
+    pub by: Option<String>,
     /// The new checks.
     pub runner: RunnerHandle,
     /// What they will observe.
@@ -157,7 +159,7 @@ pub struct Memory {
     unflushed_records: usize,
     /// Given again after a commit that failed.
     again: Inputs,
-    commands: VecDeque<(Command, oneshot::Sender<Result<(), CommandError>>)>,
+    commands: VecDeque<(Command, oneshot::Sender<Result<String, CommandError>>)>,
     wake_at: Option<Timestamp>,
     more_alerts: bool,
     /// No alert is taken before this.
@@ -293,7 +295,7 @@ impl Decider {
             Event::JournalFailed(error) => self.journal_failed(&error),
             Event::Command(_, answer) if self.memory.commands.len() >= COMMANDS_MAX => {
                 // Whoever asked may have gone.
-                let _ = answer.send(Err(CommandError::Refused("too many commands wait; try again".to_owned())));
+                let _ = answer.send(Err(CommandError::NotDurable("too many commands wait; try again".to_owned())));
             }
             Event::Command(command, answer) => self.memory.commands.push_back((command, answer)),
             Event::Reload(reload) => {
@@ -366,7 +368,7 @@ impl Decider {
 
     /// The decision holds: durable, or in memory while the journal cannot be written.
     fn adopt(&mut self, inputs: Inputs, decision: Decision, now: Timestamp) {
-        let Decision { records, state, effects, wake_at, refused, held_up } = decision;
+        let Decision { records, state, effects, wake_at, answer, held_up } = decision;
         held_up.into_iter().for_each(|reason| self.shared.metrics.admission_refused(reason));
         let before = std::mem::replace(&mut self.state, state);
         self.memory.wake_at = Some(wake_at);
@@ -384,17 +386,17 @@ impl Decider {
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backlog| Some(backlog.saturating_sub(taken)));
         self.publish(&inputs.observations, now);
         if inputs.command.is_some()
-            && let Some((_, answer)) = self.memory.commands.pop_front()
+            && let Some((_, asker)) = self.memory.commands.pop_front()
         {
-            let result = match refused {
-                Some(why) => Err(CommandError::Refused(why)),
-                None if self.memory.journal_ok => Ok(()),
-                None => {
+            let result = match answer.unwrap_or_else(|| Ok(String::new())) {
+                Err(why) => Err(CommandError::Refused(why)),
+                Ok(begun) if self.memory.journal_ok => Ok(begun),
+                Ok(_) => {
                     Err(CommandError::NotDurable("it holds in memory, but the journal cannot be written".to_owned()))
                 }
             };
             // Whoever asked may have gone.
-            let _ = answer.send(result);
+            let _ = asker.send(result);
         }
     }
 
@@ -623,7 +625,7 @@ impl Decider {
     }
 
     fn reload(&mut self, reload: Reload) {
-        let Reload { rules, digest, runner, observations, done } = reload;
+        let Reload { rules, digest, by, runner, observations, done } = reload;
         let now = self.clock.now();
         self.cycle.reconfigure(rules, &self.state, now);
         self.runner = runner;
@@ -638,7 +640,7 @@ impl Decider {
         }
         let board = Arc::new(board);
         self.shared.board.store(Arc::clone(&board));
-        self.cycle.note_config(digest);
+        self.cycle.note_config(digest, by);
         // Whoever asked may have gone; the settings are in force all the same.
         let _ = done.send(board);
     }

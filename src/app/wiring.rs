@@ -85,6 +85,7 @@ fn rules(settings: &Settings) -> Rules {
             .collect(),
         // The most frequent check sets the pace: three of its intervals, and its time limit, without a word is a stall.
         stalled_after: (shortest * 3).max(Duration::from_secs(15)),
+        real_money: settings.mode == Some(config::Mode::Real),
         catalog: actions::action,
     }
 }
@@ -211,7 +212,7 @@ impl App {
         let (addresses, access) = (server.addresses(), server.access());
         let (operator, operator_alerts) = mpsc::channel(CHANNEL);
         let mut cycle = Cycle::new(rules, clock.now());
-        cycle.note_config(settings.digest.clone());
+        cycle.note_config(settings.digest.clone(), None);
         match (&journal, last) {
             (Journal::Gone(..), Some(last)) => cycle.set_blind_floor(last.policy),
             // A journal that was moved aside or restored has forgotten the latch; the policy that was published has not.
@@ -265,9 +266,9 @@ impl App {
                 () = stop.cancelled() => break None,
                 Some(request) = self.reloads.recv() => {
                     // Whoever asked may have gone; the log says it too.
-                    let _ = request.send(self.reload().await);
+                    let _ = request.answer.send(self.reload(request.by).await);
                 }
-                Some(()) = reload.recv() => drop(self.reload().await),
+                Some(()) = reload.recv() => drop(self.reload(None).await),
                 Some(end) = self.ends.recv() => {
                     if end.name == "checks" && !end.panicked {
                         continue;
@@ -304,8 +305,8 @@ impl App {
     }
 
     /// Builds everything new first, then swaps; a bad file changes nothing.
-    async fn reload(&mut self) -> Result<(), String> {
-        let result = self.try_reload().await;
+    async fn reload(&mut self, by: Option<String>) -> Result<(), String> {
+        let result = self.try_reload(by).await;
         let now = self.keep.clock.now();
         self.keep.shared.metrics.config_reload(result.is_ok(), now);
         match &result {
@@ -315,7 +316,7 @@ impl App {
         result
     }
 
-    async fn try_reload(&mut self) -> Result<(), String> {
+    async fn try_reload(&mut self, by: Option<String>) -> Result<(), String> {
         let (inputs, clock) = (self.keep.inputs.clone(), self.keep.clock.clone());
         let loaded = super::tasks::blocking(move || config::load(&inputs, clock))
             .await
@@ -337,6 +338,7 @@ impl App {
         let reload = Reload {
             rules: rules(&settings),
             digest: settings.digest.clone(),
+            by,
             runner: runner.clone(),
             observations,
             done,

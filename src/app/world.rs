@@ -105,6 +105,8 @@ pub(super) struct World {
     pub recheck: BTreeMap<EpisodeId, Option<Timestamp>>,
     /// Since when episodes wait for a person.
     pub asked_since: BTreeMap<EpisodeId, Timestamp>,
+    /// Runs that a person is to be asked about in this step.
+    pub asking: BTreeSet<RunKey>,
     /// Alerts that said resolved without proof.
     pub unproven: BTreeSet<Fingerprint>,
     /// Every open episode that may want a level by itself, and perhaps some that do not: so a step need not look at all.
@@ -164,6 +166,7 @@ impl World {
             asking_check: BTreeMap::new(),
             recheck: BTreeMap::new(),
             asked_since: BTreeMap::new(),
+            asking: BTreeSet::new(),
             unproven: BTreeSet::new(),
             weighty: BTreeSet::new(),
             asking_level: BTreeSet::new(),

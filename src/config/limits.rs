@@ -73,6 +73,7 @@ pub(super) fn recovery(top: &mut Section<'_>, known: &Known) -> (recommend::Sett
     let Some(mut section) = top.section("recovery") else { return (recommend, admit) };
     recommend.allow_disable_module = section.or("allow_disable_module", false);
     admit.cooldown = pause(&mut section, "cooldown", admit.cooldown);
+    admit.approval_valid = span(&mut section, "approval_valid", admit.approval_valid);
     admit.target_budget = count(&mut section, "target_budget", admit.target_budget);
     admit.target_window = span(&mut section, "target_window", admit.target_window);
     admit.overall_budget = count(&mut section, "overall_budget", admit.overall_budget);

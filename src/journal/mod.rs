@@ -3,14 +3,14 @@
 //! In: [`Record`]s from the decision task. Out: [`State`], by [`State::apply`] alone, live and in replay.
 //! **Invariant:** pure; stores implement [`JournalStore`] elsewhere, and nothing here does I/O.
 
-mod audit;
+pub mod audit;
 mod record;
 mod state;
 mod store;
 mod transitions;
 
-pub use audit::AuditEntry;
-pub use record::{AlertPart, Entry, IssueFacts, Record, Rung, RungOrigin};
-pub use state::{ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Run, State, Totals};
+pub use audit::{AuditEntry, Line};
+pub use record::{AlertPart, ApprovalEnd, Entry, IssueFacts, Record, Rung, RungOrigin};
+pub use state::{ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Question, Run, State, Totals};
 pub use store::{Epoch, JournalStore, Recovered, StoreError, StoreErrorKind};
 pub use transitions::{Guard, guard, is_legal};

@@ -42,6 +42,32 @@ pub struct IssueFacts {
     pub source: IssueSource,
 }
 
+/// How a question to a person was settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ApprovalEnd {
+    /// The run is begun with it, in the same transaction.
+    Approved,
+    /// The rung is not tried.
+    Rejected,
+    /// Nobody answered in time.
+    Expired,
+    /// What was shown has changed, or the need for it has passed.
+    Withdrawn,
+}
+
+impl ApprovalEnd {
+    /// The word used in logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Expired => "expired",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+}
+
 /// Why a rung is on a ladder.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -103,6 +129,9 @@ pub enum Record {
         generation: u64,
         /// SHA-256 of the file, hex.
         digest: String,
+        /// Who asked for it to be loaded; `None` at start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// Something is wrong.
     EpisodeOpened {
@@ -247,6 +276,49 @@ pub enum Record {
         /// `unbound`.
         outcome: Outcome,
     },
+    /// A person is asked to approve a run that has not been begun.
+    ApprovalAsked {
+        /// Which run it would be.
+        key: RunKey,
+        /// The verb.
+        action: Name,
+        /// The subsystem acted upon.
+        target: Name,
+        /// What the approval is bound to; given back to approve.
+        digest: String,
+        /// Not taken after this.
+        expires_at: Timestamp,
+    },
+    /// What was asked is settled: each question once.
+    ApprovalEnded {
+        /// Which run it would be.
+        key: RunKey,
+        /// What was asked.
+        digest: String,
+        /// How.
+        how: ApprovalEnd,
+        /// Who; `chiron` for what expired or was withdrawn.
+        by: String,
+        /// Why, if they said.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        reason: String,
+    },
+    /// A person asked for a rehearsal of a recovery; its episode follows.
+    DrillAsked {
+        /// The episode.
+        episode: EpisodeId,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// A person asked for chiron's own workers to be started anew.
+    RestartAsked {
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
     /// A source holds a level from now on; replaces what it held for the same subject.
     HoldSet {
         /// Who.
@@ -260,6 +332,9 @@ pub enum Record {
         /// When it ends by itself.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         until: Option<Timestamp>,
+        /// The person who asked for it, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// A source holds nothing for that subject any more.
     HoldEnded {
@@ -267,6 +342,9 @@ pub enum Record {
         source: PolicySource,
         /// For what.
         subject: Name,
+        /// The person who ended it, if one did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
     },
     /// `emergency_shutdown` stays until a person releases it.
     Latched {
@@ -302,6 +380,10 @@ impl Record {
             Self::RunCancelled { .. } => "run_cancelled",
             Self::RunIndeterminate { .. } => "run_indeterminate",
             Self::RungSkipped { .. } => "rung_skipped",
+            Self::ApprovalAsked { .. } => "approval_asked",
+            Self::ApprovalEnded { .. } => "approval_ended",
+            Self::DrillAsked { .. } => "drill_asked",
+            Self::RestartAsked { .. } => "restart_asked",
             Self::HoldSet { .. } => "hold_set",
             Self::HoldEnded { .. } => "hold_ended",
             Self::Latched { .. } => "latched",

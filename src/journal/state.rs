@@ -15,7 +15,7 @@ use crate::model::{
     RunKey, RunState, Timestamp,
 };
 
-use super::{Entry, IssueFacts, Record, Rung, is_legal};
+use super::{ApprovalEnd, Entry, IssueFacts, Record, Rung, is_legal};
 
 /// Ended episodes and runs kept for people.
 const RECENT_MAX: usize = 1_000;
@@ -119,6 +119,21 @@ pub struct ActiveAlert {
     pub unproven: Option<Timestamp>,
 }
 
+/// What a person has been asked to approve.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Question {
+    /// The verb.
+    pub action: Name,
+    /// The subsystem acted upon.
+    pub target: Name,
+    /// What the approval is bound to.
+    pub digest: String,
+    /// When it was asked.
+    pub asked_at: Timestamp,
+    /// Not taken after this.
+    pub expires_at: Timestamp,
+}
+
 /// What was done to a target lately; budgets and cooldowns live here.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct LastTouch {
@@ -191,6 +206,9 @@ pub struct State {
     pub busy: OrdMap<Name, u32>,
     /// Runs whose means is at work.
     pub executing: u32,
+    /// What waits for a person's approval, by the run it would be.
+    #[serde(default, with = "as_list")]
+    pub questions: OrdMap<RunKey, Question>,
     /// Final runs, oldest first.
     pub ended_runs: Vector<Arc<Run>>,
     /// Alerts that hold episodes open.
@@ -265,7 +283,8 @@ impl State {
                     self.edit_run(&key, |run| run.crashes += 1)?;
                 }
             }
-            Record::ConfigLoaded { generation, digest } => {
+            Record::DrillAsked { .. } | Record::RestartAsked { .. } => {}
+            Record::ConfigLoaded { generation, digest, .. } => {
                 if *generation <= self.config_generation {
                     return Err(format!("generation {generation} does not rise above {}", self.config_generation));
                 }
@@ -285,6 +304,7 @@ impl State {
             | Record::RunVerified { .. }
             | Record::RunCancelled { .. }
             | Record::RunIndeterminate { .. } => self.apply_run(record, at)?,
+            Record::ApprovalAsked { .. } | Record::ApprovalEnded { .. } => self.apply_approval(record, at)?,
             Record::HoldSet { .. }
             | Record::HoldEnded { .. }
             | Record::Latched { .. }
@@ -346,6 +366,10 @@ impl State {
                     return Err(format!("episode `{id}` has run `{run}` under way"));
                 }
                 self.open.remove(&episode.key);
+                let asked: Vec<RunKey> = self.questions.keys().filter(|key| key.episode == *id).cloned().collect();
+                for key in asked {
+                    self.questions.remove(&key);
+                }
                 let mut ended = (*episode).clone();
                 ended.resolved_at = Some(at);
                 self.ended_episodes.push_back(Arc::new(ended));
@@ -360,6 +384,30 @@ impl State {
                 self.edit_rung(episode, *rung, |rung| rung.outcome = Some(*outcome))?;
             }
             _ => unreachable!("only records of episodes come here"),
+        }
+        Ok(())
+    }
+
+    fn apply_approval(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
+        match record {
+            Record::ApprovalAsked { key, action, target, digest, expires_at } => {
+                if !self.episodes.contains_key(&key.episode) || self.questions.contains_key(key) {
+                    return Err(format!("`{key}` is asked for already, or its episode is not open"));
+                }
+                let (action, target) = (action.clone(), target.clone());
+                let (digest, asked_at, expires_at) = (digest.clone(), at, *expires_at);
+                self.questions.insert(key.clone(), Question { action, target, digest, asked_at, expires_at });
+            }
+            Record::ApprovalEnded { key, digest, how, .. } => {
+                if self.questions.get(key).is_none_or(|question| question.digest != *digest) {
+                    return Err(format!("`{key}` was not asked for, or with another digest"));
+                }
+                self.questions.remove(key);
+                if *how == ApprovalEnd::Rejected {
+                    self.edit_rung(&key.episode, key.rung, |rung| rung.outcome = Some(Outcome::Rejected))?;
+                }
+            }
+            _ => unreachable!("only records of approvals come here"),
         }
         Ok(())
     }
@@ -554,12 +602,12 @@ impl State {
 
     fn apply_policy(&mut self, record: &Record, at: Timestamp) {
         match record {
-            Record::HoldSet { source, subject, level, reason, until } => {
+            Record::HoldSet { source, subject, level, reason, until, .. } => {
                 let key = HoldKey { source: *source, subject: subject.clone() };
                 let hold = Hold { level: *level, reason: reason.clone(), since: at, until: *until };
                 self.holds.insert(key, hold);
             }
-            Record::HoldEnded { source, subject } => {
+            Record::HoldEnded { source, subject, .. } => {
                 self.holds.remove(&HoldKey { source: *source, subject: subject.clone() });
             }
             Record::Latched { reason } => {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{IntakeAlert, Timestamp};
 
-use super::{Entry, Record};
+use super::{AuditEntry, Entry, Record};
 
 /// The right to write the journal: rises with every acquisition; a stale holder is told `Fenced`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -119,6 +119,10 @@ pub trait JournalStore: Send + Sync + 'static {
 
     /// Entries with a seq greater than `after`, oldest first, at most `limit`; for people.
     async fn history(&self, after: u64, limit: usize) -> Result<Vec<Entry>, StoreError>;
+
+    /// Entries of the audit log with a number greater than `after`, oldest first, at most `limit`. They are appended by
+    /// `commit` and `tighten`, in the same transaction, for every record that [`super::Line::of`] speaks of.
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError>;
 
     /// Writes and syncs a little, to learn whether the store can be written.
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError>;

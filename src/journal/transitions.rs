@@ -57,6 +57,10 @@ pub fn guard(record: &Record) -> Guard<'_> {
         | Record::AlertTaken { .. }
         | Record::AlertBelieved { .. }
         | Record::RungSkipped { .. }
+        | Record::ApprovalAsked { .. }
+        | Record::ApprovalEnded { .. }
+        | Record::DrillAsked { .. }
+        | Record::RestartAsked { .. }
         | Record::HoldSet { .. }
         | Record::HoldEnded { .. } => Guard::Free,
     }

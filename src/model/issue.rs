@@ -58,6 +58,8 @@ pub enum IssueSource {
     Data,
     /// An endpoint behind the gateway.
     Endpoint,
+    /// A rehearsal that a person asked for.
+    Drill,
 }
 
 /// Something wrong, as detected now; the episode is its life over time.

@@ -94,11 +94,13 @@ pub enum Outcome {
     Unbound,
     /// A rehearsal.
     DryRun,
+    /// A person said no.
+    Rejected,
 }
 
 impl Outcome {
     /// Every outcome, in the order metrics list them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Verified,
         Self::Unverified,
         Self::Failed,
@@ -106,6 +108,7 @@ impl Outcome {
         Self::Cancelled,
         Self::Unbound,
         Self::DryRun,
+        Self::Rejected,
     ];
 
     /// The word used as a label.
@@ -118,6 +121,7 @@ impl Outcome {
             Self::Cancelled => "cancelled",
             Self::Unbound => "unbound",
             Self::DryRun => "dry_run",
+            Self::Rejected => "rejected",
         }
     }
 }

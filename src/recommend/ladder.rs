@@ -58,7 +58,7 @@ pub fn next(rungs: &[RungView], dry_run: bool, target_healthy: bool) -> Next {
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Next::Rung(index),
             Some(Outcome::Indeterminate) => return Next::Indeterminate,
             Some(Outcome::Verified) => helped = !rung.containing,
-            Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound) => helped = false,
+            Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound | Outcome::Rejected) => helped = false,
         }
     }
     match asking {
@@ -94,7 +94,7 @@ pub fn outlook(rungs: &[RungView]) -> Outlook {
             }
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Outlook::Open,
             Some(Outcome::Failed | Outcome::Unverified) => failed = true,
-            Some(Outcome::Verified | Outcome::Indeterminate | Outcome::Unbound) => {}
+            Some(Outcome::Verified | Outcome::Indeterminate | Outcome::Unbound | Outcome::Rejected) => {}
         }
     }
     if failed && !pending { Outlook::Spent } else { Outlook::Nobody }

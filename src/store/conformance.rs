@@ -9,8 +9,10 @@ use async_trait::async_trait;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use crate::journal::audit::follow;
 use crate::journal::{
-    AlertPart, Entry, Epoch, IssueFacts, JournalStore, Record, Recovered, Rung, RungOrigin, StoreError, StoreErrorKind,
+    AlertPart, ApprovalEnd, AuditEntry, Entry, Epoch, IssueFacts, JournalStore, Record, Recovered, Rung, RungOrigin,
+    StoreError, StoreErrorKind,
 };
 use crate::model::{
     AlertOutcome, AlertStatus, Autonomy, Class, Ending, EpisodeKey, IntakeAlert, IssueSource, Level, Outcome,
@@ -79,6 +81,8 @@ suite! {
     every_move_is_as_the_table_says;
     /// POL-2: without an epoch a source may only rise.
     tightening_only_tightens;
+    /// SEC-4: each change has its line in the audit log, in the transaction of the change.
+    the_audit_follows_the_commits;
     /// Invariant 16: the latch is set by anybody and released by a person with a reason.
     the_latch_is_released_by_a_person;
     /// A snapshot shortens what is replayed; it stands only where an entry stands.
@@ -145,7 +149,7 @@ pub(super) fn moved(number: u32, to: RunState) -> Record {
 }
 
 pub(super) fn hold(source: PolicySource, subject: &str, level: Level) -> Record {
-    Record::HoldSet { source, subject: subject.into(), level, reason: "a test".into(), until: None }
+    Record::HoldSet { source, subject: subject.into(), level, reason: "a test".into(), until: None, by: None }
 }
 
 pub(super) fn latched() -> Record {
@@ -199,7 +203,7 @@ fn every_kind() -> Vec<Record> {
     let (by_check, ladder) = (true, vec![rung]);
     vec![
         Record::InstanceStarted { incarnation: "1f".into(), version: "0.1.0".into(), dry_run: false },
-        Record::ConfigLoaded { generation: 1, digest: "00".into() },
+        Record::ConfigLoaded { generation: 1, digest: "00".into(), by: None },
         Record::EpisodeOpened { id: id(), key: about, facts: facts.clone(), ladder: ladder.clone(), by_check },
         Record::EpisodeChanged { id: id(), facts, ladder, by_check, flapping: false },
         taken(1),
@@ -223,8 +227,25 @@ fn every_kind() -> Vec<Record> {
             level: Level::NoNewTrades,
             reason: "maintenance".into(),
             until: Some(at(60_000)),
+            by: Some("ada (basic)".into()),
         },
-        Record::HoldEnded { source: PolicySource::Operator, subject: "database".into() },
+        Record::ApprovalAsked {
+            key: key(4),
+            action: "restart_subsystem".into(),
+            target: "database".into(),
+            digest: "d1".into(),
+            expires_at: at(600_000),
+        },
+        Record::ApprovalEnded {
+            key: key(4),
+            digest: "d1".into(),
+            how: ApprovalEnd::Rejected,
+            by: "ada (basic)".into(),
+            reason: "not now".into(),
+        },
+        Record::DrillAsked { episode: id(), by: "ada".into(), reason: "rehearsal".into() },
+        Record::RestartAsked { by: "ada".into(), reason: "stuck".into() },
+        Record::HoldEnded { source: PolicySource::Operator, subject: "database".into(), by: None },
         latched(),
         release("ada", "checked by hand"),
     ]
@@ -383,6 +404,34 @@ async fn every_move_is_as_the_table_says(factory: &mut impl Factory) {
     }
 }
 
+/// Every audited record of a commit has its line, in order and chained; a commit that is refused leaves none.
+async fn the_audit_follows_the_commits(factory: &mut impl Factory) {
+    let store = factory.open().await;
+    let epoch = acquire(&store).await.epoch;
+    store.commit(epoch, at(0), vec![intended(1), moved(1, RunState::Started)]).await.unwrap();
+    assert_eq!(kind(store.commit(epoch, at(1), vec![latched(), intended(1)]).await), StoreErrorKind::Conflict);
+    store.tighten(at(2), vec![latched()]).await.unwrap();
+    store.commit(epoch, at(3), vec![release("ada", "checked"), taken(1)]).await.unwrap();
+    let lines = store.audit(0, 100).await.unwrap();
+    let told: Vec<_> = lines.iter().map(|line| (line.number, line.actor.as_str(), line.event.as_str())).collect();
+    let itself = "chiron";
+    assert_eq!(
+        told,
+        [(1, itself, "run_intended"), (2, itself, "run_started"), (3, itself, "latched"), (4, "ada", "latch_released")]
+    );
+    assert_eq!(lines[3].detail.get("reason").and_then(|reason| reason.as_str()), Some("checked"));
+    let end = follow((0, AuditEntry::START.to_owned()), &lines).expect("a whole chain");
+    assert_eq!(store.audit(2, 1).await.unwrap(), lines[2..3]);
+    assert!(store.audit(4, 10).await.unwrap().is_empty());
+    drop(store);
+
+    let store = factory.open().await;
+    let epoch = acquire(&store).await.epoch;
+    store.commit(epoch, at(4), vec![latched()]).await.unwrap();
+    let more = store.audit(4, 10).await.unwrap();
+    assert_eq!(follow(end, &more).expect("it goes on after a restart").0, 5);
+}
+
 async fn tightening_only_tightens(factory: &mut impl Factory) {
     use PolicySource::{Alert, Blindness};
     let store = factory.open().await;
@@ -393,7 +442,7 @@ async fn tightening_only_tightens(factory: &mut impl Factory) {
         vec![hold(Alert, "host", Level::AllowAll)],
         vec![hold(Blindness, "host", Level::AllowAll)],
         vec![hold(Alert, "host", Level::NoNewTrades), hold(Alert, "host", Level::SafeRiskProfile)],
-        vec![Record::HoldEnded { source: Alert, subject: "host".into() }],
+        vec![Record::HoldEnded { source: Alert, subject: "host".into(), by: None }],
         vec![release("ada", "checked")],
         vec![latched(), intended(1)],
         vec![taken(1)],
@@ -411,7 +460,10 @@ async fn tightening_only_tightens(factory: &mut impl Factory) {
     // With the epoch a source may also relax, and then rise again from there.
     store.commit(epoch, at(0), vec![hold(Alert, "host", Level::SafeRiskProfile)]).await.unwrap();
     store.tighten(at(0), vec![hold(Alert, "host", Level::NoNewTrades)]).await.unwrap();
-    store.commit(epoch, at(0), vec![Record::HoldEnded { source: Alert, subject: "host".into() }]).await.unwrap();
+    store
+        .commit(epoch, at(0), vec![Record::HoldEnded { source: Alert, subject: "host".into(), by: None }])
+        .await
+        .unwrap();
     store.tighten(at(0), vec![hold(Alert, "host", Level::SafeRiskProfile)]).await.unwrap();
 }
 
@@ -564,7 +616,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         8 => (1..6_u32, prop::sample::select(STATES.to_vec())).prop_map(|(number, to)| moved(number, to)),
         1 => (1..6_u32).prop_map(|number| Record::RunResumed { key: key(number) }),
         3 => (source.clone(), subject.clone(), level).prop_map(|(source, subject, level)| hold(source, subject, level)),
-        1 => (source, subject).prop_map(|(source, subject)| Record::HoldEnded { source, subject: subject.into() }),
+        1 => (source, subject).prop_map(|(source, subject)| Record::HoldEnded { source, subject: subject.into(), by: None }),
         1 => Just(latched()),
         1 => prop::sample::select(vec!["", "ada"]).prop_map(|by| release(by, "checked")),
         2 => (1..9_u64).prop_map(taken),

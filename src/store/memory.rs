@@ -6,9 +6,11 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use imbl::OrdMap;
+use imbl::{OrdMap, Vector};
 
-use crate::journal::{Entry, Epoch, JournalStore, Record, Recovered, StoreError, StoreErrorKind, is_legal};
+use crate::journal::{
+    AuditEntry, Entry, Epoch, JournalStore, Line, Record, Recovered, StoreError, StoreErrorKind, is_legal,
+};
 use crate::model::{IntakeAlert, RunState, Timestamp};
 
 use super::step::{self, Step};
@@ -38,6 +40,7 @@ struct Tables {
     holds: OrdMap<(&'static str, String), u8>,
     latched: bool,
     snapshots: OrdMap<u64, Vec<u8>>,
+    audit: Vector<AuditEntry>,
 }
 
 /// What a fault does to one call.
@@ -130,6 +133,12 @@ impl Tables {
         for record in records {
             self.last += 1;
             self.apply(Step::of(&record), rising)?;
+            if let Some(line) = Line::of(&record) {
+                let (number, previous) =
+                    self.audit.last().map_or((0, AuditEntry::START), |last| (last.number, last.digest.as_str()));
+                let entry = line.after(number, previous, at);
+                self.audit.push_back(entry);
+            }
             self.journal.insert(self.last, Entry { seq: self.last, at, record });
         }
         Ok(self.last)
@@ -251,6 +260,13 @@ impl JournalStore for MemoryStore {
     async fn history(&self, after: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.read(|tables| {
             tables.journal.range(after.saturating_add(1)..).take(limit).map(|(_, entry)| entry.clone()).collect()
+        })
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.read(|tables| {
+            let newer = tables.audit.iter().filter(|entry| entry.number > after);
+            newer.take(limit).cloned().collect()
         })
     }
 

@@ -6,6 +6,7 @@
 //!
 //! **Invariant:** `Ok` means synced to the disk; a damaged or foreign file is refused and never changed.
 
+mod audit;
 mod chain;
 mod errors;
 mod log;
@@ -26,7 +27,7 @@ use serde::Serialize;
 use tokio::sync::oneshot;
 
 use crate::base::clock::Clock;
-use crate::journal::{Entry, Epoch, JournalStore, Record, Recovered, StoreError, StoreErrorKind};
+use crate::journal::{AuditEntry, Entry, Epoch, JournalStore, Line, Record, Recovered, StoreError, StoreErrorKind};
 use crate::model::{IntakeAlert, Timestamp};
 
 use super::step::{self, Step};
@@ -165,7 +166,9 @@ fn json(value: &impl Serialize) -> Result<String, StoreError> {
 }
 
 fn encode(records: &[Record]) -> Result<Vec<Encoded>, StoreError> {
-    let one = |record| Ok(Encoded { kind: Record::kind(record), body: json(record)?, step: Step::of(record) });
+    let one = |record| {
+        Ok(Encoded { kind: Record::kind(record), body: json(record)?, step: Step::of(record), line: Line::of(record) })
+    };
     records.iter().map(one).collect()
 }
 
@@ -206,6 +209,10 @@ impl JournalStore for SqliteStore {
 
     async fn history(&self, after: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.ask(|reply| Request::History(after, limit, reply)).await
+    }
+
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.ask(|reply| Request::Audit(after, limit, reply)).await
     }
 
     async fn probe(&self, now: Timestamp) -> Result<(), StoreError> {

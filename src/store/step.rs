@@ -60,7 +60,7 @@ impl Step {
                 Record::HoldSet { source, subject, level, .. } => {
                     Self::Hold { source: source.as_str(), subject: subject.to_string(), rank: rank(*level) }
                 }
-                Record::HoldEnded { source, subject } => {
+                Record::HoldEnded { source, subject, .. } => {
                     Self::EndHold { source: source.as_str(), subject: subject.to_string() }
                 }
                 Record::AlertTaken { intake, .. } => Self::Taken(*intake),

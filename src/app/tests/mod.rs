@@ -1,5 +1,6 @@
 //! The decider driven by hand, and by a seeded world with crashes.
 
+mod approvals;
 mod random;
 mod shell;
 mod sim;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::alerts;
-use crate::app::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Rules};
+use crate::app::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Refused, Rules};
 use crate::execute::{Actuator, Answer, Binding, Order, ProbeAnswer, VerifySettings, actions};
 use crate::journal::{Entry, Record, State};
 use crate::model::{
@@ -106,6 +106,7 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
             })
             .collect::<HashMap<_, _>>(),
         stalled_after: Duration::from_secs(60),
+        real_money: false,
         catalog: actions::action,
     }
 }
@@ -135,7 +136,8 @@ pub(super) struct Sim {
     /// Subsystems whose check was asked for at once.
     pub forced: BTreeSet<usize>,
     pub answers: Vec<Answered>,
-    pub refused: Option<String>,
+    pub refused: Option<Refused>,
+    pub begun: Option<String>,
 }
 
 impl Sim {
@@ -159,6 +161,7 @@ impl Sim {
             forced: BTreeSet::new(),
             answers: Vec::new(),
             refused: None,
+            begun: None,
         };
         sim.boot();
         sim
@@ -252,8 +255,12 @@ impl Sim {
 
     /// One step with everything that waits; `die` ends the process after the commit and before the effects.
     pub fn step_or_die(&mut self, inputs: Inputs, die: bool) {
-        let Decision { records, state, effects, refused, .. } = self.cycle.step(&self.state, &inputs, self.now);
-        self.refused = refused;
+        let Decision { records, state, effects, answer, .. } = self.cycle.step(&self.state, &inputs, self.now);
+        (self.begun, self.refused) = match answer {
+            Some(Ok(begun)) => (Some(begun), None),
+            Some(Err(refused)) => (None, Some(refused)),
+            None => (None, None),
+        };
         self.durable(records, state);
         if die {
             self.crash();
@@ -358,7 +365,7 @@ impl Sim {
         Some(target)
     }
 
-    pub fn command(&mut self, command: Command) -> Option<String> {
+    pub fn command(&mut self, command: Command) -> Option<Refused> {
         let inputs = Inputs { command: Some(command), ..Inputs::default() };
         self.step(inputs);
         self.refused.clone()

@@ -1,7 +1,7 @@
 //! Timelines: what happens when, told as a person would.
 
 use super::sim::{Sim, rules};
-use crate::app::cycle::Command;
+use crate::app::cycle::{Command, Refused};
 use crate::journal::Record;
 use crate::model::{
     AlertOutcome, AlertStatus, Class, Criticality, Ending, Level, Outcome, PolicySource, Reason, RunState, Status,
@@ -76,8 +76,8 @@ fn escalates_to_a_person() {
     };
     assert_eq!(told(&sim), [Reason::Exhausted]);
     sim.live(600);
-    // Once failed, exposure is reduced by itself, and leaving positions waits for a person.
-    assert_eq!(told(&sim), [Reason::Exhausted, Reason::ApprovalPending]);
+    // Once failed, exposure is reduced by itself, and leaving positions waits for a person, who does not answer.
+    assert_eq!(told(&sim), [Reason::Exhausted, Reason::ApprovalPending, Reason::Expired]);
     assert_eq!(sim.effects.len(), 2);
     let status = sim.cycle.health(0).status;
     assert_eq!(status, Status::Failed, "OBS-1: its ladder has ended");
@@ -288,7 +288,7 @@ fn the_latch() {
     sim.live(301);
     assert_eq!((sim.state.level(), sim.state.latch.is_some()), (Level::EmergencyShutdown, true));
     let release = || Command::ReleasePolicy { by: "ana".to_owned(), reason: "checked by hand".to_owned() };
-    assert!(sim.command(release()).is_some_and(|why| why.contains("still failed")));
+    assert!(matches!(sim.command(release()), Some(Refused::Conflict(why)) if why.contains("still failed")));
     sim.break_("risk_guard", Status::Healthy);
     sim.live(600);
     assert_eq!(sim.state.level(), Level::EmergencyShutdown, "health alone never releases it");
@@ -484,7 +484,7 @@ fn without_a_journal() {
     assert!(sim.effects.is_empty());
     assert_eq!(sim.state.level(), Level::NoNewTrades);
     let release = Command::ReleasePolicy { by: "ana".to_owned(), reason: "why not".to_owned() };
-    assert!(sim.command(release).is_some_and(|why| why.contains("cannot be written")));
+    assert!(matches!(sim.command(release), Some(Refused::Conflict(why)) if why.contains("cannot be written")));
     sim.regain_journal();
     sim.live(5);
     assert_eq!(sim.effects.len(), 1);

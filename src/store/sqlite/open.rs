@@ -23,7 +23,8 @@ use super::log::{self, Left};
 /// `CHRN`, in the header of every journal.
 const APPLICATION_ID: i32 = 0x4348_524e;
 /// The steps from an empty file to the present format; `user_version` counts those applied.
-const MIGRATIONS: [&str; 1] = [include_str!("../migrations/0001_journal.sql")];
+const MIGRATIONS: [&str; 2] =
+    [include_str!("../migrations/0001_journal.sql"), include_str!("../migrations/0002_audit.sql")];
 /// How long another process may take to let go of the file.
 const BUSY: Duration = Duration::from_millis(250);
 /// How often the lock is asked for meanwhile.

@@ -5,10 +5,11 @@
 
 use rusqlite::{Connection, OptionalExtension as _, params};
 
-use crate::journal::{Entry, Epoch, Record, StoreError, StoreErrorKind};
+use crate::journal::{Entry, Epoch, Line, Record, StoreError, StoreErrorKind};
 use crate::model::{IntakeAlert, Timestamp};
 use crate::store::step::{self, Step};
 
+use super::audit;
 use super::chain::{self, Digest};
 use super::errors::Trouble;
 
@@ -25,6 +26,7 @@ pub(super) struct Encoded {
     pub(super) kind: &'static str,
     pub(super) body: String,
     pub(super) step: Step,
+    pub(super) line: Option<Line>,
 }
 
 /// SQLite's integers are signed.
@@ -33,17 +35,17 @@ pub(super) fn signed(number: u64) -> i64 {
 }
 
 /// Back from SQLite's integers; never negative in a sound journal.
-fn unsigned(number: i64) -> u64 {
+pub(super) fn unsigned(number: i64) -> u64 {
     u64::try_from(number).unwrap_or(0)
 }
 
 /// What is stored cannot be trusted.
-fn corrupt(found: impl std::fmt::Display) -> Trouble {
+pub(super) fn corrupt(found: impl std::fmt::Display) -> Trouble {
     let hint = "stop chiron, keep a copy of the file, then restore a backup or move it aside";
     StoreError::new(StoreErrorKind::Corrupt, format!("{found}; {hint}")).into()
 }
 
-fn meta_number(conn: &Connection, key: &str) -> Result<u64, Trouble> {
+pub(super) fn meta_number(conn: &Connection, key: &str) -> Result<u64, Trouble> {
     let number = conn.prepare_cached("select value from meta where key = ?1")?.query_row([key], |row| row.get(0))?;
     Ok(unsigned(number))
 }
@@ -53,7 +55,7 @@ fn meta_digest(conn: &Connection, key: &str) -> Result<Digest, Trouble> {
     Ok(digest)
 }
 
-fn set_meta(conn: &Connection, key: &str, value: impl rusqlite::ToSql) -> Result<(), Trouble> {
+pub(super) fn set_meta(conn: &Connection, key: &str, value: impl rusqlite::ToSql) -> Result<(), Trouble> {
     conn.prepare_cached("update meta set value = ?2 where key = ?1")?.execute(params![key, value])?;
     Ok(())
 }
@@ -100,6 +102,7 @@ pub(super) fn append(
     }
     set_meta(conn, "seq", signed(seq))?;
     set_meta(conn, "digest", digest)?;
+    audit::append(conn, at, records.iter().filter_map(|record| record.line.as_ref()))?;
     Ok(seq)
 }
 
@@ -238,6 +241,7 @@ pub(super) fn acquire(conn: &Connection, incarnation: &str) -> Result<Acquired, 
     if after > last {
         return Err(corrupt(format!("the snapshot stands at entry {after}, but the journal ends at {last}")));
     }
+    audit::verify(conn)?;
     let epoch = meta_number(conn, "epoch")? + 1;
     set_meta(conn, "epoch", signed(epoch))?;
     set_meta(conn, "incarnation", incarnation)?;

@@ -10,10 +10,11 @@ use rusqlite::config::DbConfig;
 use tokio::sync::oneshot;
 
 use crate::base::failpoint;
-use crate::journal::{Entry, Epoch, Recovered, StoreError, StoreErrorKind};
+use crate::journal::{AuditEntry, Entry, Epoch, Recovered, StoreError, StoreErrorKind};
 use crate::model::{IntakeAlert, Timestamp};
 use crate::store::step::Step;
 
+use super::audit;
 use super::errors::{CLOSED, Failure, Phase, Trouble};
 use super::open::Lock;
 use super::space::Space;
@@ -52,6 +53,7 @@ pub(super) enum Request {
     Acquire(String, Reply<Recovered>),
     Pending(u64, usize, Reply<Vec<(u64, IntakeAlert)>>),
     History(u64, usize, Reply<Vec<Entry>>),
+    Audit(u64, usize, Reply<Vec<AuditEntry>>),
 }
 
 impl Work {
@@ -278,6 +280,9 @@ impl Writer {
             }
             Request::History(after, limit, reply) => {
                 let _ = reply.send(self.inside(|conn| tables::history(conn, after, limit)));
+            }
+            Request::Audit(after, limit, reply) => {
+                let _ = reply.send(self.inside(|conn| audit::read(conn, after, limit)));
             }
             Request::Write(work, reply) => self.commit(&mut vec![(work, reply)]),
         }
