@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::journal::{Record, Run, State};
+use crate::journal::{ApprovalEnd, Record, Run, State};
 use crate::model::{AlertOutcome, EpisodeId, EpisodeKey, IntakeAlert, Level, Outcome, Reason, RunKey, Severity};
 use crate::publish::OperatorAlert;
 use crate::telemetry::metrics::Metrics;
@@ -117,6 +117,10 @@ impl Step<'_> {
                 tracing::info!(run = %key, %action, subsystem = %target, %expires_at, "approval asked for");
             }
             Record::ApprovalEnded { key, how, by, reason, .. } => {
+                let asked = self.before.questions.get(key);
+                if let Some(asked) = asked.filter(|_| *how == ApprovalEnd::Rejected) {
+                    metrics.action_ended(&asked.action, &asked.target, Outcome::Rejected, Duration::ZERO);
+                }
                 let how = how.as_str();
                 tracing::info!(run = %key, how, by, reason, "approval ended");
             }
