@@ -1,4 +1,4 @@
-//! What every shell module shares: clock, settings tree, bounded files, HTTP client, failpoints.
+//! What every shell module shares: clock, settings tree, bounded files, HTTP client, failpoints, redaction of secrets.
 //!
 //! Where it sits: above `model`, below `observe`, `execute`, `store`, `publish` and `config`.
 
@@ -6,4 +6,5 @@ pub mod clock;
 pub mod failpoint;
 pub mod http;
 pub mod files;
+pub mod redact;
 pub mod tree;

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Actuator, Answer, Order};
+use crate::base::redact;
 use crate::model::Ending;
 
 /// What an actuator gets beyond the order's timeout to end what it began: two seconds between the signals, and to spare.
@@ -25,7 +26,7 @@ pub const GRACE: Duration = Duration::from_secs(5);
 pub async fn carry_out(order: Order, actuator: Arc<dyn Actuator>) -> (Answer, Duration) {
     let begun = Instant::now();
     let limit = order.timeout.saturating_add(GRACE);
-    let answer = match tokio::time::timeout(limit, guarded(&order, &*actuator)).await {
+    let mut answer = match tokio::time::timeout(limit, guarded(&order, &*actuator)).await {
         Ok(answer) => answer,
         Err(_) => Answer {
             ending: Ending::Timeout,
@@ -36,6 +37,9 @@ pub async fn carry_out(order: Order, actuator: Arc<dyn Actuator>) -> (Answer, Du
             output: String::new(),
         },
     };
+    // A command prints what it likes, its own credentials too.
+    redact::string(&mut answer.detail);
+    redact::string(&mut answer.output);
     (answer, begun.elapsed())
 }
 

@@ -22,6 +22,7 @@ use super::check::{AnyCheck, Judgement, ScheduledCheck};
 use super::pool::{Done, Job, Outcome, Pool, Work, panic_text};
 use super::resources::ResourceReader;
 use crate::base::clock::Clock;
+use crate::base::redact;
 use crate::model::{Health, Timestamp};
 
 /// With fewer checks than this all run at once at the start, so that the first report is complete soon.
@@ -480,7 +481,9 @@ impl Runner {
     }
 }
 
-fn health(scheduled: &ScheduledCheck, judgement: Judgement, began: Timestamp, took: Duration) -> Health {
+fn health(scheduled: &ScheduledCheck, mut judgement: Judgement, began: Timestamp, took: Duration) -> Health {
+    // What a plugin prints or a server answers may repeat a credential.
+    judgement.details.values_mut().for_each(redact::value);
     Health {
         subsystem: scheduled.subsystem.clone(),
         status: judgement.status,
