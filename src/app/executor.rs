@@ -1,7 +1,7 @@
 //! From a durable `started` to the means and back: builds the order, runs it as a task, tells the decision task.
 
-use std::collections::HashMap;
-use std::sync::Arc;
+use std::collections::{HashMap, HashSet};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -24,12 +24,23 @@ pub struct Executor {
     events: mpsc::Sender<Event>,
     epoch: u64,
     closed: bool,
+    /// Effects at work in this process, whichever decision task began them: their answers are on their way.
+    at_work: Arc<Mutex<HashSet<RunKey>>>,
 }
 
 impl Executor {
     /// For one epoch of the journal.
     pub fn new(tasks: Tasks, events: mpsc::Sender<Event>, epoch: u64) -> Self {
-        Self { tasks, events, epoch, closed: false }
+        Self { tasks, events, epoch, closed: false, at_work: Arc::default() }
+    }
+
+    /// For another epoch in the same process: it knows what is still at work.
+    pub fn for_epoch(&self, epoch: u64) -> Self {
+        Self { epoch, closed: false, ..self.clone() }
+    }
+
+    fn at_work(&self) -> MutexGuard<'_, HashSet<RunKey>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Begins nothing any more. What was decided but not begun is told as such.
@@ -60,16 +71,23 @@ impl Executor {
         };
         let order = self.order(run, binding.timeout);
         let key = key.clone();
+        let at_work = Arc::clone(&self.at_work);
+        self.at_work().insert(key.clone());
         self.tasks.spawn_short(async move {
             let (answer, duration) = execute::engine::carry_out(order, Arc::clone(&binding.actuator)).await;
+            // Before the answer is sent: a decision task that dies with it in its hands leaves the run to be asked about.
+            at_work.lock().unwrap_or_else(PoisonError::into_inner).remove(&key);
             send(&events, Event::Answered(Answered { key, answer, duration })).await;
         });
     }
 
     /// Finds out what became of a run that a crash interrupted: first what is left of it is waited for, up to the end of
-    /// its time, then its means is asked.
+    /// its time, then its means is asked. One whose effect is still at work in this very process will answer by itself.
     pub fn inquire(&self, state: &State, bindings: &Bindings, key: &RunKey) {
         let Some(run) = state.runs.get(key) else { return };
+        if self.at_work().contains(key) {
+            return;
+        }
         let binding = bindings.get(&(run.action.clone(), run.target.clone())).cloned();
         let order = self.order(run, binding.as_ref().map_or(Duration::from_secs(60), |binding| binding.timeout));
         let (class, key, events) = (run.class, key.clone(), self.events.clone());

@@ -13,6 +13,7 @@ use crate::base::clock::Clock;
 use crate::http::{Group, Handle, PageFormat, Refusal};
 use crate::journal::{AuditEntry, JournalStore, StoreErrorKind};
 use crate::model::{Caller, IntakeAlert, Level, PolicyDocument, Pushed, Report, Timestamp};
+use crate::observe::inbox::{Inbox, PushError};
 use crate::observe::runner::RunnerHandle;
 use crate::telemetry::exposition::{Page, render};
 
@@ -20,6 +21,7 @@ use super::approvals::Answer;
 use super::cycle::{Command, Refused};
 use super::publisher::current_report;
 use super::report::recommendation_states;
+use super::supervisor::Away;
 use super::task::{CommandError, Event, Shared};
 
 /// Accepted alerts not yet taken; beyond this the webhook says 503 and Alertmanager keeps the duty.
@@ -36,6 +38,16 @@ pub struct ReloadRequest {
     pub answer: oneshot::Sender<Result<(), String>>,
 }
 
+/// A request to restart the workers, and where the answer goes.
+pub struct RestartRequest {
+    /// Who.
+    pub by: String,
+    /// Why; may be empty.
+    pub reason: String,
+    /// The reason if they do not run again.
+    pub answer: oneshot::Sender<Result<(), String>>,
+}
+
 /// The handle.
 pub struct AppHandle {
     /// What the decision task shares.
@@ -48,8 +60,14 @@ pub struct AppHandle {
     pub reports: mpsc::Sender<oneshot::Sender<()>>,
     /// To the supervisor.
     pub reloads: mpsc::Sender<ReloadRequest>,
+    /// To the supervisor.
+    pub restarts: mpsc::Sender<RestartRequest>,
     /// The checks in force.
     pub runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
+    /// What is pushed.
+    pub inbox: Arc<Inbox>,
+    /// Whether the decision task is away.
+    pub away: Away,
     /// The policy as it changes and is renewed.
     pub policies: watch::Receiver<Arc<PolicyDocument>>,
     /// The clock.
@@ -119,11 +137,18 @@ impl Handle for AppHandle {
     fn turned_away(&self, _group: Group, _code: &'static str) {}
 
     fn push(&self, pushed: Pushed) -> Result<(), Refusal> {
-        Err(Refusal::NotFound(format!("no `push` check listens for `{}`", pushed.name)))
+        let refusal = |error: PushError| match error {
+            PushError::Unknown { .. } => Refusal::NotFound(error.to_string()),
+            PushError::Invalid(_) => Refusal::Invalid(error.to_string()),
+        };
+        if let Some(index) = self.inbox.push(pushed).map_err(refusal)? {
+            self.runner.load().force(index);
+        }
+        Ok(())
     }
 
     fn vitals(&self) -> Value {
-        json!({})
+        self.inbox.tell()
     }
 
     fn active_alerts(&self) -> Vec<Value> {
@@ -154,6 +179,9 @@ impl Handle for AppHandle {
     }
 
     fn ready(&self) -> Result<(), String> {
+        if let Some(why) = self.away.why() {
+            return Err(format!("the decision task is away: {why}"));
+        }
         let board = self.shared.board.load();
         let view = board.view.load();
         if view.at == Timestamp::EPOCH {
@@ -237,8 +265,13 @@ impl Handle for AppHandle {
         Ok(self.report())
     }
 
-    async fn restart(&self, _by: Caller, _reason: String) -> Result<(), Refusal> {
-        Err(Refusal::Unavailable("not built yet".to_owned()))
+    async fn restart(&self, by: Caller, reason: String) -> Result<(), Refusal> {
+        let (answer, told) = oneshot::channel();
+        let request = RestartRequest { by: by.name, reason, answer };
+        let busy = |_| Refusal::Conflict("a restart is asked for already, or chiron is stopping".to_owned());
+        self.restarts.try_send(request).map_err(busy)?;
+        let gone = |_| Refusal::Unavailable("chiron is stopping".to_owned());
+        told.await.map_err(gone)?.map_err(Refusal::Unavailable)
     }
 
     async fn approve(

@@ -1,7 +1,7 @@
 //! The composition root: the only module that sees all others.
 //!
 //! [`cycle`] knows the order of the stages and decides; [`task`] is the shell around it that journals, then acts;
-//! [`wiring`] builds everything from the settings; [`handle`] is what HTTP sees.
+//! [`wiring`] builds everything from the settings; `lifecycle` watches over it; [`handle`] is what HTTP sees.
 
 mod account;
 pub mod approvals;
@@ -15,10 +15,13 @@ mod executor;
 pub mod handle;
 mod holds;
 mod intake;
+mod lifecycle;
+mod notify;
 mod publisher;
 mod recovery;
 mod report;
 mod restart;
+mod supervisor;
 pub mod task;
 pub mod tasks;
 pub mod wiring;

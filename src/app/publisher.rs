@@ -9,13 +9,15 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::base::failpoint;
 use crate::model::{PolicyDocument, Report};
 use crate::publish::{self, OperatorAlert};
+use crate::telemetry::Progress;
 
 use super::board::Board;
 use super::report::report;
 use super::task::Shared;
-use super::tasks::blocking;
+use super::tasks::{Lent, blocking};
 
 /// How often the report file is replaced.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
@@ -45,8 +47,9 @@ pub async fn run(
     places: Arc<arc_swap::ArcSwap<Places>>,
     shared: Arc<Shared>,
     mut policies: watch::Receiver<Arc<PolicyDocument>>,
-    mut alerts: mpsc::Receiver<OperatorAlert>,
-    mut wanted: mpsc::Receiver<oneshot::Sender<()>>,
+    mut alerts: Lent<mpsc::Receiver<OperatorAlert>>,
+    mut wanted: Lent<mpsc::Receiver<oneshot::Sender<()>>>,
+    progress: Progress,
     stop: CancellationToken,
 ) {
     let mut written: Option<Arc<PolicyDocument>> = None;
@@ -56,6 +59,8 @@ pub async fn run(
     let mut troubles = Troubles::default();
     let mut placed = places.load_full();
     loop {
+        failpoint::pass_task("publisher.turn").await;
+        progress.beat();
         // A reload may have moved them, and a policy that has moved is written anew.
         let now_placed = places.load_full();
         if placed.policy != now_placed.policy {

@@ -13,6 +13,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::Clock;
+use crate::base::failpoint;
 use crate::journal::{Epoch, JournalStore, Record, State, StoreError, StoreErrorKind};
 use crate::model::{IntakeAlert, PolicyDocument, Timestamp};
 use crate::observe::Observation;
@@ -25,6 +26,7 @@ use super::board::{Board, View};
 use super::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Refused, Rules};
 use super::executor::Executor;
 use super::report::policy_document;
+use super::tasks::Lent;
 
 /// Alerts taken in one step.
 const ALERTS_MAX: usize = 512;
@@ -69,6 +71,8 @@ pub enum Event {
     Command(Command, oneshot::Sender<Result<String, CommandError>>),
     /// New settings, with the checks that go with them.
     Reload(Box<Reload>),
+    /// Another long task of chiron does not get on, or all do again.
+    Stalled(Option<String>),
 }
 
 /// Why a command was not carried out.
@@ -137,7 +141,7 @@ pub struct Decider {
     /// What the checks observe.
     pub observations: mpsc::Receiver<Vec<Observation>>,
     /// Everything else that happens.
-    pub events: mpsc::Receiver<Event>,
+    pub events: Lent<mpsc::Receiver<Event>>,
     /// Policy documents for the publisher.
     pub policy: watch::Sender<Arc<PolicyDocument>>,
     /// What a person has to be told.
@@ -174,11 +178,28 @@ pub struct Memory {
     /// What an earlier process left under way has been looked into.
     resolved: bool,
     last_tried: Option<Duration>,
+    /// An earlier decision task of this process may have known more than the journal: its level is the least that is
+    /// held until every check has answered.
+    wary: bool,
+}
+
+impl Memory {
+    /// For a decision task in the place of another of the same process; `wary` if that one held more than was journaled.
+    pub fn anew(wary: bool) -> Self {
+        Self { wary, ..Self::default() }
+    }
+
+    /// See [`Memory::anew`].
+    pub fn is_wary(&self) -> bool {
+        self.wary
+    }
 }
 
 impl Decider {
     /// Decides until told to stop, and then until what is under way has been journaled or `grace` has passed.
     pub async fn run(mut self, stop: CancellationToken, grace: Duration) {
+        let progress = self.shared.metrics.progress("decider", &self.clock);
+        progress.beat();
         self.memory.journal_ok = true;
         self.memory.last_observed = Some(self.clock.since_boot());
         self.restore_metrics();
@@ -194,7 +215,9 @@ impl Decider {
         self.cycle.look_at_everything(&self.state);
         self.step(Inputs::default()).await;
         while !stop.is_cancelled() {
+            progress.beat();
             let inputs = self.gather(&stop).await;
+            failpoint::pass_task("decider.gathered").await;
             let (begun, took_alerts) = (tokio::time::Instant::now(), !inputs.alerts.is_empty());
             let runs = self.state.totals.runs;
             self.step(inputs).await;
@@ -202,12 +225,14 @@ impl Decider {
                 let rest = (begun.elapsed() * REST_FACTOR).min(REST_MAX);
                 self.memory.rest_until = Some(tokio::time::Instant::now() + rest);
             }
+            failpoint::pass_task("decider.decided").await;
         }
         self.executor.close();
         self.cycle.set_stopping();
         let deadline = self.clock.since_boot() + grace;
         let forced = CancellationToken::new();
         while self.state.executing > 0 && self.clock.since_boot() < deadline {
+            progress.beat();
             let inputs = self.gather(&forced).await;
             self.step(inputs).await;
         }
@@ -298,6 +323,9 @@ impl Decider {
                 let _ = answer.send(Err(CommandError::NotDurable("too many commands wait; try again".to_owned())));
             }
             Event::Command(command, answer) => self.memory.commands.push_back((command, answer)),
+            // Whoever asked has given it up, and what goes with it.
+            Event::Reload(reload) if reload.done.is_closed() => {}
+            Event::Stalled(why) => self.cycle.set_blind("task_stalled", why),
             Event::Reload(reload) => {
                 // They were observed under the old settings.
                 inputs.observations.clear();
@@ -331,6 +359,11 @@ impl Decider {
         let now = self.clock.now();
         self.look_at_clock(now);
         self.look_at_checks(&inputs);
+        if self.memory.wary && self.cycle.started_up() {
+            self.memory.wary = false;
+            self.cycle.set_blind("decider", None);
+            self.cycle.set_blind_floor(crate::model::Level::AllowAll);
+        }
         if self.memory.journal_ok {
             self.probe_journal(now).await;
         } else {
@@ -348,6 +381,9 @@ impl Decider {
         self.cycle.set_alerts_waiting(waiting > inputs.alerts.len() as u64);
         let decision = self.cycle.step(&self.state, &inputs, now);
         let committed = if self.memory.journal_ok { self.commit(now, decision.records.clone()).await } else { Ok(()) };
+        if committed.is_ok() && self.memory.journal_ok && !decision.records.is_empty() {
+            failpoint::pass_task("decider.committed").await;
+        }
         match committed {
             Ok(()) => self.adopt(inputs, decision, now),
             Err(error) => {
@@ -616,6 +652,7 @@ impl Decider {
     }
 
     fn restore_metrics(&self) {
+        self.shared.metrics.issues_forgotten();
         for episode in self.state.episodes.values() {
             self.shared.metrics.issue_restored(&episode.key.subsystem, &episode.key.kind, episode.facts.severity);
         }

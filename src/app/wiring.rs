@@ -1,4 +1,4 @@
-//! Builds everything from the settings, runs it, reloads it, and takes it down in order.
+//! Builds everything from the settings and starts it; [`super::lifecycle`] runs it from there on.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -10,65 +10,77 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::Clock;
-use crate::config::{self, Inputs, Settings};
+use crate::config::{Inputs, Settings};
 use crate::execute::actions;
 use crate::http;
-use crate::journal::{Epoch, JournalStore, Record, State, StoreErrorKind};
+use crate::journal::{Epoch, JournalStore, State, StoreError, StoreErrorKind};
 use crate::model::{Name, PolicyDocument, Status, Summary, Timestamp};
 use crate::observe::Observation;
+use crate::observe::check::ScheduledCheck;
+use crate::observe::inbox::{Inbox, Slots};
 use crate::observe::resources::ResourceReader;
 use crate::observe::runner::{Runner, RunnerHandle};
-use crate::publish;
+use crate::publish::{self, OperatorAlert};
 use crate::store;
 use crate::telemetry::metrics::Metrics;
 
 use super::board::{Board, View};
-use super::cycle::{Cycle, Rules};
+use super::cycle::Rules;
 use super::executor::Executor;
-use super::handle::{AppHandle, ReloadRequest};
+use super::handle::{AppHandle, ReloadRequest, RestartRequest};
+use super::lifecycle::Supervision;
+use super::notify::ServiceManager;
 use super::publisher::{self, Places};
 use super::report::policy_document;
-use super::task::{Decider, Event, Journal, Memory, Reload, Shared};
-use super::tasks::{TaskEnd, Tasks};
+use super::supervisor::Away;
+use super::task::{Event, Journal, Memory, Shared};
+use super::tasks::{Home, TaskEnd, Tasks};
 
-/// How long a stop waits for actions under way.
-const GRACE: Duration = Duration::from_secs(10);
-/// How long the last publications may take after that.
-const LAST_WORDS: Duration = Duration::from_secs(3);
 /// Batches of observations and events in flight.
-const CHANNEL: usize = 1_024;
+pub(super) const CHANNEL: usize = 1_024;
 
 /// A chiron that is running.
 pub struct App {
-    tasks: Tasks,
-    ends: mpsc::Receiver<TaskEnd>,
-    reloads: mpsc::Receiver<ReloadRequest>,
-    addresses: Vec<SocketAddr>,
-    generation: Generation,
-    keep: Keep,
+    pub(super) tasks: Tasks,
+    pub(super) ends: mpsc::Receiver<TaskEnd>,
+    pub(super) reloads: mpsc::Receiver<ReloadRequest>,
+    pub(super) restarts: mpsc::Receiver<RestartRequest>,
+    pub(super) addresses: Vec<SocketAddr>,
+    pub(super) generation: Generation,
+    pub(super) keep: Keep,
+    pub(super) supervision: Supervision,
 }
 
 /// What a reload replaces.
-struct Generation {
-    settings: Settings,
-    stop_checks: CancellationToken,
+pub(super) struct Generation {
+    pub(super) settings: Settings,
+    pub(super) runner: RunnerHandle,
+    /// Where the checks send what they observe; kept, so that checks that are started anew send there too.
+    pub(super) observed: mpsc::Sender<Vec<Observation>>,
 }
 
-/// What a reload keeps.
-struct Keep {
-    inputs: Inputs,
-    clock: Clock,
-    shared: Arc<Shared>,
-    places: Arc<arc_swap::ArcSwap<Places>>,
-    runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
-    events: mpsc::Sender<Event>,
-    access: http::AccessControl,
-    stop_decider: CancellationToken,
-    stop_publisher: CancellationToken,
+/// What a reload and a restart of the workers keep.
+pub(super) struct Keep {
+    pub(super) inputs: Inputs,
+    pub(super) clock: Clock,
+    pub(super) seed: u64,
+    pub(super) incarnation: String,
+    pub(super) shared: Arc<Shared>,
+    pub(super) store: Option<Arc<dyn JournalStore>>,
+    pub(super) places: Arc<arc_swap::ArcSwap<Places>>,
+    pub(super) runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
+    pub(super) inbox: Arc<Inbox>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) events_in: Home<mpsc::Receiver<Event>>,
+    pub(super) policy: watch::Sender<Arc<PolicyDocument>>,
+    pub(super) operator: mpsc::Sender<OperatorAlert>,
+    pub(super) executor: Executor,
+    pub(super) access: http::AccessControl,
+    pub(super) away: Away,
 }
 
 /// The rules that settings make.
-fn rules(settings: &Settings) -> Rules {
+pub(super) fn rules(settings: &Settings) -> Rules {
     let shortest = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).min().unwrap_or_default();
     Rules {
         subsystems: settings.subsystems.iter().map(|subsystem| subsystem.subsystem.clone()).collect(),
@@ -85,55 +97,97 @@ fn rules(settings: &Settings) -> Rules {
             .collect(),
         // The most frequent check sets the pace: three of its intervals, and its time limit, without a word is a stall.
         stalled_after: (shortest * 3).max(Duration::from_secs(15)),
-        real_money: settings.mode == Some(config::Mode::Real),
+        real_money: settings.mode == Some(crate::config::Mode::Real),
         catalog: actions::action,
     }
 }
 
-fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Name)>, Vec<Name>) {
+pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Name)>, Vec<Name>) {
     let names = settings.subsystems.iter().map(|subsystem| subsystem.subsystem.name.clone()).collect();
     let bindings =
         settings.bindings.iter().map(|binding| (binding.action.clone(), binding.subsystem.clone())).collect();
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
-fn start_checks(
-    settings: &Settings,
-    clock: &Clock,
-    seed: u64,
-    tasks: &Tasks,
-) -> (RunnerHandle, mpsc::Receiver<Vec<Observation>>, CancellationToken) {
+/// A runner of the checks of these settings.
+pub(super) fn runner(settings: &Settings, clock: &Clock, metrics: &Metrics) -> (Runner, RunnerHandle) {
+    let (checks, host) = checks(settings);
+    let (runner, handle) = Runner::new(checks, host, settings.check_interval, clock.clone(), seed(clock));
+    (runner.with_progress(metrics.progress("checks", clock)), handle)
+}
+
+/// The same in the place of one that has ended.
+pub(super) fn runner_anew(settings: &Settings, clock: &Clock, metrics: &Metrics, handle: &RunnerHandle) -> Runner {
+    let (checks, host) = checks(settings);
+    let runner = Runner::anew(checks, host, settings.check_interval, clock.clone(), seed(clock), handle);
+    runner.with_progress(metrics.progress("checks", clock))
+}
+
+fn checks(settings: &Settings) -> (Vec<ScheduledCheck>, ResourceReader) {
     let checks = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.clone()).collect();
-    let resources = ResourceReader::new(settings.disk_paths.clone());
-    let (runner, handle) = Runner::new(checks, resources, settings.check_interval, clock.clone(), seed);
-    let (out, observations) = mpsc::channel(CHANNEL);
-    let stop = CancellationToken::new();
-    let until = stop.clone();
-    // A runner that a reload has replaced ends quietly; its successor is noticed under the same name.
-    tasks.spawn("checks", async move { runner.run(out, until).await });
-    (handle, observations, stop)
+    (checks, ResourceReader::new(settings.disk_paths.clone()))
+}
+
+/// How checks spread: different at each start.
+fn seed(clock: &Clock) -> u64 {
+    u64::try_from(clock.now().millis()).unwrap_or_default()
+}
+
+/// Where the `push` checks of these settings listen.
+pub(super) fn slots(settings: &Settings) -> Slots {
+    let checks = settings.subsystems.iter().map(|subsystem| &subsystem.scheduled).enumerate();
+    checks
+        .filter_map(|(index, scheduled)| {
+            Some((scheduled.subsystem.clone(), index, Arc::clone(scheduled.check.slot()?)))
+        })
+        .collect()
+}
+
+/// Different at each taking over, so that no two share their runs.
+pub(super) fn incarnation(clock: &Clock, seed: u64) -> String {
+    format!("{:x}-{seed:016x}", clock.now().millis())
 }
 
 /// Opens the journal and reads it back. A journal that is corrupt is not an error here: chiron then refuses to act, and
 /// exports. One that another process holds is.
-async fn open_journal(settings: &Settings, clock: &Clock, incarnation: &str) -> anyhow::Result<(Journal, State)> {
+async fn open_journal(
+    settings: &Settings,
+    clock: &Clock,
+    incarnation: &str,
+) -> anyhow::Result<(Option<Arc<dyn JournalStore>>, Journal, State)> {
     let opened = match store::open(&settings.storage).await {
-        Ok(store) => store.acquire(incarnation, clock.now()).await.map(|recovered| (store, recovered)),
-        Err(error) => Err(error),
+        Ok(store) => {
+            let taken = take_over(Arc::clone(&store), incarnation, clock.now()).await;
+            taken.map(|(journal, state)| (Some(store), journal, state))
+        }
+        Err(error) => gone(error).map(|(journal, state)| (None, journal, state)),
     };
-    match opened {
-        Ok((store, recovered)) => match replay(&recovered.snapshot, &recovered.entries) {
+    opened.context("the journal could not be opened")
+}
+
+/// Takes the journal over under a new epoch and replays it. One that cannot be trusted is no error here, see
+/// [`open_journal`].
+pub(super) async fn take_over(
+    store: Arc<dyn JournalStore>,
+    incarnation: &str,
+    now: Timestamp,
+) -> Result<(Journal, State), StoreError> {
+    match store.acquire(incarnation, now).await {
+        Ok(recovered) => match replay(&recovered.snapshot, &recovered.entries) {
             Ok(state) => Ok((Journal::Open(store, recovered.epoch), state)),
             Err(why) => Ok((Journal::Gone("journal_corrupt", why), State::default())),
         },
-        Err(error) if matches!(error.kind, StoreErrorKind::Corrupt | StoreErrorKind::Rewound) => {
-            Ok((Journal::Gone("journal_corrupt", error.to_string()), State::default()))
-        }
-        Err(error) if matches!(error.kind, StoreErrorKind::Full | StoreErrorKind::Ambiguous) => {
-            Ok((Journal::Gone("journal_unavailable", error.to_string()), State::default()))
-        }
-        Err(error) => Err(error).context("the journal could not be opened"),
+        Err(error) => gone(error),
     }
+}
+
+fn gone(error: StoreError) -> Result<(Journal, State), StoreError> {
+    let condition = match error.kind {
+        StoreErrorKind::Corrupt | StoreErrorKind::Rewound => "journal_corrupt",
+        StoreErrorKind::Full | StoreErrorKind::Ambiguous => "journal_unavailable",
+        _ => return Err(error),
+    };
+    Ok((Journal::Gone(condition, error.to_string()), State::default()))
 }
 
 fn replay(snapshot: &Option<(u64, Vec<u8>)>, entries: &[crate::journal::Entry]) -> Result<State, String> {
@@ -160,8 +214,8 @@ impl App {
                 settings.workspace.display()
             );
         }
-        let incarnation = format!("{:x}-{seed:016x}", clock.now().millis());
-        let (journal, state) = open_journal(&settings, &clock, &incarnation).await?;
+        let incarnation = incarnation(&clock, seed);
+        let (store, journal, state) = open_journal(&settings, &clock, &incarnation).await?;
         // The journal makes its own folder; without one, what cannot go to the workspace still needs a place.
         let state_dir = settings.state_dir.clone();
         super::tasks::blocking(move || publish::make_folder(&state_dir))
@@ -176,16 +230,18 @@ impl App {
         })
         .await;
         let places = Arc::new(arc_swap::ArcSwap::from_pointee(places));
-        let (store, epoch): (Option<Arc<dyn JournalStore>>, u64) = match &journal {
-            Journal::Open(store, Epoch(epoch)) => (Some(Arc::clone(store)), *epoch),
-            Journal::Gone(..) => (None, 0),
+        let epoch = match &journal {
+            Journal::Open(_, Epoch(epoch)) => *epoch,
+            Journal::Gone(..) => 0,
         };
         // The file survives what the journal may not: the sequence never goes below what a bot has seen.
         let sequence = last.as_ref().map_or(0, |last| last.sequence).max(epoch << 32);
         let rules = rules(&settings);
         let (names, bindings, actions) = metric_subjects(&settings);
+        let first = Arc::new(first_policy(&rules, &state, sequence, &clock));
+        let view = first_view(&settings, &rules, &state, Arc::clone(&first));
         let shared = Arc::new(Shared {
-            board: arc_swap::ArcSwap::from_pointee(first_board(&settings, &rules, &state, sequence, &clock)),
+            board: arc_swap::ArcSwap::from_pointee(Board::new(view)),
             intake: Notify::new(),
             backlog: AtomicU64::new(0),
             metrics: Arc::new(Metrics::new(&names, &bindings, &actions)),
@@ -193,174 +249,92 @@ impl App {
         shared.metrics.config_reload(true, clock.now());
         let (events, events_in) = mpsc::channel(CHANNEL);
         let (reloads, reloads_in) = mpsc::channel(8);
+        let (restarts, restarts_in) = mpsc::channel(1);
         let (reports, reports_in) = mpsc::channel(8);
-        let (runner, observations, stop_checks) = start_checks(&settings, &clock, seed, &tasks);
+        let (operator, operator_alerts) = mpsc::channel(CHANNEL);
+        // Replaced as soon as the checks begin.
+        let (_, runner) = self::runner(&settings, &clock, &shared.metrics);
+        let (observed, _) = mpsc::channel(1);
         let runner_slot = Arc::new(arc_swap::ArcSwap::from_pointee(runner.clone()));
-        let first = shared.board.load().view.load().policy.clone();
+        let inbox = Arc::new(Inbox::default());
+        inbox.replace(slots(&settings));
         let (policy, policies) = watch::channel(first);
+        let away = Away::default();
         let handle = Arc::new(AppHandle {
             shared: Arc::clone(&shared),
-            store,
+            store: store.clone(),
             events: events.clone(),
             reports,
             reloads,
+            restarts,
             runner: Arc::clone(&runner_slot),
+            inbox: Arc::clone(&inbox),
+            away: away.clone(),
             policies: policies.clone(),
             clock: clock.clone(),
         });
         let server = http::bind(&settings.http, handle, clock.clone()).await?;
+        let server = server.with_progress(shared.metrics.progress("http", &clock));
         let (addresses, access) = (server.addresses(), server.access());
-        let (operator, operator_alerts) = mpsc::channel(CHANNEL);
-        let mut cycle = Cycle::new(rules, clock.now());
-        cycle.note_config(settings.digest.clone(), None);
-        match (&journal, last) {
-            (Journal::Gone(..), Some(last)) => cycle.set_blind_floor(last.policy),
-            // A journal that was moved aside or restored has forgotten the latch; the policy that was published has not.
-            (Journal::Open(..), Some(last)) if last.latched && state.latch.is_none() => cycle.remember_latch(),
-            _ => {}
-        }
-        let decider = Decider {
-            cycle,
-            state,
-            journal,
-            clock: clock.clone(),
-            shared: Arc::clone(&shared),
-            executor: Executor::new(tasks.clone(), events.clone(), epoch),
-            runner,
-            observations,
-            events: events_in,
+        let executor = Executor::new(tasks.clone(), events.clone(), epoch);
+        let keep = Keep {
+            inputs,
+            clock,
+            seed,
+            incarnation,
+            shared,
+            store,
+            places,
+            runner: runner_slot,
+            inbox,
+            events,
+            events_in: Home::new(events_in),
             policy,
             operator,
-            sequence,
-            instance: Record::InstanceStarted {
-                incarnation,
-                version: env!("CARGO_PKG_VERSION").to_owned(),
-                dry_run: settings.admit.dry_run,
-            },
-            memory: Memory::default(),
+            executor,
+            access,
+            away,
         };
-        let (stop_decider, stop_publisher) = (CancellationToken::new(), CancellationToken::new());
-        let until = stop_publisher.clone();
-        let publishing =
-            publisher::run(Arc::clone(&places), Arc::clone(&shared), policies, operator_alerts, reports_in, until);
-        tasks.spawn("publisher", publishing);
-        let until = stop_decider.clone();
-        tasks.spawn("decider", async move { decider.run(until, GRACE).await });
-        let until = tasks.stop().clone();
-        tasks.spawn("http", async move { server.run(until).await });
-        let keep =
-            Keep { inputs, clock, shared, places, runner: runner_slot, events, access, stop_decider, stop_publisher };
-        let generation = Generation { settings, stop_checks };
-        Ok(Self { tasks, ends, reloads: reloads_in, addresses, generation, keep })
+        let mut app = Self {
+            tasks,
+            ends,
+            reloads: reloads_in,
+            restarts: restarts_in,
+            addresses,
+            generation: Generation { settings, runner, observed },
+            keep,
+            supervision: Supervision::new(ServiceManager::from_environment()),
+        };
+        app.supervise_publisher(policies, Home::new(operator_alerts), Home::new(reports_in));
+        app.start_decider(journal, state, last.as_ref(), Memory::default());
+        app.supervise("http", move |until| server.clone().run(until));
+        Ok(app)
+    }
+
+    fn supervise_publisher(
+        &mut self,
+        policies: watch::Receiver<Arc<PolicyDocument>>,
+        alerts: Home<mpsc::Receiver<OperatorAlert>>,
+        reports: Home<mpsc::Receiver<oneshot::Sender<()>>>,
+    ) {
+        let (places, shared) = (Arc::clone(&self.keep.places), Arc::clone(&self.keep.shared));
+        let progress = shared.metrics.progress("publisher", &self.keep.clock);
+        self.supervise("publisher", move |until| {
+            let back = "the publisher before has ended";
+            let (alerts, reports) = (alerts.lend().expect(back), reports.lend().expect(back));
+            let (places, shared) = (Arc::clone(&places), Arc::clone(&shared));
+            publisher::run(places, shared, policies.clone(), alerts, reports, progress.clone(), until)
+        });
     }
 
     /// Where it listens.
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
-
-    /// Runs until `stop`; `reload` is told of every SIGHUP. An error is a task that ended by itself.
-    pub async fn run(mut self, stop: CancellationToken, mut reload: mpsc::Receiver<()>) -> anyhow::Result<()> {
-        let failed = loop {
-            tokio::select! {
-                () = stop.cancelled() => break None,
-                Some(request) = self.reloads.recv() => {
-                    // Whoever asked may have gone; the log says it too.
-                    let _ = request.answer.send(self.reload(request.by).await);
-                }
-                Some(()) = reload.recv() => drop(self.reload(None).await),
-                Some(end) = self.ends.recv() => {
-                    if end.name == "checks" && !end.panicked {
-                        continue;
-                    }
-                    tracing::error!(task = end.name, panicked = end.panicked, "a task ended by itself; chiron stops");
-                    break Some(end);
-                }
-            }
-        };
-        self.stop(failed.as_ref().is_some_and(|end| end.name == "decider")).await;
-        match failed {
-            None => Ok(()),
-            Some(end) => anyhow::bail!("task `{}` ended by itself", end.name),
-        }
-    }
-
-    /// Intake first, then new actions and what is under way, then checks, then the last publication.
-    async fn stop(self, decider_ended: bool) {
-        tracing::info!("stopping");
-        self.tasks.stop().cancel();
-        self.keep.stop_decider.cancel();
-        let mut ends = self.ends;
-        let mut decider_ended = decider_ended;
-        while !decider_ended {
-            decider_ended = ends.recv().await.is_none_or(|end| end.name == "decider");
-        }
-        self.generation.stop_checks.cancel();
-        self.keep.stop_publisher.cancel();
-        // A command that still runs is not waited for: what became of it is looked into at the next start.
-        if tokio::time::timeout(LAST_WORDS, self.tasks.ended()).await.is_err() {
-            tracing::warn!("stopped while commands still run");
-        }
-        tracing::info!("stopped");
-    }
-
-    /// Builds everything new first, then swaps; a bad file changes nothing.
-    async fn reload(&mut self, by: Option<String>) -> Result<(), String> {
-        let result = self.try_reload(by).await;
-        let now = self.keep.clock.now();
-        self.keep.shared.metrics.config_reload(result.is_ok(), now);
-        match &result {
-            Ok(()) => tracing::info!("settings reloaded"),
-            Err(why) => tracing::error!("settings not reloaded, the old ones stay: {why}"),
-        }
-        result
-    }
-
-    async fn try_reload(&mut self, by: Option<String>) -> Result<(), String> {
-        let (inputs, clock) = (self.keep.inputs.clone(), self.keep.clock.clone());
-        let loaded = super::tasks::blocking(move || config::load(&inputs, clock))
-            .await
-            .map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))?;
-        for warning in &loaded.warnings {
-            tracing::warn!("{warning}");
-        }
-        let settings = loaded.settings;
-        let moved = moved(&self.generation.settings, &settings);
-        if !moved.is_empty() {
-            return Err(format!("a new {} needs a restart; nothing was changed", moved.join(", ")));
-        }
-        for fixed in needs_restart(&self.generation.settings, &settings) {
-            tracing::warn!("a new `{fixed}` takes effect at the next start");
-        }
-        let seed = u64::try_from(self.keep.clock.now().millis()).unwrap_or_default();
-        let (runner, observations, stop_checks) = start_checks(&settings, &self.keep.clock, seed, &self.tasks);
-        let (done, taken) = oneshot::channel();
-        let reload = Reload {
-            rules: rules(&settings),
-            digest: settings.digest.clone(),
-            by,
-            runner: runner.clone(),
-            observations,
-            done,
-        };
-        let (names, bindings, actions) = metric_subjects(&settings);
-        self.keep.shared.metrics.reconfigure(&names, &bindings, &actions);
-        let gone = "the decision task does not answer".to_owned();
-        if self.keep.events.send(Event::Reload(Box::new(reload))).await.is_err() || taken.await.is_err() {
-            stop_checks.cancel();
-            return Err(gone);
-        }
-        self.keep.runner.store(Arc::new(runner));
-        self.keep.access.replace(&settings.http);
-        let wanted = settings.clone();
-        self.keep.places.store(Arc::new(super::tasks::blocking(move || places(&wanted)).await));
-        std::mem::replace(&mut self.generation, Generation { settings, stop_checks }).stop_checks.cancel();
-        Ok(())
-    }
 }
 
 /// Where files go. In dry-run a bot is told nothing: its policy file is left alone, unless the settings name one.
-fn places(settings: &Settings) -> Places {
+pub(super) fn places(settings: &Settings) -> Places {
     let usual = settings.policy_file == settings.data_dir.join(publish::POLICY_FILE);
     let policy = if settings.admit.dry_run && usual {
         settings.state_dir.join(publish::POLICY_FILE)
@@ -376,7 +350,7 @@ fn places(settings: &Settings) -> Places {
 }
 
 /// Keys that say where things are: half of chiron would follow them and half not, so a reload refuses to change them.
-fn moved(old: &Settings, new: &Settings) -> Vec<&'static str> {
+pub(super) fn moved(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let places = [
         ("workspace", old.workspace != new.workspace),
         ("data_dir", old.data_dir != new.data_dir),
@@ -388,7 +362,7 @@ fn moved(old: &Settings, new: &Settings) -> Vec<&'static str> {
 }
 
 /// Further keys whose change takes effect at the next start only.
-fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
+pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     let mut keys = Vec::new();
     if old.http.listen != new.http.listen {
         keys.push("web.listen_address");
@@ -399,9 +373,9 @@ fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str> {
     keys
 }
 
-/// What readers see before the first decision: nothing known, nothing new allowed.
-fn first_board(settings: &Settings, rules: &Rules, state: &State, sequence: u64, clock: &Clock) -> Board {
-    let mut document: PolicyDocument = policy_document(state, rules, sequence, clock.now());
+/// The policy before the first decision: what is held, and nothing new allowed.
+fn first_policy(rules: &Rules, state: &State, sequence: u64, clock: &Clock) -> PolicyDocument {
+    let mut document = policy_document(state, rules, sequence, clock.now());
     let startup = crate::model::SourceHold {
         source: crate::model::PolicySource::Startup,
         subject: "first_checks".to_owned(),
@@ -413,8 +387,13 @@ fn first_board(settings: &Settings, rules: &Rules, state: &State, sequence: u64,
     document.policy = document.policy.max(startup.level);
     document.restrictions = document.restrictions.join(startup.level.restrictions());
     document.reasons.push(startup);
+    document
+}
+
+/// What readers see before the first decision: nothing known but the policy.
+pub(super) fn first_view(settings: &Settings, rules: &Rules, state: &State, policy: Arc<PolicyDocument>) -> View {
     let subsystems = rules.subsystems.len();
-    Board::new(View {
+    View {
         at: Timestamp::EPOCH,
         state: state.clone(),
         rules: Arc::new(rules.clone()),
@@ -423,8 +402,8 @@ fn first_board(settings: &Settings, rules: &Rules, state: &State, sequence: u64,
         started_up: false,
         resources: None,
         waiting: imbl::OrdMap::new(),
-        policy: Arc::new(document),
+        policy,
         blind: Vec::new(),
         dry_run: settings.admit.dry_run,
-    })
+    }
 }

@@ -1,12 +1,12 @@
 //! Named places where a test can kill the program or make a step fail.
 //!
 //! Set `CHIRON_FAILPOINTS=name=kill;other=error` in the environment of the process. Unset, a place costs one atomic load.
-//! `name=kill@3` strikes at the third passing.
+//! `name=kill@3` strikes at the third passing, `name=kill@3+` at the third and every later one.
 #![expect(clippy::disallowed_methods, reason = "the environment is read once, at the first passing")]
 
 use std::collections::HashMap;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 /// What a failpoint does to whoever passes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,11 +15,17 @@ pub enum Strike {
     Kill,
     /// The caller is to behave as if the step had failed.
     Error,
+    /// The task that passes panics.
+    Panic,
+    /// The task that passes goes on no more.
+    Stall,
 }
 
 struct Armed {
     strike: Strike,
-    left: AtomicU32,
+    left: AtomicI64,
+    /// At every passing from then on.
+    again: bool,
 }
 
 /// Every failpoint of the program. A test walks over this list, so that no step is forgotten.
@@ -37,6 +43,10 @@ pub const NAMES: [&str; 12] = [
     "snapshot.before_commit",
     "snapshot.after_commit",
 ];
+
+/// Places within the long tasks, which may `panic` or `stall` there; the test of supervision walks over this list.
+pub const TASKS: [&str; 6] =
+    ["decider.gathered", "decider.committed", "decider.decided", "checks.turn", "publisher.turn", "http.turn"];
 
 fn armed() -> &'static HashMap<String, Armed> {
     static ARMED: OnceLock<HashMap<String, Armed>> = OnceLock::new();
@@ -62,29 +72,45 @@ fn parse(text: &str) -> HashMap<String, Armed> {
             let strike = match strike {
                 "kill" => Strike::Kill,
                 "error" => Strike::Error,
+                "panic" => Strike::Panic,
+                "stall" => Strike::Stall,
                 _ => return None,
             };
-            Some((name.to_owned(), Armed { strike, left: AtomicU32::new(at.parse().ok()?) }))
+            let (at, again) = at.strip_suffix('+').map_or((at, false), |at| (at, true));
+            Some((name.to_owned(), Armed { strike, left: AtomicI64::new(at.parse().ok()?), again }))
         })
         .collect()
 }
 
 /// Passes the failpoint `name`. Returns true if the caller is to fail; does not return if it kills.
 pub fn pass(name: &str) -> bool {
-    let armed = armed();
-    if armed.is_empty() {
-        return false;
-    }
-    let Some(point) = armed.get(name) else { return false };
-    if point.left.fetch_sub(1, Ordering::SeqCst) != 1 {
-        return false;
-    }
-    match point.strike {
-        Strike::Kill => {
+    match strike(name) {
+        None => false,
+        Some(Strike::Kill) => {
             let me = rustix::process::getpid();
             let _ = rustix::process::kill_process(me, rustix::process::Signal::KILL);
             true
         }
-        Strike::Error => true,
+        Some(Strike::Panic) => panic!("failpoint `{name}`"),
+        Some(Strike::Error | Strike::Stall) => true,
     }
+}
+
+/// Passes a failpoint of a long task: one that panics or stalls there does not return.
+pub async fn pass_task(name: &str) {
+    match strike(name) {
+        Some(Strike::Panic) => panic!("failpoint `{name}`"),
+        Some(Strike::Stall) => std::future::pending().await,
+        Some(Strike::Kill | Strike::Error) | None => {}
+    }
+}
+
+fn strike(name: &str) -> Option<Strike> {
+    let armed = armed();
+    if armed.is_empty() {
+        return None;
+    }
+    let point = armed.get(name)?;
+    let left = point.left.fetch_sub(1, Ordering::SeqCst);
+    (left == 1 || point.again && left < 1).then_some(point.strike)
 }

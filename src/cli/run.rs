@@ -22,6 +22,8 @@ pub(super) fn run(arguments: &RunArgs) -> ExitCode {
         eprintln!("chiron: {error}");
         return ExitCode::FAILURE;
     }
+    // A task that panics is started anew; the log says where it was.
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
     let inputs = arguments.settings.inputs();
     let clock = Clock::system();
     let loaded = match config::load(&inputs, clock.clone()) {

@@ -36,6 +36,16 @@ pub enum Mode {
     Real,
 }
 
+impl Mode {
+    /// The word used in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Paper => "paper",
+            Self::Real => "real",
+        }
+    }
+}
+
 /// One enabled subsystem and its check, in the order of the profile's table, then of the file.
 #[derive(Clone, Debug)]
 pub struct SubsystemSettings {

@@ -19,6 +19,7 @@ mod need;
 mod page;
 mod pool;
 mod problem;
+mod push;
 mod router;
 mod server;
 mod socket;

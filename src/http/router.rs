@@ -20,13 +20,13 @@ use super::need::WEBHOOK;
 use super::pool::Pool;
 use super::problem::Problem;
 use super::webhook::ParseNotification;
-use super::{api, control, page, webhook};
+use super::{api, control, page, push, webhook};
 
 /// How long a changing request may take before it is answered with 503; forced checks need the most.
 const HANDLE_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Fixed paths, which the telemetry path must not take.
-pub(super) const PATHS: [&str; 17] = [
+pub(super) const PATHS: [&str; 19] = [
     "/",
     "/-/healthy",
     "/-/ready",
@@ -44,6 +44,8 @@ pub(super) const PATHS: [&str; 17] = [
     "/api/v1/recommendations",
     "/api/v1/actions",
     "/api/v1/journal",
+    "/api/v1/vitals",
+    "/system/restart",
 ];
 
 /// What every request handler may use.
@@ -96,6 +98,9 @@ pub(super) fn router(shared: Arc<Shared>) -> Router {
         .route("/api/v1/recommendations", get(api::recommendations))
         .route("/api/v1/actions", get(api::actions))
         .route("/api/v1/journal", get(api::journal))
+        .route("/api/v1/vitals", get(push::vitals).post(push::push))
+        .route("/api/v1/heartbeats/{name}", post(push::heartbeat))
+        .route("/system/restart", post(push::restart))
         .fallback(not_found)
         .method_not_allowed_fallback(method_not_allowed)
         .layer(from_fn_with_state(Arc::clone(&shared), guard))

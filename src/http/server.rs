@@ -22,6 +22,8 @@ use tower::Service as _;
 
 use crate::alerts::payload;
 use crate::base::clock::Clock;
+use crate::base::failpoint;
+use crate::telemetry::Progress;
 
 use super::Settings;
 use super::access::AccessControl;
@@ -47,6 +49,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How long to wait when the system can give no more connections.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
+
+/// How often the loop that accepts goes round although nobody connects.
+const TURN: Duration = Duration::from_secs(1);
 
 /// Why the server cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -90,12 +95,15 @@ impl Error {
     }
 }
 
-/// A server that listens, and serves once it runs.
+/// A server that listens, and serves once it runs. Cloning shares the listeners, so that a server that has ended by
+/// itself is run anew on the same ones.
+#[derive(Clone)]
 pub struct Server {
-    listeners: Vec<(TcpListener, SocketAddr)>,
+    listeners: Vec<(Arc<TcpListener>, SocketAddr)>,
     router: Router,
     access: AccessControl,
     connections: Arc<Semaphore>,
+    progress: Option<Progress>,
 }
 
 impl std::fmt::Debug for Server {
@@ -129,7 +137,7 @@ pub async fn bind_with(
         let fault = |source| Error::listen(*address, source);
         let listener = TcpListener::bind(address).await.map_err(fault)?;
         let bound = listener.local_addr().map_err(fault)?;
-        listeners.push((listener, bound));
+        listeners.push((Arc::new(listener), bound));
     }
     let access = AccessControl::new(settings);
     let shared = Arc::new(Shared {
@@ -144,7 +152,7 @@ pub async fn bind_with(
         told: Mutex::default(),
     });
     let connections = Arc::new(Semaphore::new(settings.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    Ok(Server { listeners, router: router(shared), access, connections })
+    Ok(Server { listeners, router: router(shared), access, connections, progress: None })
 }
 
 impl Server {
@@ -158,41 +166,58 @@ impl Server {
         self.access.clone()
     }
 
-    /// Serves until `stop`; then takes nothing new, and ends within 5 s what is under way.
+    /// Tells there, about once a second, that connections are accepted.
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
+    }
+
+    /// Serves until `stop`; then takes nothing new, and ends within 5 s what is under way. Ends by itself if a listener
+    /// does.
     pub async fn run(self, stop: CancellationToken) {
         let mut listeners = JoinSet::new();
         for (listener, address) in self.listeners {
             let (router, connections, stop) = (self.router.clone(), Arc::clone(&self.connections), stop.clone());
-            listeners.spawn(async move { accept(listener, address, router, connections, stop).await });
+            let progress = self.progress.clone();
+            listeners.spawn(async move { accept(listener, address, router, connections, progress, stop).await });
         }
         while let Some(ended) = listeners.join_next().await {
             if let Err(error) = ended {
                 tracing::error!(%error, "a listener ended");
+                return;
             }
         }
     }
 }
 
 async fn accept(
-    listener: TcpListener,
+    listener: Arc<TcpListener>,
     address: SocketAddr,
     router: Router,
     limit: Arc<Semaphore>,
+    progress: Option<Progress>,
     stop: CancellationToken,
 ) {
     let server = Arc::new(connection_builder());
     let mut connections = JoinSet::new();
+    let mut turns = tokio::time::interval(TURN);
+    turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         // Before the accept: what is beyond the limit waits in the system's queue and costs us nothing.
-        let permit = tokio::select! {
-            biased;
-            () = stop.cancelled() => break,
-            permit = Arc::clone(&limit).acquire_owned() => permit.expect("the limit is never closed"),
+        let permit = loop {
+            tokio::select! {
+                biased;
+                () = stop.cancelled() => break None,
+                _ = turns.tick() => turn(progress.as_ref()).await,
+                permit = Arc::clone(&limit).acquire_owned() => break Some(permit.expect("the limit is never closed")),
+            }
         };
+        let Some(permit) = permit else { break };
         let accepted = loop {
             tokio::select! {
                 biased;
                 () = stop.cancelled() => break None,
+                _ = turns.tick() => turn(progress.as_ref()).await,
                 Some(_) = connections.join_next() => {}
                 accepted = listener.accept() => break Some(accepted),
             }
@@ -220,6 +245,14 @@ async fn accept(
     if tokio::time::timeout(DRAIN_TIMEOUT, drained).await.is_err() {
         tracing::warn!(%address, left = connections.len(), "requests under way were cut off by the stop");
         connections.shutdown().await;
+    }
+}
+
+/// The loop that accepts goes round.
+async fn turn(progress: Option<&Progress>) {
+    failpoint::pass_task("http.turn").await;
+    if let Some(progress) = progress {
+        progress.beat();
     }
 }
 

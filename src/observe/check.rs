@@ -11,6 +11,8 @@ use crate::base::clock::Clock;
 use crate::base::tree::Section;
 use crate::model::{Details, Perfdata, Status, Timestamp};
 
+use super::inbox::Slot;
+
 /// How a reading is graded at one moment.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
@@ -43,6 +45,11 @@ pub trait Check: Send + Sync + 'static {
     /// from threads of its own.
     fn blocking(&self) -> bool {
         false
+    }
+
+    /// Where what is pushed to it goes, if it takes pushes.
+    fn slot(&self) -> Option<&Arc<Slot>> {
+        None
     }
 }
 
@@ -87,6 +94,10 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn blocking(&self) -> bool {
         false
     }
+    /// See [`Check::slot`].
+    fn slot(&self) -> Option<&Arc<Slot>> {
+        None
+    }
 }
 
 impl<C: Check> AnyCheck for C {
@@ -105,6 +116,10 @@ impl<C: Check> AnyCheck for C {
 
     fn blocking(&self) -> bool {
         Check::blocking(self)
+    }
+
+    fn slot(&self) -> Option<&Arc<Slot>> {
+        Check::slot(self)
     }
 }
 

@@ -5,12 +5,14 @@
 pub mod age;
 pub mod check;
 pub mod checks;
+pub mod inbox;
 pub mod params;
 mod pool;
 pub mod probes;
 pub mod profile;
 pub mod resources;
 pub mod runner;
+pub mod vitals;
 
 use crate::model::{Health, Resources};
 

@@ -22,8 +22,10 @@ use super::check::{AnyCheck, Judgement, ScheduledCheck};
 use super::pool::{Done, Job, Outcome, Pool, Work, panic_text};
 use super::resources::ResourceReader;
 use crate::base::clock::Clock;
+use crate::base::failpoint;
 use crate::base::redact;
 use crate::model::{Health, Timestamp};
+use crate::telemetry::Progress;
 
 /// With fewer checks than this all run at once at the start, so that the first report is complete soon.
 const AT_ONCE: usize = 100;
@@ -31,6 +33,8 @@ const AT_ONCE: usize = 100;
 const GRID: Duration = Duration::from_millis(10);
 /// How often running blocking checks are looked after.
 const SWEEP: Duration = Duration::from_millis(10);
+/// The schedule is looked at this often at least, so that whoever watches sees that it is.
+const TURN: Duration = Duration::from_secs(1);
 /// A reading of the host that takes longer is given up.
 const RESOURCE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -169,6 +173,7 @@ pub struct Runner {
     waiters: Vec<Waiter>,
     clock: Clock,
     seed: u64,
+    progress: Option<Progress>,
     asked: Arc<Asked>,
     /// Last, so that waiting callers are let go after everything else is gone.
     _closer: Closer,
@@ -190,8 +195,22 @@ impl Runner {
         seed: u64,
     ) -> (Self, RunnerHandle) {
         let total = checks.len();
-        let wishes = Wishes { listed: vec![false; total], ..Wishes::default() };
-        let asked = Arc::new(Asked { wishes: Mutex::new(wishes), wake: Notify::new(), total });
+        let asked = Arc::new(Asked { wishes: Mutex::default(), wake: Notify::new(), total });
+        let handle = RunnerHandle(asked);
+        (Self::anew(checks, resources, resource_interval, clock, seed, &handle), handle)
+    }
+
+    /// A runner of the same checks in the place of one that has ended: who has its handle need not know.
+    pub fn anew(
+        checks: Vec<ScheduledCheck>,
+        resources: ResourceReader,
+        resource_interval: Duration,
+        clock: Clock,
+        seed: u64,
+        handle: &RunnerHandle,
+    ) -> Self {
+        let asked = Arc::clone(&handle.0);
+        *asked.lock() = Wishes { listed: vec![false; asked.total], ..Wishes::default() };
         let entry = |work, scheduled, interval: Duration, limit, blocking| Entry {
             work,
             scheduled,
@@ -216,7 +235,7 @@ impl Runner {
             .collect();
         let host = Work::Resources(Arc::new(Mutex::new(resources)));
         entries.push(entry(host, None, resource_interval, RESOURCE_LIMIT, true));
-        let runner = Self {
+        Self {
             entries,
             timer: BinaryHeap::new(),
             seq: 0,
@@ -227,10 +246,16 @@ impl Runner {
             waiters: Vec::new(),
             clock,
             seed,
+            progress: None,
             _closer: Closer(Arc::clone(&asked)),
-            asked: Arc::clone(&asked),
-        };
-        (runner, RunnerHandle(asked))
+            asked,
+        }
+    }
+
+    /// Tells there, at least every [`TURN`], that it gets on.
+    pub fn with_progress(mut self, progress: Progress) -> Self {
+        self.progress = Some(progress);
+        self
     }
 
     /// Runs until `stop` or until nobody receives any more; what is under way is then dropped.
@@ -239,6 +264,10 @@ impl Runner {
         let asked = Arc::clone(&self.asked);
         let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         loop {
+            failpoint::pass_task("checks.turn").await;
+            if let Some(progress) = &self.progress {
+                progress.beat();
+            }
             self.collect();
             self.take_wishes();
             self.start_due(Instant::now());
@@ -279,7 +308,7 @@ impl Runner {
 
     fn next_wake(&self) -> Instant {
         let now = Instant::now();
-        let due = self.timer.peek().map_or(now + Duration::from_secs(3600), |Reverse((due, ..))| *due);
+        let due = self.timer.peek().map_or(now + TURN, |Reverse((due, ..))| (*due).min(now + TURN));
         if self.pool.outstanding() > 0 { due.min(now + SWEEP) } else { due }
     }
 

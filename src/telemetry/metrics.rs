@@ -9,19 +9,23 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
+use crate::base::clock::Clock;
 use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, Timestamp};
 
 use super::counts::{Alerts, Process, Reasons};
 use super::tables::{Tables, decrease};
+use super::tasks::{Progress, TaskRows};
 use super::text::{Kind, Text};
 
 /// Why chiron may be blind (POL-4); each has its series from the start. Further reasons appear when they occur.
-pub const BLIND_REASONS: [&str; 7] = [
+pub const BLIND_REASONS: [&str; 9] = [
     "checks_stalled",
     "clock_jump",
+    "decider",
     "journal_corrupt",
     "journal_fenced",
     "journal_unavailable",
+    "task_stalled",
     "unknown_subsystem",
     "watchdog_absent",
 ];
@@ -89,6 +93,7 @@ pub struct Metrics {
     reload_at: AtomicI64,
     watchdog_at: AtomicI64,
     escalations: AtomicU64,
+    tasks: TaskRows,
     process: Process,
 }
 
@@ -135,6 +140,7 @@ impl Metrics {
             reload_at: AtomicI64::new(0),
             watchdog_at: AtomicI64::new(0),
             escalations: AtomicU64::new(0),
+            tasks: TaskRows::new(),
             process: Process::new(),
         }
     }
@@ -239,6 +245,21 @@ impl Metrics {
         self.escalations.fetch_add(1, Relaxed);
     }
 
+    /// Where a long task tells that it gets on.
+    pub fn progress(&self, task: &'static str, clock: &Clock) -> Progress {
+        self.tasks.progress(task, clock)
+    }
+
+    /// A long task was started anew.
+    pub fn task_restarted(&self, task: &'static str) {
+        self.tasks.restarted(task);
+    }
+
+    /// Every open issue is about to be told of again, by a decision task that was started anew.
+    pub fn issues_forgotten(&self) {
+        self.tables.load().close_all();
+    }
+
     /// Admission said no, or not yet.
     pub fn admission_refused(&self, reason: Reason) {
         self.admissions_refused.add(reason.as_str());
@@ -276,6 +297,7 @@ impl Metrics {
         }
         text.family("chiron_escalations_total", Kind::Counter, "Issues handed to a person.")
             .count(&[], self.escalations.load(Relaxed));
+        self.tasks.render(&mut text);
         self.process.render(out);
     }
 

@@ -10,6 +10,7 @@ pub mod exposition;
 pub mod logs;
 pub mod metrics;
 mod tables;
+pub mod tasks;
 mod text;
 
 #[cfg(test)]
@@ -17,3 +18,4 @@ mod tests;
 
 pub use exposition::{Page, render};
 pub use metrics::Metrics;
+pub use tasks::Progress;

@@ -216,6 +216,11 @@ impl Tables {
         new
     }
 
+    /// No issue is open any more; the counts of what was opened and resolved stay.
+    pub(super) fn close_all(&self) {
+        self.issues.list.iter().flat_map(|row| &row.open).for_each(|open| open.store(0, Relaxed));
+    }
+
     /// The row of that issue, if it is there.
     pub(super) fn issue(&self, subsystem: &Name, kind: &Name) -> Option<&Arc<IssueRow>> {
         self.issues.index.get(&(subsystem.clone(), kind.clone()))

@@ -114,7 +114,8 @@ fn a_drill_restarts_for_real() {
     let run = wait_for("the drill to be verified", || {
         let all = chiron.get_json("/api/v1/actions");
         let runs = all["actions"].as_array().expect("runs").clone();
-        let one = runs.iter().find(|run| run["key"].to_string().contains(&issue) && run["outcome"].is_string()).cloned();
+        let one =
+            runs.iter().find(|run| run["key"].to_string().contains(&issue) && run["outcome"].is_string()).cloned();
         one.ok_or(all)
     });
     assert_eq!(run["outcome"], "verified", "{run}");

@@ -114,7 +114,7 @@ async fn start(rules: Rules, store: Arc<dyn JournalStore>, clock: &Clock) -> Run
         executor: Executor::new(tasks.clone(), events.clone(), recovered.epoch.0),
         runner,
         observations: observations_in,
-        events: events_in,
+        events: events_in.into(),
         policy,
         operator,
         sequence: 0,

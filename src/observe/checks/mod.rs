@@ -9,6 +9,7 @@ pub mod file_set;
 pub mod http;
 pub mod json;
 pub mod process;
+pub mod push;
 pub mod tcp;
 
 use super::check::{AnyCheck, BuildContext, Check, CheckSpec, Judgement};
@@ -16,7 +17,7 @@ use crate::base::tree::Section;
 use crate::model::Timestamp;
 
 /// Every check kind, in the order of the catalog.
-pub const CHECKS: [&CheckSpec; 8] = [
+pub const CHECKS: [&CheckSpec; 9] = [
     &file_age::SPEC,
     &json::SPEC,
     &file_set::SPEC,
@@ -25,6 +26,7 @@ pub const CHECKS: [&CheckSpec; 8] = [
     &tcp::SPEC,
     &process::SPEC,
     &exec::SPEC,
+    &push::SPEC,
 ];
 
 /// The kind of that name.

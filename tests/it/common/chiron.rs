@@ -182,6 +182,11 @@ impl Chiron {
         self.process.as_ref().expect("chiron was started").signal(Signal::HUP);
     }
 
+    /// Any signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        self.process.as_ref().expect("chiron was started").signal(signal);
+    }
+
     /// Kills it if it runs, starts it again, waits until it is ready. The address changes.
     pub(crate) fn restart(&mut self) {
         self.kill9();
