@@ -310,11 +310,9 @@ fn main() -> Result<(), Box<dyn Error>> {
 
         let settings = http::Settings {
             listen: vec!["127.0.0.1:0".parse()?],
-            external_url: None,
-            telemetry_path: "/metrics".to_owned(),
-            bearer_tokens: Vec::new(),
             body_max: 1024,
             connections_max: 16,
+            ..http::Settings::default()
         };
         let server =
             runtime.block_on(http::bind(&settings, Arc::clone(&platform) as Arc<dyn Handle>, Clock::system()))?;

@@ -6,6 +6,7 @@ pub mod routing;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use crate::base::secret::Secret;
 use crate::model::{Level, Name, Severity};
 
 /// How alerts are taken (SPEC 15, `alerts:`).
@@ -13,6 +14,8 @@ use crate::model::{Level, Name, Severity};
 pub struct Settings {
     /// Bearer tokens that the webhook takes, read from `bearer_token_file`; none means loopback only.
     pub bearer_tokens: Vec<String>,
+    /// Signatures that notifications need (`alerts.webhook.hmac`).
+    pub hmac: Option<Hmac>,
     /// Labels that tell replicas of one sender apart; not part of an alert's identity.
     pub replica_labels: Vec<String>,
     /// Base addresses of the Alertmanagers.
@@ -21,6 +24,19 @@ pub struct Settings {
     pub watchdog: Option<Watchdog>,
     /// First match wins.
     pub routes: Vec<Route>,
+}
+
+/// `alerts.webhook.hmac`: the hex HMAC-SHA256 over `TIMESTAMP:BODY`, as Grafana sends it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hmac {
+    /// The key; two while one is exchanged for the other.
+    pub secrets: Vec<Secret>,
+    /// The header of the signature; default `x-grafana-alerting-signature`.
+    pub signature_header: String,
+    /// The header of the Unix time in seconds; default `x-grafana-alerting-timestamp`.
+    pub timestamp_header: String,
+    /// How far that time may be from ours; default 5 min.
+    pub window: Duration,
 }
 
 /// `alerts.watchdog`.

@@ -142,7 +142,7 @@ pub fn fingerprint(labels: &BTreeMap<String, String>, replica_labels: &[String])
 
 /// Where in the body more than [`DEPTH_MAX`] objects and lists are open at once. Brackets inside of strings do not count;
 /// whether the body is JSON at all is not asked here.
-fn too_deep(body: &[u8]) -> Option<usize> {
+pub fn too_deep(body: &[u8]) -> Option<usize> {
     let (mut depth, mut in_string, mut escaped) = (0_usize, false, false);
     body.iter().position(|&byte| {
         if in_string {

@@ -134,7 +134,13 @@ impl Handle for AppHandle {
         Arc::new(Value::Null)
     }
 
-    fn turned_away(&self, _group: Group, _code: &'static str) {}
+    fn turned_away(&self, group: Group, code: &'static str) {
+        self.shared.metrics.request_refused(group.as_str(), code);
+    }
+
+    fn web_config(&self, ok: bool, certificate_until: Option<Timestamp>) {
+        self.shared.metrics.web_config(ok, certificate_until);
+    }
 
     fn push(&self, pushed: Pushed) -> Result<(), Refusal> {
         let refusal = |error: PushError| match error {

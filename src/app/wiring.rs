@@ -331,6 +331,11 @@ impl App {
     pub fn addresses(&self) -> &[SocketAddr] {
         &self.addresses
     }
+
+    /// `https` if it speaks TLS now, else `http`.
+    pub fn scheme(&self) -> &'static str {
+        if self.keep.access.is_tls() { "https" } else { "http" }
+    }
 }
 
 /// Where files go. In dry-run a bot is told nothing: its policy file is left alone, unless the settings name one.
@@ -369,6 +374,10 @@ pub(super) fn needs_restart(old: &Settings, new: &Settings) -> Vec<&'static str>
     }
     if old.http.telemetry_path != new.http.telemetry_path {
         keys.push("web.telemetry_path");
+    }
+    let limits = |http: &http::Settings| (http.body_max, http.connections_max, http.connections_per_address_max);
+    if limits(&old.http) != limits(&new.http) {
+        keys.push("web.body_max, web.connections_max, web.connections_per_address_max");
     }
     keys
 }

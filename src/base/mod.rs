@@ -1,4 +1,4 @@
-//! What every shell module shares: clock, settings tree, bounded files, HTTP client, failpoints, redaction of secrets.
+//! What every shell module shares: clock, settings tree, bounded files, HTTP client, secrets, failpoints.
 //!
 //! Where it sits: above `model`, below `observe`, `execute`, `store`, `publish` and `config`.
 
@@ -7,4 +7,5 @@ pub mod failpoint;
 pub mod http;
 pub mod files;
 pub mod redact;
+pub mod secret;
 pub mod tree;

@@ -124,6 +124,11 @@ impl Problems {
         self.list.borrow().is_empty()
     }
 
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.list.borrow().len()
+    }
+
     /// [`did_you_mean`], unless there are so many problems already that nobody reads the suggestions; they cost time.
     pub fn suggest(&self, word: &str, candidates: &[&str]) -> Option<String> {
         if self.list.borrow().len() < SUGGESTIONS_MAX { did_you_mean(word, candidates) } else { None }

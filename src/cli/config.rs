@@ -38,7 +38,10 @@ fn write(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
             let text = inputs.config_file.as_ref().and_then(|file| read_config(file).ok()).unwrap_or_default();
             for problem in &problems {
                 writeln!(out, "{problem}")?;
-                if let Some(excerpt) = excerpt(&text, problem.line, problem.column) {
+                // The lines of another file, one with secrets at that, are not shown.
+                if problem.file == name
+                    && let Some(excerpt) = excerpt(&text, problem.line, problem.column)
+                {
                     writeln!(out, "{excerpt}")?;
                 }
             }

@@ -74,6 +74,9 @@ struct SettingsArgs {
     /// The path of the metrics page. [default: /metrics]
     #[arg(long = "web.telemetry-path", value_name = "PATH", env = "CHIRON_WEB_TELEMETRY_PATH")]
     telemetry_path: Option<String>,
+    /// A web configuration file of the exporter-toolkit: TLS, client certificates, users.
+    #[arg(long = "web.config.file", value_name = "FILE", env = "CHIRON_WEB_CONFIG_FILE")]
+    web_config_file: Option<PathBuf>,
     /// Where the journal is kept: sqlite:PATH or memory: [default: sqlite:WORKSPACE/.chiron/chiron.db]
     #[arg(long = "storage.url", value_name = "URL", env = "CHIRON_STORAGE_URL")]
     storage_url: Option<String>,
@@ -131,6 +134,7 @@ impl SettingsArgs {
             listen: self.listen.clone(),
             telemetry_path: self.telemetry_path.clone(),
             external_url: self.external_url.clone(),
+            web_config_file: self.web_config_file.clone(),
         }
     }
 }

@@ -70,7 +70,7 @@ async fn serve(loaded: Loaded, inputs: Inputs, clock: Clock) -> anyhow::Result<(
     let seed = seed(&clock);
     let app = App::start(settings, inputs, clock, seed).await?;
     for address in app.addresses() {
-        let address = format!("http://{address}");
+        let address = format!("{}://{address}", app.scheme());
         tracing::info!(address, "listening");
     }
     let stop = CancellationToken::new();

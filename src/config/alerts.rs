@@ -3,11 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::intake::{Intake, address, blindness_level, kind, level, severity, span};
+use super::intake::{Intake, address, blindness_level, checked, kind, level, severity, span};
 use super::limits::bound_action;
 use super::secret::bearer_tokens;
 use super::subsystems::Known;
-use crate::alerts::{Route, Settings, Watchdog};
+use super::web::{required_secrets, window};
+use crate::alerts::{Hmac, Route, Settings, Watchdog};
 use crate::base::tree::{FromNode, Section};
 use crate::execute::Binding;
 
@@ -20,6 +21,7 @@ pub(super) fn alerts(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, 
     let Some(mut section) = top.section("alerts") else { return settings };
     if let Some(mut webhook) = section.section("webhook") {
         settings.bearer_tokens = bearer_tokens(&mut webhook, intake);
+        settings.hmac = webhook.section("hmac").map(|section| hmac(section, intake));
         webhook.finish();
     }
     for (index, node) in section.list("alertmanagers").iter().enumerate() {
@@ -67,6 +69,26 @@ pub(super) fn alerts(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, 
     }
     section.finish();
     settings
+}
+
+/// `webhook.hmac`; by default as Grafana signs.
+fn hmac(mut section: Section<'_>, intake: &Intake<'_>) -> Hmac {
+    let hmac = Hmac {
+        secrets: required_secrets(&mut section, intake),
+        signature_header: header(&mut section, "signature_header", "x-grafana-alerting-signature"),
+        timestamp_header: header(&mut section, "timestamp_header", "x-grafana-alerting-timestamp"),
+        window: window(&mut section),
+    };
+    section.finish();
+    hmac
+}
+
+fn header(section: &mut Section<'_>, key: &'static str, default: &str) -> String {
+    let rule = "expected the name of a header, such as X-Grafana-Alerting-Signature";
+    let legal = |text: &String| {
+        !text.is_empty() && text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
+    };
+    checked(section, key, default.to_owned(), rule, legal).to_ascii_lowercase()
 }
 
 fn route(mut section: Section<'_>, intake: &Intake<'_>, known: &Known, bindings: &[Binding]) -> Option<Route> {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::base::tree::{FromNode, Position, Problems, Section, did_you_mean, shorten};
-use crate::model::{Level, Name, Severity};
+use crate::model::{Level, Name, Problem, Severity};
 
 /// Why a text is refused: the rule, and a hint.
 pub(super) type Refusal = (String, Option<String>);
@@ -18,6 +18,8 @@ pub(super) struct Intake<'a> {
     pub(super) problems: &'a Problems,
     /// Mistakes in the flags.
     pub(super) flags: &'a Problems,
+    /// Mistakes in files that the file names.
+    pub(super) elsewhere: RefCell<Vec<Problem>>,
     /// Relative paths of the file are below it; absolute.
     pub(super) folder: PathBuf,
     /// What works, but probably not as meant.

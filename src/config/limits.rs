@@ -1,15 +1,12 @@
-//! The numbers of detection, recommendation, admission, policy and HTTP.
+//! The numbers of detection, recommendation, admission and policy.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
-use super::intake::{Intake, Refusal, action, address, blindness_level, checked, count, kind, pause, severity, span};
-use super::load::Inputs;
-use super::secret::bearer_tokens;
+use super::intake::{Intake, action, blindness_level, checked, count, kind, pause, severity, span};
 use super::subsystems::Known;
-use crate::base::tree::{FromNode, Node, Section, Value};
+use crate::base::tree::{FromNode, Section, Value};
 use crate::model::Name;
-use crate::{admit, detect, http, policy, recommend};
+use crate::{admit, detect, policy, recommend};
 
 /// What the two presets differ in (OBS-3).
 struct Thresholds {
@@ -130,69 +127,6 @@ pub(super) fn policy(section: Option<&mut Section<'_>>) -> policy::Settings {
         blindness_level: blindness_level(section, "blindness_level"),
         validity: checked(section, "validity", basis.validity, rule, |value| bounds.contains(value)),
     }
-}
-
-/// The address that is listened on where nothing else is said.
-const LISTEN: SocketAddr = SocketAddr::V4(std::net::SocketAddrV4::new(std::net::Ipv4Addr::LOCALHOST, 19913));
-/// The largest body taken, in bytes.
-const BODY_MAX: usize = 8 * 1024 * 1024;
-/// The most connections at once.
-const CONNECTIONS_MAX: usize = 1024;
-
-/// `web`; `dashboard_port` of the older shape comes after it.
-pub(super) fn web(
-    top: &mut Section<'_>,
-    intake: &Intake<'_>,
-    inputs: &Inputs,
-    dashboard_port: Option<u16>,
-) -> http::Settings {
-    let nothing = Node { value: Value::Null, at: top.position() };
-    let mut section = match top.section("web") {
-        Some(section) => section,
-        None => Section::open(&nothing, "web", intake.problems).expect("null opens as an empty mapping"),
-    };
-    let from_file = section.opt::<Vec<SocketAddr>>("listen_address");
-    if from_file.as_ref().is_some_and(Vec::is_empty) {
-        section.reject("listen_address", "expected at least one address", None);
-    }
-    let from_file = from_file.or_else(|| dashboard_port.map(|port| vec![SocketAddr::from(([127, 0, 0, 1], port))]));
-    let listen =
-        if inputs.listen.is_empty() { from_file.unwrap_or_else(|| vec![LISTEN]) } else { inputs.listen.clone() };
-    let flag = ("--web.telemetry-path", inputs.telemetry_path.as_deref());
-    let telemetry_path = intake.flag_or_key(&mut section, "telemetry_path", flag, telemetry_path);
-    let flag = ("--web.external-url", inputs.external_url.as_deref());
-    let external_url = intake.flag_or_key(&mut section, "external_url", flag, address);
-    let bearer_tokens = bearer_tokens(&mut section, intake);
-    section.finish();
-    http::Settings {
-        listen,
-        external_url,
-        telemetry_path: telemetry_path.unwrap_or_else(|| "/metrics".to_owned()),
-        bearer_tokens,
-        body_max: BODY_MAX,
-        connections_max: CONNECTIONS_MAX,
-    }
-}
-
-/// First parts of paths that chiron answers under itself (SPEC 12).
-const TAKEN: [&str; 9] = ["-", "api", "health", "status", "alerts", "data", "endpoints", "system", "gateway"];
-
-fn telemetry_path(text: &str) -> Result<String, Refusal> {
-    let refusal = |rule: &str| Err((rule.to_owned(), None));
-    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '/' | '_' | '-' | '.');
-    if !text.starts_with('/')
-        || text.len() < 2
-        || text.ends_with('/')
-        || text.contains("//")
-        || !text.chars().all(legal)
-    {
-        return refusal("expected a path such as /metrics");
-    }
-    let first = text.trim_start_matches('/').split('/').next().unwrap_or_default();
-    if TAKEN.contains(&first) || text.split('/').any(|part| matches!(part, "." | "..")) {
-        return refusal("expected a path that no other page has");
-    }
-    Ok(text.to_owned())
 }
 
 /// A known action under `key` that is bound for this subsystem, or holds a level by itself; otherwise a warning.

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::intake::{Intake, Refusal, below, checked, span};
 use super::read::{folder, read_config};
 use super::subsystems::{Intervals, profile, subsystems};
-use super::{Mode, Settings, alerts, bindings, limits};
+use super::{Mode, Settings, alerts, bindings, limits, web};
 use crate::base::clock::Clock;
 use crate::base::tree::{Node, Position, Problems, Section, Value, parse};
 use crate::model::Problem;
@@ -37,6 +37,8 @@ pub struct Inputs {
     pub telemetry_path: Option<String>,
     /// `--web.external-url`.
     pub external_url: Option<String>,
+    /// `--web.config.file`, relative to the current directory.
+    pub web_config_file: Option<PathBuf>,
 }
 
 /// Settings that are right, and what about them is probably not as meant.
@@ -86,6 +88,7 @@ pub(super) fn assemble(
         file: file_name,
         problems: &problems,
         flags: &flags,
+        elsewhere: RefCell::default(),
         folder: file.as_deref().and_then(Path::parent).map_or_else(|| absolute(Path::new(".")), Path::to_owned),
         warnings: RefCell::default(),
     };
@@ -95,8 +98,10 @@ pub(super) fn assemble(
         Some(settings(top, &intake, inputs, clock, http, file, digest))
     });
     let warnings = intake.warnings.into_inner();
+    let elsewhere = intake.elsewhere.into_inner();
     let mut list = flags.into_vec();
     list.extend(problems.into_vec());
+    list.extend(elsewhere);
     // Two takers of one key may both have refused it.
     let mut seen = std::collections::HashSet::new();
     list.retain(|problem| seen.insert(problem.to_string()));
@@ -171,7 +176,7 @@ fn settings(
     let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace);
     let alerts = alerts::alerts(&mut top, intake, &known, &bindings);
     let dashboard_port = later(&mut top, intake);
-    let http = limits::web(&mut top, intake, inputs, dashboard_port);
+    let http = web::web(&mut top, intake, inputs, dashboard_port);
     top.finish();
     Settings {
         file,

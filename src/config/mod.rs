@@ -15,6 +15,7 @@ mod secret;
 mod subsystems;
 #[cfg(test)]
 mod tests;
+mod web;
 
 pub use excerpt::excerpt;
 pub use load::{Inputs, Loaded, load, load_text};

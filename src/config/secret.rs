@@ -1,9 +1,10 @@
-//! Bearer tokens, read from files; the settings file itself never holds one (SEC-3).
+//! Bearer tokens and signing keys, read from files; the settings file itself never holds one (SEC-3).
 
 use std::path::{Path, PathBuf};
 
 use super::intake::{Intake, Refusal};
 use super::read::bounded;
+use crate::base::secret::Secret;
 use crate::base::tree::Section;
 
 /// The largest file with tokens, in bytes.
@@ -13,10 +14,18 @@ const TOKEN_MIN: usize = 16;
 /// The old and the new one while a token is exchanged.
 const TOKENS_MAX: usize = 2;
 
-/// The tokens of `bearer_token_file`, one a line, at most two; empty without the key. A relative path is below the
-/// folder of the settings file.
+/// The tokens of `bearer_token_file`, one a line, at most two; empty without the key.
 pub(super) fn bearer_tokens(section: &mut Section<'_>, intake: &Intake<'_>) -> Vec<String> {
-    let key = "bearer_token_file";
+    from_file(section, "bearer_token_file", intake)
+}
+
+/// The same of another key, not to be shown.
+pub(super) fn secrets(section: &mut Section<'_>, key: &'static str, intake: &Intake<'_>) -> Vec<Secret> {
+    from_file(section, key, intake).into_iter().map(Secret::new).collect()
+}
+
+/// A relative path is below the folder of the settings file.
+fn from_file(section: &mut Section<'_>, key: &'static str, intake: &Intake<'_>) -> Vec<String> {
     let Some(named) = section.opt::<PathBuf>(key) else { return Vec::new() };
     let path = intake.folder.join(&named);
     match bounded_tokens(&path) {

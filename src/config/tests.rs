@@ -167,6 +167,7 @@ fn flags_win() {
         listen: vec![SocketAddr::from(([0, 0, 0, 0], 1))],
         telemetry_path: Some("/m".into()),
         external_url: Some("http://x/".into()),
+        web_config_file: None,
     };
     let settings = with(FULL, &inputs).expect("right").settings;
     assert_eq!(settings.workspace, workspace.path());

@@ -1,143 +1,290 @@
-//! Who may ask for a change (SEC-1): a pure decision over peer, headers and settings.
+//! Who asks, and may they (SEC-1)? A pure decision over need, peer, credential and settings.
 //!
-//! **Invariant:** every token is compared as a hash, in constant time, and none ends the comparison early.
+//! In: what [`super::need`] says a request needs, and what it presents: address, headers, a bearer token, a user whose
+//! password was found right, a verified client certificate. Out: the [`Caller`], or the problem.
+//!
+//! **Invariant:** every token is compared as a hash, in constant time, and none ends the comparison early; what is
+//! presented counts: a credential that is wrong or too weak is never made up for by the address.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 
-use arc_swap::ArcSwap;
 use axum::http::uri::{Authority, Uri};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
 use subtle::{Choice, ConstantTimeEq};
 
-use super::Settings;
+use crate::model::{Caller, Role};
+
+use super::certificate::Names;
+use super::need::{Group, Need};
 use super::problem::Problem;
+use super::settings::{RateLimit, Settings, Signing};
 
-type Digest = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
-fn digest(token: &[u8]) -> Digest {
+pub(super) fn digest(token: &[u8]) -> Digest {
     Sha256::digest(token).into()
+}
+
+#[derive(Debug)]
+struct Token {
+    name: String,
+    role: Role,
+    digest: Digest,
 }
 
 /// What the settings say about access.
 #[derive(Debug, Default)]
 pub(super) struct Access {
-    tokens: Vec<Digest>,
+    tokens: Vec<Token>,
+    user_roles: BTreeMap<String, Role>,
+    certificate_roles: BTreeMap<String, Role>,
+    loopback: bool,
+    anonymous_read: bool,
     external_host: Option<String>,
+    pub(super) allow: BTreeMap<Group, Vec<IpNet>>,
+    pub(super) trusted_proxies: Vec<IpNet>,
+    pub(super) rate_limits: BTreeMap<Group, RateLimit>,
+    pub(super) signing: Option<Signing>,
 }
 
 impl Access {
     pub(super) fn new(settings: &Settings) -> Self {
         let external = settings.external_url.as_ref().and_then(|url| url.parse::<Uri>().ok());
+        let web = settings.bearer_tokens.iter().map(|token| ("web", Role::Admin, token.as_str()));
+        let named = settings
+            .tokens
+            .iter()
+            .flat_map(|token| token.secrets.iter().map(|secret| (token.name.as_str(), token.role, secret.expose())));
         Self {
-            tokens: settings.bearer_tokens.iter().map(|token| digest(token.as_bytes())).collect(),
+            tokens: web
+                .chain(named)
+                .map(|(name, role, token)| Token { name: name.to_owned(), role, digest: digest(token.as_bytes()) })
+                .collect(),
+            user_roles: settings.user_roles.clone(),
+            certificate_roles: settings.certificate_roles.clone(),
+            loopback: settings.loopback,
+            anonymous_read: settings.anonymous_read,
             external_host: external.and_then(|url| url.host().map(str::to_ascii_lowercase)),
+            allow: settings.allow.clone(),
+            trusted_proxies: settings.trusted_proxies.clone(),
+            rate_limits: settings.rate_limits.clone(),
+            signing: settings.signing.clone(),
         }
     }
-}
 
-/// Lets a reload change the tokens and the external address of a server that is running.
-#[derive(Clone, Debug)]
-pub struct AccessControl(pub(super) Arc<ArcSwap<Access>>);
-
-impl AccessControl {
-    pub(super) fn new(settings: &Settings) -> Self {
-        Self(Arc::new(ArcSwap::from_pointee(Access::new(settings))))
-    }
-
-    /// Takes `bearer_tokens` and `external_url` over; the rest of the settings needs a restart.
-    pub fn replace(&self, settings: &Settings) {
-        self.0.store(Arc::new(Access::new(settings)));
+    /// Whether a request of this group is let through without a look at its credential.
+    pub(super) fn is_open(&self, group: Group, users: bool) -> bool {
+        !users
+            && match group {
+                Group::Probes => true,
+                Group::Metrics | Group::Read => self.anonymous_read,
+                Group::Push | Group::Change | Group::Webhook => false,
+            }
     }
 }
 
-/// What a request says about where it comes from.
+/// The credential of a request, after the password of a user was looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Credential {
+    /// No Authorization header.
+    None,
+    /// The hash of a bearer token.
+    Bearer(Digest),
+    /// A user whose password is right.
+    User(String),
+    /// Anything else, and what is wrong with it.
+    Wrong(&'static str),
+}
+
+/// What a request presents.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Presented<'a> {
-    /// The other end of the connection.
+    /// The other end of the connection, or the client behind trusted proxies.
     pub(super) peer: IpAddr,
     pub(super) headers: &'a HeaderMap,
     /// The authority of an HTTP/2 request, which stands for its Host header.
     pub(super) authority: Option<&'a str>,
+    pub(super) credential: &'a Credential,
+    /// Of a client certificate that was verified.
+    pub(super) certificate: Option<&'a Names>,
 }
 
-/// By which right a request was let through; told to the audit as who did it.
+/// What else the decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rules<'a> {
+    pub(super) access: &'a Access,
+    /// Whether the web configuration file has users; then every request needs a credential.
+    pub(super) users: bool,
+    /// The webhook's own tokens.
+    pub(super) hook_tokens: &'a [String],
+    /// Whether notifications must be signed, which is a credential too.
+    pub(super) hook_signed: bool,
+}
+
+/// By which right a request was let through.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Right {
+    Anonymous,
     Loopback,
+    Credential,
+}
+
+/// Who asks, by which right; or why not.
+pub(super) fn decide(need: Need, request: Presented<'_>, rules: Rules<'_>) -> Result<(Caller, Right), Problem> {
+    if rules.access.is_open(need.group, rules.users) {
+        return Ok((Caller { name: request.peer.to_canonical().to_string(), role: Role::Read }, Right::Anonymous));
+    }
+    let (caller, right) =
+        if need.group == Group::Webhook { webhook(need, request, rules)? } else { general(need, request, rules)? };
+    if matches!(need.group, Group::Change | Group::Push | Group::Webhook) {
+        not_from_a_foreign_page(request, rules.access, right)?;
+    }
+    Ok((caller, right))
+}
+
+fn general(need: Need, request: Presented<'_>, rules: Rules<'_>) -> Result<(Caller, Right), Problem> {
+    if let Some(identity) = identity(request, rules)? {
+        return identity.sufficient(need.role);
+    }
+    if let Some(local) = local(request, rules) {
+        return Ok(local);
+    }
+    if rules.users || !rules.access.tokens.is_empty() || !matches!(need.group, Group::Change | Group::Push) {
+        return Err(unauthenticated(rules.users, "a credential is needed: a user's password or a bearer token"));
+    }
+    Err(forbidden(
+        "changing requests are taken on loopback only; set `web.bearer_token_file` to take them from elsewhere",
+    ))
+}
+
+/// A notification: by the webhook's own credential if it has one, else by any that may operate, a certificate, loopback.
+fn webhook(need: Need, request: Presented<'_>, rules: Rules<'_>) -> Result<(Caller, Right), Problem> {
+    let own = |name: &str| Ok((Caller { name: name.to_owned(), role: need.role }, Right::Credential));
+    if !rules.hook_tokens.is_empty() {
+        let found = |given: &Digest| {
+            let known = rules.hook_tokens.iter().map(|token| digest(token.as_bytes()));
+            bool::from(known.fold(Choice::from(0), |found, one| found | one.ct_eq(given)))
+        };
+        return match request.credential {
+            Credential::Bearer(given) if found(given) => own("webhook token"),
+            Credential::None => Err(unauthenticated(false, "the webhook's bearer token is needed")),
+            _ => Err(unauthenticated(false, "the credential is not the webhook's bearer token")),
+        };
+    }
+    if rules.hook_signed {
+        return own("webhook signature");
+    }
+    match identity(request, rules)? {
+        Some(identity) if identity.kind == Kind::Certificate => return Ok((identity.caller(), Right::Credential)),
+        Some(identity) => return identity.sufficient(need.role),
+        None => {}
+    }
+    if let Some(names) = request.certificate {
+        return own(&format!("{} (certificate)", names.shown()));
+    }
+    if let Some(local) = local(request, rules) {
+        return Ok(local);
+    }
+    if rules.users {
+        return Err(unauthenticated(
+            true,
+            "a credential is needed: a user's password, a bearer token or a certificate",
+        ));
+    }
+    Err(forbidden(
+        "notifications are taken on loopback only; set `alerts.webhook.bearer_token_file` to take them from elsewhere",
+    ))
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     Token,
+    User,
+    Certificate,
 }
 
-impl Right {
-    pub(super) const fn as_str(self) -> &'static str {
-        match self {
-            Self::Loopback => "loopback",
-            Self::Token => "bearer token",
+/// Somebody with a credential that is right.
+#[derive(Debug)]
+struct Identity {
+    name: String,
+    role: Role,
+    kind: Kind,
+}
+
+impl Identity {
+    fn caller(self) -> Caller {
+        Caller { name: self.name, role: self.role }
+    }
+
+    fn sufficient(self, needed: Role) -> Result<(Caller, Right), Problem> {
+        if self.role >= needed {
+            return Ok((self.caller(), Right::Credential));
+        }
+        let key = match self.kind {
+            Kind::Token => "web.tokens",
+            Kind::User => "web.user_roles",
+            Kind::Certificate => "web.certificate_roles",
+        };
+        let Self { name, role, .. } = self;
+        Err(forbidden(format!("`{name}` has the role `{role}`, and this needs `{needed}`, which `{key}` gives")))
+    }
+}
+
+/// Who presents a credential; an error if it is a wrong one.
+fn identity(request: Presented<'_>, rules: Rules<'_>) -> Result<Option<Identity>, Problem> {
+    let access = rules.access;
+    match request.credential {
+        Credential::Bearer(given) => {
+            let mut found = None;
+            for token in &access.tokens {
+                if bool::from(token.digest.ct_eq(given)) {
+                    found = Some(token);
+                }
+            }
+            let token = found
+                .ok_or_else(|| unauthenticated(rules.users, "the bearer token is not one of the configured ones"))?;
+            Ok(Some(Identity { name: format!("token {}", token.name), role: token.role, kind: Kind::Token }))
+        }
+        Credential::User(name) => {
+            let role = access.user_roles.get(name).copied().unwrap_or(Role::Read);
+            Ok(Some(Identity { name: format!("{name} (basic)"), role, kind: Kind::User }))
+        }
+        Credential::Wrong(why) => Err(unauthenticated(rules.users, why)),
+        Credential::None => {
+            let Some(names) = request.certificate else { return Ok(None) };
+            let listed = names
+                .alternative
+                .iter()
+                .filter_map(|name| access.certificate_roles.get(name).map(|role| (*role, name)))
+                .max_by_key(|(role, _)| *role);
+            match listed {
+                Some((role, name)) => {
+                    Ok(Some(Identity { name: format!("{name} (certificate)"), role, kind: Kind::Certificate }))
+                }
+                // Where there are users, a certificate that is not listed is no substitute for a password.
+                None if rules.users => Ok(None),
+                None => {
+                    let name = format!("{} (certificate)", names.shown());
+                    Ok(Some(Identity { name, role: Role::Read, kind: Kind::Certificate }))
+                }
+            }
         }
     }
 }
 
-/// A request that changes something: from loopback, or with one of the tokens.
-pub(super) fn changing(request: Presented<'_>, access: &Access) -> Result<Right, Problem> {
-    let right = match token(request.headers)? {
-        Some(token) if matches_any(&token, &access.tokens) => Right::Token,
-        Some(_) => return Err(unauthenticated("the bearer token is not one of the configured ones")),
-        None if is_local(request) => Right::Loopback,
-        None if access.tokens.is_empty() => {
-            return Err(forbidden(
-                "changing requests are taken on loopback only; set `web.bearer_token_file` to take them from elsewhere",
-            ));
-        }
-        None => return Err(unauthenticated("a bearer token is needed for a change from off loopback")),
-    };
-    not_from_a_foreign_page(request, access, right)?;
-    Ok(right)
+/// Loopback without a credential is an admin, unless the settings say otherwise or there are users.
+fn local(request: Presented<'_>, rules: Rules<'_>) -> Option<(Caller, Right)> {
+    let address = request.peer.to_canonical();
+    let local = rules.access.loopback && !rules.users && address.is_loopback() && !is_passed_on(request.headers);
+    local.then(|| (Caller { name: format!("{address} (loopback)"), role: Role::Admin }, Right::Loopback))
 }
 
-/// A notification: with the webhook's own token from everyone if it has one, else from loopback.
-pub(super) fn webhook(request: Presented<'_>, tokens: &[String], access: &Access) -> Result<Right, Problem> {
-    let right = if tokens.is_empty() {
-        if !is_local(request) {
-            return Err(forbidden(
-                "notifications are taken on loopback only; set `alerts.webhook.bearer_token_file` to take them from \
-                 elsewhere",
-            ));
-        }
-        Right::Loopback
-    } else {
-        let digests: Vec<Digest> = tokens.iter().map(|token| digest(token.as_bytes())).collect();
-        match token(request.headers)? {
-            Some(token) if matches_any(&token, &digests) => Right::Token,
-            Some(_) => return Err(unauthenticated("the bearer token is not the webhook's")),
-            None => return Err(unauthenticated("the webhook's bearer token is needed")),
-        }
-    };
-    not_from_a_foreign_page(request, access, right)?;
-    Ok(right)
-}
-
-/// Loopback, and not merely a proxy on loopback that passes on what others say.
-fn is_local(request: Presented<'_>) -> bool {
-    const PASSED_ON: [&str; 3] = ["forwarded", "x-forwarded-for", "x-real-ip"];
-    request.peer.to_canonical().is_loopback() && !PASSED_ON.iter().any(|name| request.headers.contains_key(*name))
-}
-
-/// The hash of the bearer token, if the request has credentials at all.
-fn token(headers: &HeaderMap) -> Result<Option<Digest>, Problem> {
-    let mut values = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let split = value.as_bytes().split_at_checked(7);
-    match split {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case(b"bearer ") && values.next().is_none() => {
-            Ok(Some(digest(token.trim_ascii())))
-        }
-        _ => Err(unauthenticated("the Authorization header has another form than one `Bearer TOKEN`")),
-    }
-}
-
-fn matches_any(token: &Digest, known: &[Digest]) -> bool {
-    known.iter().fold(Choice::from(0), |found, one| found | one.ct_eq(token)).into()
+/// A proxy on loopback passes on what others say.
+fn is_passed_on(headers: &HeaderMap) -> bool {
+    ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
 }
 
 /// Refuses what a browser was talked into: a page of another origin, or a name that was rebound to our address.
@@ -188,131 +335,16 @@ fn is_our_name(host: &str, access: &Access) -> bool {
             || access.external_host.as_deref().is_some_and(|ours| name.eq_ignore_ascii_case(ours)))
 }
 
-fn unauthenticated(detail: &str) -> Problem {
+/// 401. Where there are users, browsers are told to ask for a password.
+fn unauthenticated(users: bool, detail: &str) -> Problem {
+    let scheme = if users { "Basic realm=\"chiron\", Bearer realm=\"chiron\"" } else { "Bearer realm=\"chiron\"" };
     Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", detail)
-        .with(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"chiron\""))
+        .with(header::WWW_AUTHENTICATE, HeaderValue::from_static(scheme))
 }
 
-fn forbidden(detail: &str) -> Problem {
+fn forbidden(detail: impl Into<String>) -> Problem {
     Problem::new(StatusCode::FORBIDDEN, "forbidden", detail)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const HERE: &str = "127.0.0.1";
-    const AWAY: &str = "192.0.2.7";
-
-    fn decide(
-        rule: impl Fn(Presented<'_>, &Access) -> Result<Right, Problem>,
-        peer: &str,
-        headers: &[(&'static str, &'static str)],
-        tokens: &[&str],
-    ) -> Result<Right, &'static str> {
-        let mut map = HeaderMap::new();
-        for (name, value) in headers {
-            map.append(*name, HeaderValue::from_static(value));
-        }
-        let access = Access::new(&Settings {
-            listen: Vec::new(),
-            external_url: Some("https://Chiron.example:8443/x".to_owned()),
-            telemetry_path: "/metrics".to_owned(),
-            bearer_tokens: tokens.iter().map(|token| (*token).to_owned()).collect(),
-            body_max: 1,
-            connections_max: 1,
-        });
-        let presented = Presented { peer: peer.parse().unwrap(), headers: &map, authority: None };
-        rule(presented, &access).map_err(|problem| problem.code)
-    }
-
-    /// SEC-1: without credentials changes are taken on loopback only; with a token, from elsewhere too.
-    #[test]
-    fn changes_need_loopback_or_a_token() {
-        let good = ("authorization", "Bearer s3cret");
-        let other = ("authorization", "bearer second");
-        let bad = ("authorization", "Bearer s3cre");
-        let both = ["s3cret", "second"];
-        type Case<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a [&'a str], Result<Right, &'static str>);
-        let cases: &[Case<'_>] = &[
-            (HERE, &[], &[], Ok(Right::Loopback)),
-            ("::1", &[], &[], Ok(Right::Loopback)),
-            ("::ffff:127.0.0.1", &[], &[], Ok(Right::Loopback)),
-            ("127.8.8.8", &[], &both, Ok(Right::Loopback)),
-            (AWAY, &[], &[], Err("forbidden")),
-            ("::", &[], &[], Err("forbidden")),
-            (AWAY, &[], &both, Err("unauthenticated")),
-            (AWAY, &[good], &both, Ok(Right::Token)),
-            (AWAY, &[other], &both, Ok(Right::Token)),
-            (AWAY, &[bad], &both, Err("unauthenticated")),
-            (AWAY, &[good], &[], Err("unauthenticated")),
-            (HERE, &[bad], &both, Err("unauthenticated")),
-            (HERE, &[good], &both, Ok(Right::Token)),
-            (AWAY, &[("authorization", "Bearer ")], &both, Err("unauthenticated")),
-            (AWAY, &[("authorization", "Basic czNjcmV0")], &both, Err("unauthenticated")),
-            (AWAY, &[("authorization", "B")], &both, Err("unauthenticated")),
-            (AWAY, &[good, bad], &both, Err("unauthenticated")),
-            (HERE, &[("x-forwarded-for", "192.0.2.7")], &[], Err("forbidden")),
-            (HERE, &[("forwarded", "for=192.0.2.7")], &both, Err("unauthenticated")),
-            (HERE, &[("x-forwarded-for", "192.0.2.7"), good], &both, Ok(Right::Token)),
-        ];
-        for (peer, headers, tokens, expected) in cases {
-            assert_eq!(decide(changing, peer, headers, tokens), *expected, "{peer} {headers:?} {tokens:?}");
-        }
-    }
-
-    /// SEC-1: the webhook has a credential of its own; once configured it is needed from everyone.
-    #[test]
-    fn the_webhook_has_its_own_credential() {
-        let own = ("authorization", "Bearer hook");
-        let api = ("authorization", "Bearer api");
-        type Case<'a> = (&'a str, &'a [(&'static str, &'static str)], &'a [&'a str], Result<Right, &'static str>);
-        let cases: &[Case<'_>] = &[
-            (HERE, &[], &[], Ok(Right::Loopback)),
-            (AWAY, &[], &[], Err("forbidden")),
-            (AWAY, &[api], &[], Err("forbidden")),
-            (HERE, &[], &["hook"], Err("unauthenticated")),
-            (HERE, &[own], &["hook"], Ok(Right::Token)),
-            (AWAY, &[own], &["hook"], Ok(Right::Token)),
-            (AWAY, &[api], &["hook"], Err("unauthenticated")),
-            (HERE, &[("origin", "http://evil.example"), ("host", "127.0.0.1:19913")], &[], Err("foreign_origin")),
-            (AWAY, &[own, ("host", "chiron:19913")], &["hook"], Ok(Right::Token)),
-        ];
-        for (peer, headers, hook, expected) in cases {
-            let hook: Vec<String> = hook.iter().map(|token| (*token).to_owned()).collect();
-            let rule = |presented: Presented<'_>, access: &Access| webhook(presented, &hook, access);
-            assert_eq!(decide(rule, peer, headers, &["api"]), *expected, "{peer} {headers:?} {hook:?}");
-        }
-    }
-
-    /// SEC-1: a page of another origin and a rebound name cannot use the operator's browser.
-    #[test]
-    fn a_browser_cannot_be_talked_into_a_change() {
-        let ok = Ok(Right::Loopback);
-        let origin = Err("foreign_origin");
-        let host = Err("foreign_host");
-        type Case<'a> = (&'a [(&'static str, &'static str)], Result<Right, &'static str>);
-        let cases: &[Case<'_>] = &[
-            (&[("host", "127.0.0.1:19913")], ok),
-            (&[("host", "[::1]:19913")], ok),
-            (&[("host", "localhost:19913")], ok),
-            (&[("host", "LOCALHOST")], ok),
-            (&[("host", "chiron.example")], ok),
-            (&[("host", "evil.example:19913")], host),
-            (&[("host", "127.0.0.1.evil.example")], host),
-            (&[("host", "localhost@evil.example")], host),
-            (&[("host", "evil.example@localhost")], host),
-            (&[("host", "")], host),
-            (&[("host", "localhost"), ("host", "evil.example")], Err("invalid")),
-            (&[("host", "localhost:1"), ("origin", "http://localhost:1")], ok),
-            (&[("host", "localhost:1"), ("origin", "http://localhost:2")], origin),
-            (&[("host", "localhost:1"), ("origin", "http://evil.example")], origin),
-            (&[("host", "localhost:1"), ("origin", "null")], origin),
-            (&[("origin", "http://localhost:1")], origin),
-            (&[("host", "evil.example"), ("origin", "http://evil.example")], host),
-        ];
-        for (headers, expected) in cases {
-            assert_eq!(decide(changing, HERE, headers, &[]), *expected, "{headers:?}");
-        }
-    }
-}
+mod tests;

@@ -8,6 +8,8 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 use serde::de::DeserializeOwned;
 
+use crate::alerts::payload;
+
 use super::problem::Problem;
 use super::router::Shared;
 
@@ -46,5 +48,17 @@ pub(super) async fn read(shared: &Shared, body: Body) -> Result<Bytes, Problem> 
 /// A JSON body; a mistake names line and column.
 pub(super) async fn json<T: DeserializeOwned>(shared: &Shared, body: Body) -> Result<T, Problem> {
     let bytes = read(shared, body).await?;
+    check_depth(&bytes)?;
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body does not fit: {error}")))
+}
+
+/// Refuses JSON that is nested deeper than the webhook takes it.
+pub(super) fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
+    match payload::too_deep(bytes) {
+        Some(at) => {
+            let detail = format!("found more than {} levels of nesting at byte {at}", payload::DEPTH_MAX);
+            Err(Problem::invalid(detail).coded("too_deep"))
+        }
+        None => Ok(()),
+    }
 }

@@ -69,6 +69,8 @@ pub trait Handle: Send + Sync + 'static {
     fn refused(&self, code: &'static str);
     /// Counts a request that was refused for who asked, how often, or how large: by group and code.
     fn turned_away(&self, group: Group, code: &'static str);
+    /// Notes whether the web configuration could be taken over, and until when our certificate then holds.
+    fn web_config(&self, _ok: bool, _certificate_until: Option<Timestamp>) {}
     /// Takes alerts in, all or none; durable once it is `Ok`. `truncated` is how many the sender left out.
     async fn accept(&self, alerts: Vec<IntakeAlert>, truncated: u64) -> Result<(), Refusal>;
     /// Takes what a bot tells about itself; `NotFound` if no `push` check listens under its name.

@@ -1,7 +1,7 @@
 //! The HTTP side: listener, limits, credentials, routes.
 //!
 //! ```text
-//!  socket -> server (limits, time-outs) -> guard (who may change things) -> router -> Handle (everything else)
+//!  socket -> server (limits, time-outs, TLS) -> guard (who may ask for it) -> router -> Handle (everything else)
 //! ```
 //!
 //! In: requests. Out: answers; alerts and changes go through [`Handle`], the only way to the rest of chiron.
@@ -9,9 +9,14 @@
 //! only after [`Handle::accept`] said so.
 
 mod access;
+mod allow;
 mod api;
 mod body;
+mod certificate;
 mod control;
+mod credentials;
+mod crowd;
+mod door;
 mod gate;
 mod guard;
 mod handle;
@@ -20,36 +25,24 @@ mod page;
 mod pool;
 mod problem;
 mod push;
+mod rate;
 mod router;
 mod server;
+mod settings;
+mod signature;
 mod socket;
+mod tls;
+mod web_config;
 mod webhook;
 
 #[cfg(test)]
 mod tests;
 
-use std::net::SocketAddr;
-
-pub use access::AccessControl;
+pub use door::AccessControl;
 pub use gate::{GateAnswer, gate};
 pub use handle::{Handle, PageFormat, Refusal};
 pub use need::Group;
 pub use server::{Error, Server, bind, bind_with};
+pub use settings::{NamedToken, RateLimit, Settings, Signing};
+pub use web_config::check as check_web_config;
 pub use webhook::ParseNotification;
-
-/// Where and how to listen.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// Addresses; default `127.0.0.1:19913`. Port 0 takes a free one.
-    pub listen: Vec<SocketAddr>,
-    /// The address under which people reach us; its host is taken in the Host header of changing requests.
-    pub external_url: Option<String>,
-    /// Path of the metrics page; default `/metrics`.
-    pub telemetry_path: String,
-    /// Bearer tokens for changing requests from off loopback; none means loopback only.
-    pub bearer_tokens: Vec<String>,
-    /// Largest body in bytes; default 8 MiB.
-    pub body_max: usize,
-    /// Connections at once; default 1024.
-    pub connections_max: usize,
-}

@@ -38,6 +38,11 @@ impl Group {
             Self::Webhook => "webhook",
         }
     }
+
+    /// The group of that name.
+    pub fn parse(text: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|group| group.as_str() == text)
+    }
 }
 
 /// What a request needs.

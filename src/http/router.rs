@@ -13,7 +13,7 @@ use tokio::sync::Semaphore;
 
 use crate::base::clock::Clock;
 
-use super::access::AccessControl;
+use super::door::AccessControl;
 use super::guard::guard;
 use super::handle::{Handle, Refusal};
 use super::need::WEBHOOK;

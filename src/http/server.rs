@@ -14,29 +14,45 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
-use tokio::net::{TcpListener, TcpStream};
+use rustix::process::{Resource, getrlimit, setrlimit};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
 
 use crate::alerts::payload;
 use crate::base::clock::Clock;
 use crate::base::failpoint;
+use crate::model::Problem;
 use crate::telemetry::Progress;
 
 use super::Settings;
-use super::access::AccessControl;
 use super::body::BODIES_MAX;
+use super::certificate::Names;
+use super::crowd::{Crowd, Place};
+use super::door::{AccessControl, Door};
 use super::guard::Peer;
 use super::handle::Handle;
 use super::pool::Pool;
 use super::router::{PATHS, Shared, router};
-use super::socket::Guarded;
+use super::socket::{Answer, Guarded};
+use super::web_config::Print;
 use super::webhook::ParseNotification;
 
 /// How long the headers of a request may take, and how long a connection may be idle between two.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// How long a TLS handshake may take.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Connections that wait to be accepted; the system may allow fewer.
+const QUEUE_MAX: u32 = 4096;
+
+/// Files and connections of the rest of chiron, beside those of the server.
+const FILES_SPARE: usize = 512;
 
 /// Headers of one request, in bytes.
 const HEADERS_MAX: usize = 16 * 1024;
@@ -75,6 +91,9 @@ pub enum Error {
     /// The metrics page would take another page's place, or cannot be reached.
     #[error("found telemetry path `{0}`, expected a path of its own, such as `/metrics`")]
     TelemetryPath(String),
+    /// The web configuration file has problems.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    WebConfig(Vec<Problem>),
 }
 
 impl Error {
@@ -102,7 +121,10 @@ pub struct Server {
     listeners: Vec<(Arc<TcpListener>, SocketAddr)>,
     router: Router,
     access: AccessControl,
-    connections: Arc<Semaphore>,
+    crowd: Arc<Crowd>,
+    handle: Arc<dyn Handle>,
+    /// The web configuration as it was read.
+    print: Print,
     progress: Option<Progress>,
 }
 
@@ -135,13 +157,13 @@ pub async fn bind_with(
     let mut listeners = Vec::with_capacity(settings.listen.len());
     for address in &settings.listen {
         let fault = |source| Error::listen(*address, source);
-        let listener = TcpListener::bind(address).await.map_err(fault)?;
+        let listener = listen(*address).map_err(fault)?;
         let bound = listener.local_addr().map_err(fault)?;
         listeners.push((Arc::new(listener), bound));
     }
-    let access = AccessControl::new(settings);
+    let (access, print) = AccessControl::new(settings, &*handle).map_err(Error::WebConfig)?;
     let shared = Arc::new(Shared {
-        handle,
+        handle: Arc::clone(&handle),
         clock,
         parse,
         access: access.clone(),
@@ -151,8 +173,34 @@ pub async fn bind_with(
         telemetry_path: path.clone(),
         told: Mutex::default(),
     });
-    let connections = Arc::new(Semaphore::new(settings.connections_max.clamp(1, Semaphore::MAX_PERMITS)));
-    Ok(Server { listeners, router: router(shared), access, connections, progress: None })
+    let connections_max = with_files(settings.connections_max);
+    let crowd = Crowd::new(connections_max, settings.connections_per_address_max);
+    Ok(Server { listeners, router: router(shared), access, crowd, handle, print, progress: None })
+}
+
+/// Like `TcpListener::bind`, with a longer queue: who does not fit into it is not refused, but waits a second.
+fn listen(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = if address.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.set_reuseaddr(true)?;
+    socket.bind(address)?;
+    socket.listen(QUEUE_MAX)
+}
+
+/// Sees to it that so many connections find a file descriptor each; else how many do. Running out of them would stop
+/// the journal and the policy file too.
+fn with_files(connections: usize) -> usize {
+    let wanted = u64::try_from(connections.saturating_add(FILES_SPARE)).unwrap_or(u64::MAX);
+    let mut limit = getrlimit(Resource::Nofile);
+    if limit.current.is_some_and(|current| current < wanted) {
+        limit.current = limit.maximum.map_or(Some(wanted), |maximum| Some(maximum.min(wanted)));
+        let _ = setrlimit(Resource::Nofile, limit);
+    }
+    let files = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let possible = usize::try_from(files).unwrap_or(usize::MAX).saturating_sub(FILES_SPARE).max(16);
+    if possible < connections {
+        tracing::warn!(possible, connections, "fewer connections than `web.connections_max`: raise LimitNOFILE");
+    }
+    connections.min(possible)
 }
 
 impl Server {
@@ -176,10 +224,21 @@ impl Server {
     /// does.
     pub async fn run(self, stop: CancellationToken) {
         let mut listeners = JoinSet::new();
+        let Self { router, access, crowd, handle, print, progress, .. } = self;
+        let door = Arc::clone(&access.0);
+        let until = stop.clone();
+        listeners.spawn(async move { door.watch(print, handle, until).await });
         for (listener, address) in self.listeners {
-            let (router, connections, stop) = (self.router.clone(), Arc::clone(&self.connections), stop.clone());
-            let progress = self.progress.clone();
-            listeners.spawn(async move { accept(listener, address, router, connections, progress, stop).await });
+            let room = Room {
+                router: router.clone(),
+                door: Arc::clone(&access.0),
+                crowd: Arc::clone(&crowd),
+                both: connection_builder(),
+                http1: connection_builder().http1_only(),
+                progress: progress.clone(),
+                stop: stop.clone(),
+            };
+            listeners.spawn(async move { accept(listener, address, Arc::new(room)).await });
         }
         while let Some(ended) = listeners.join_next().await {
             if let Err(error) = ended {
@@ -190,48 +249,48 @@ impl Server {
     }
 }
 
-async fn accept(
-    listener: Arc<TcpListener>,
-    address: SocketAddr,
+/// What every connection of a listener shares.
+struct Room {
     router: Router,
-    limit: Arc<Semaphore>,
+    door: Arc<Door>,
+    crowd: Arc<Crowd>,
+    both: auto::Builder<TokioExecutor>,
+    http1: auto::Builder<TokioExecutor>,
     progress: Option<Progress>,
     stop: CancellationToken,
-) {
-    let server = Arc::new(connection_builder());
+}
+
+async fn accept(listener: Arc<TcpListener>, address: SocketAddr, room: Arc<Room>) {
     let mut connections = JoinSet::new();
+    let stop = room.stop.clone();
+    let mut turned_away = false;
     let mut turns = tokio::time::interval(TURN);
     turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        // Before the accept: what is beyond the limit waits in the system's queue and costs us nothing.
-        let permit = loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break None,
-                _ = turns.tick() => turn(progress.as_ref()).await,
-                permit = Arc::clone(&limit).acquire_owned() => break Some(permit.expect("the limit is never closed")),
+        let accepted = tokio::select! {
+            biased;
+            () = stop.cancelled() => break,
+            _ = turns.tick() => {
+                turn(room.progress.as_ref()).await;
+                continue;
             }
-        };
-        let Some(permit) = permit else { break };
-        let accepted = loop {
-            tokio::select! {
-                biased;
-                () = stop.cancelled() => break None,
-                _ = turns.tick() => turn(progress.as_ref()).await,
-                Some(_) = connections.join_next() => {}
-                accepted = listener.accept() => break Some(accepted),
-            }
+            Some(_) = connections.join_next() => continue,
+            accepted = listener.accept() => accepted,
         };
         match accepted {
-            None => break,
-            Some(Ok((stream, peer))) => {
-                let (router, server, stop) = (router.clone(), Arc::clone(&server), stop.clone());
-                connections.spawn(async move {
-                    let _permit = permit;
-                    serve(stream, peer, router, &server, stop).await;
-                });
-            }
-            Some(Err(error)) => {
+            Ok((stream, peer)) => match room.crowd.enter(peer.ip()) {
+                Some(place) => {
+                    turned_away = false;
+                    let room = Arc::clone(&room);
+                    connections.spawn(async move { welcome(stream, peer, Arc::new(place), &room).await });
+                }
+                None if !turned_away => {
+                    turned_away = true;
+                    tracing::warn!(%peer, "a connection was closed: too many requests are under way; more are not logged");
+                }
+                None => tracing::debug!(%peer, "a connection was closed: too many requests are under way"),
+            },
+            Err(error) => {
                 tracing::warn!(%address, %error, "a connection could not be accepted");
                 tokio::select! {
                     () = stop.cancelled() => break,
@@ -274,30 +333,75 @@ fn connection_builder() -> auto::Builder<TokioExecutor> {
     builder
 }
 
-async fn serve(
-    stream: TcpStream,
-    peer: SocketAddr,
-    router: Router,
-    server: &auto::Builder<TokioExecutor>,
-    stop: CancellationToken,
-) {
+/// Serves a connection until it ends, has to make room, or everything stops.
+async fn welcome(stream: TcpStream, peer: SocketAddr, place: Arc<Place>, room: &Room) {
     // An answer is written at once; waiting for more of it only delays it.
     let _ = stream.set_nodelay(true);
+    let leave = place.leave().clone();
+    tokio::select! {
+        biased;
+        () = leave.cancelled() => tracing::debug!(%peer, "an idle connection made room"),
+        () = greet(stream, peer, place, room) => {}
+    }
+}
+
+/// The TLS handshake, if there is to be one, and then what is spoken over it.
+async fn greet(stream: TcpStream, peer: SocketAddr, place: Arc<Place>, room: &Room) {
+    // Asked before the configuration, so that one that is replaced in between ends this connection too.
+    let era = room.door.era();
+    let web = room.door.web.load_full();
+    let builder = if web.http2 { &room.both } else { &room.http1 };
+    let Some(tls) = &web.tls else {
+        let peer = Peer { address: peer, certificate: None };
+        return serve(stream, peer, place, room, builder, &era).await;
+    };
+    let handshake = TlsAcceptor::from(Arc::clone(&tls.config)).accept(stream);
+    let handshake = tokio::select! {
+        () = room.stop.cancelled() => return,
+        handshake = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake) => handshake,
+    };
+    let stream = match handshake {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return tracing::debug!(%peer, %error, "no TLS handshake"),
+        Err(_) => return tracing::debug!(%peer, "the TLS handshake took too long"),
+    };
+    let certificate = tls.verifies.then(|| stream.get_ref().1.peer_certificates()?.first()).flatten();
+    let certificate = certificate.and_then(|der| Names::of(der).ok()).map(Arc::new);
+    let peer = Peer { address: peer, certificate };
+    serve(stream, peer, place, room, builder, &era).await;
+}
+
+async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
+    stream: S,
+    peer: Peer,
+    place: Arc<Place>,
+    room: &Room,
+    builder: &auto::Builder<TokioExecutor>,
+    era: &CancellationToken,
+) {
+    let address = peer.address;
+    let router = room.router.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
-        request.extensions_mut().insert(Peer(peer));
-        router.clone().call(request)
+        request.extensions_mut().insert(peer.clone());
+        let asking = place.request();
+        let answer = router.clone().call(request);
+        async move {
+            // The request is under way until its answer is sent, or given up.
+            let response = answer.await?;
+            Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, _asking: asking }))
+        }
     });
-    let connection = server.serve_connection(TokioIo::new(Guarded::new(stream)), service);
+    let connection = builder.serve_connection(TokioIo::new(Guarded::new(stream)), service);
     tokio::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
-        () = stop.cancelled() => {
+        () = async { tokio::select! { () = room.stop.cancelled() => {}, () = era.cancelled() => {} } } => {
             connection.as_mut().graceful_shutdown();
             connection.await
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%peer, error = &*error, "a connection ended early");
+        tracing::debug!(peer = %address, error = &*error, "a connection ended early");
     }
 }

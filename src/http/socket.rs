@@ -8,9 +8,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use hyper::body::{Body as HttpBody, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Instant, Sleep, sleep};
+
+use super::crowd::Asking;
 
 /// How long a client may take until it is clear which version of HTTP it speaks.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(5);
@@ -21,9 +23,9 @@ const STUCK_TIMEOUT: Duration = Duration::from_secs(30);
 /// What HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A TCP stream under both limits.
-pub(super) struct Guarded {
-    stream: TcpStream,
+/// A stream under both limits.
+pub(super) struct Guarded<S> {
+    stream: S,
     /// Armed until the version is clear.
     hello: Option<Pin<Box<Sleep>>>,
     /// How much of the preface has come so far.
@@ -32,8 +34,8 @@ pub(super) struct Guarded {
     stuck: Option<Pin<Box<Sleep>>>,
 }
 
-impl Guarded {
-    pub(super) fn new(stream: TcpStream) -> Self {
+impl<S> Guarded<S> {
+    pub(super) fn new(stream: S) -> Self {
         Self { stream, hello: Some(Box::pin(sleep(HELLO_TIMEOUT))), matched: 0, stuck: None }
     }
 
@@ -51,7 +53,7 @@ impl Guarded {
     }
 }
 
-impl AsyncRead for Guarded {
+impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
@@ -75,7 +77,7 @@ impl AsyncRead for Guarded {
     }
 }
 
-impl AsyncWrite for Guarded {
+impl<S: AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
         let result = Pin::new(&mut this.stream).poll_write(cx, buf);
@@ -102,5 +104,28 @@ impl AsyncWrite for Guarded {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+    }
+}
+
+/// The body of an answer, whose request is under way as long as it is there.
+pub(super) struct Answer {
+    pub(super) body: axum::body::Body,
+    pub(super) _asking: Asking,
+}
+
+impl HttpBody for Answer {
+    type Data = bytes::Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Self::Data>, Self::Error>>> {
+        Pin::new(&mut self.get_mut().body).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
     }
 }

@@ -38,14 +38,18 @@ pub(super) async fn receive(State(shared): State<Arc<Shared>>, body: Body) -> Re
     }
 }
 
-async fn take(shared: &Shared, body: Body) -> Result<usize, Problem> {
-    let bytes = body::read(shared, body).await.map_err(|problem| match problem.status {
-        // Neither is the notification's fault: 408 and 400 would end Alertmanager's attempts.
+/// A body that did not arrive is not the notification's fault: 408 and 400 would end Alertmanager's attempts.
+pub(super) fn retryable(problem: Problem) -> Problem {
+    match problem.status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::BAD_REQUEST => {
             Problem::unavailable(problem.detail).coded(problem.code)
         }
         _ => problem,
-    })?;
+    }
+}
+
+async fn take(shared: &Shared, body: Body) -> Result<usize, Problem> {
+    let bytes = body::read(shared, body).await.map_err(retryable)?;
     let settings = shared.handle.webhook_settings();
     let notification = (shared.parse)(&bytes, shared.clock.now(), &settings).map_err(|problem| {
         let large = problem.code == "too_large";

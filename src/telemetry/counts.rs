@@ -3,6 +3,7 @@
 //! As in [`super::tables`], counting in a known row takes no lock and labels are written once.
 //! **Invariant:** words are `&'static str` and receivers are bounded, so that nothing outside can add series at will.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -84,6 +85,38 @@ impl Reasons {
         let mut family = text.family(self.name, self.kind, self.help);
         for row in self.rows.load().iter() {
             family.prepared(&row.labels, row.value.load(Relaxed));
+        }
+    }
+}
+
+/// The groups of routes, as the settings name them.
+const GROUPS: [&str; 6] = ["metrics", "probes", "read", "push", "change", "webhook"];
+
+/// Why a request of any group may be refused at the door, and why one that changes something may be besides.
+const ANY: [&str; 4] = ["unauthenticated", "forbidden", "address_not_allowed", "rate_limited"];
+const CHANGING: [&str; 3] = ["foreign_origin", "foreign_host", "bad_signature"];
+
+/// `chiron_http_requests_refused_total`. A refusal is rare beside an answer: a lock will do.
+pub(super) struct Refused(Mutex<BTreeMap<(&'static str, &'static str), u64>>);
+
+impl Default for Refused {
+    fn default() -> Self {
+        let any = GROUPS.iter().flat_map(|group| ANY.iter().map(move |code| ((*group, *code), 0)));
+        let changing = GROUPS[3..].iter().flat_map(|group| CHANGING.iter().map(move |code| ((*group, *code), 0)));
+        Self(Mutex::new(any.chain(changing).collect()))
+    }
+}
+
+impl Refused {
+    pub(super) fn add(&self, group: &'static str, code: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((group, code)).or_default() += 1;
+    }
+
+    pub(super) fn render(&self, text: &mut Text<'_>) {
+        let help = "Requests refused for who asked, from where, how often, or how it was signed.";
+        let mut family = text.family("chiron_http_requests_refused_total", Kind::Counter, help);
+        for ((group, code), count) in &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            family.count(&[("group", group), ("code", code)], *count);
         }
     }
 }

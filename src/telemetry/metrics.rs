@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use crate::base::clock::Clock;
 use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, Timestamp};
 
-use super::counts::{Alerts, Process, Reasons};
+use super::counts::{Alerts, Process, Reasons, Refused};
 use super::tables::{Tables, decrease};
 use super::tasks::{Progress, TaskRows};
 use super::text::{Kind, Text};
@@ -31,7 +31,10 @@ pub const BLIND_REASONS: [&str; 9] = [
 ];
 
 /// Why the webhook refuses (section 13), the payload's own codes included; each has its series from the start.
-pub const WEBHOOK_REASONS: [&str; 22] = [
+pub const WEBHOOK_REASONS: [&str; 25] = [
+    "address_not_allowed",
+    "rate_limited",
+    "bad_signature",
     "unauthenticated",
     "forbidden",
     "foreign_origin",
@@ -85,6 +88,10 @@ pub struct Metrics {
     growing: Mutex<()>,
     alerts: Alerts,
     webhook_refused: Reasons,
+    requests_refused: Refused,
+    /// Whether the web configuration was taken over, and until when our certificate holds; 0 without one.
+    web_ok: AtomicBool,
+    certificate_until: AtomicI64,
     journal_errors: Reasons,
     admissions_refused: Reasons,
     blind: Reasons,
@@ -118,6 +125,9 @@ impl Metrics {
                 "Notifications that the webhook refused.",
                 WEBHOOK_REASONS,
             ),
+            requests_refused: Refused::default(),
+            web_ok: AtomicBool::new(true),
+            certificate_until: AtomicI64::new(0),
             journal_errors: Reasons::new(
                 "chiron_journal_errors_total",
                 counter,
@@ -217,6 +227,19 @@ impl Metrics {
         self.webhook_refused.add(reason);
     }
 
+    /// A request was refused at the door.
+    pub fn request_refused(&self, group: &'static str, code: &'static str) {
+        self.requests_refused.add(group, code);
+    }
+
+    /// The web configuration was taken over, with a certificate that holds until then; or it could not be.
+    pub fn web_config(&self, ok: bool, certificate_until: Option<Timestamp>) {
+        self.web_ok.store(ok, Relaxed);
+        if ok {
+            self.certificate_until.store(certificate_until.map_or(0, Timestamp::millis), Relaxed);
+        }
+    }
+
     /// The journal was in trouble.
     pub fn journal_error(&self, reason: &'static str) {
         self.journal_errors.add(reason);
@@ -277,6 +300,15 @@ impl Metrics {
         self.alerts.render(&mut text);
         for reasons in [&self.webhook_refused, &self.journal_errors, &self.admissions_refused, &self.blind] {
             reasons.render(&mut text);
+        }
+        self.requests_refused.render(&mut text);
+        let help = "Whether the web configuration file could be taken over when it last changed; 1 without one.";
+        text.family("chiron_web_config_last_reload_successful", Kind::Gauge, help).flag(&[], self.web_ok.load(Relaxed));
+        let until = self.certificate_until.load(Relaxed);
+        if until != 0 {
+            let help = "Until when the server's own certificate holds.";
+            text.family("chiron_web_certificate_not_after_timestamp_seconds", Kind::Gauge, help)
+                .float(&[], Timestamp::from_millis(until).seconds());
         }
         let help = "Whether the last configuration load succeeded.";
         text.family("chiron_config_last_reload_successful", Kind::Gauge, help).flag(&[], self.reload_ok.load(Relaxed));

@@ -101,6 +101,9 @@ fn full_page() -> String {
     metrics.blind("watchdog_absent", true);
     metrics.config_reload(true, Timestamp::from_millis(1_763_862_880_000));
     metrics.config_reload(false, Timestamp::from_millis(1_763_862_885_000));
+    metrics.request_refused("change", "unauthenticated");
+    metrics.web_config(true, Some(Timestamp::from_millis(1_795_398_881_000)));
+    metrics.web_config(false, None);
     metrics.watchdog_seen(Timestamp::from_millis(1_763_862_881_250));
     metrics.escalation();
     metrics.admission_refused(Reason::Cooldown);

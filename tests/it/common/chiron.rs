@@ -246,7 +246,8 @@ impl Chiron {
             if !line.contains("msg=\"listening\"") && !line.contains("msg=listening") {
                 return None;
             }
-            let address = line.split("address=").nth(1)?.trim_start_matches('"').trim_start_matches("http://");
+            let address = line.split("address=").nth(1)?.trim_start_matches('"');
+            let address = address.trim_start_matches("https://").trim_start_matches("http://");
             let end = address.find(|c: char| c.is_whitespace() || c == '"' || c == '/').unwrap_or(address.len());
             Some(address[..end].to_owned())
         })

@@ -15,6 +15,7 @@ mod prometheus;
 mod samples;
 mod self_test;
 mod process;
+mod tls;
 mod wait;
 
 pub(crate) use alertmanager::Alertmanager;
@@ -28,4 +29,5 @@ pub(crate) use policy_watch::{PolicyWatch, obeyed, policy_file};
 pub(crate) use process::{Process, now_millis, tool};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use samples::{alert, notification, timestamp};
+pub(crate) use tls::{Authority, Curled, curl, hmac, s_client};
 pub(crate) use wait::{wait_for, wait_for_within};

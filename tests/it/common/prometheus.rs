@@ -21,6 +21,12 @@ impl Prometheus {
     /// Starts one that scrapes `targets` (`HOST:PORT`, job `chiron`), evaluates `rules` (a rule file's text) and sends
     /// alerts to `alertmanagers` (`HOST:PORT`).
     pub(crate) fn start(rules: &str, targets: &[&str], alertmanagers: &[&str]) -> Self {
+        let scrape = serde_json::json!({"job_name": "chiron", "static_configs": [{"targets": targets}]});
+        Self::scraping(rules, &scrape, alertmanagers)
+    }
+
+    /// The same with another scrape configuration.
+    pub(crate) fn scraping(rules: &str, scrape: &Value, alertmanagers: &[&str]) -> Self {
         let storage = tempfile::tempdir().expect("a temporary folder can be made");
         let file = |name: &str, text: &str| {
             std::fs::write(storage.path().join(name), text).expect("a file can be written");
@@ -29,7 +35,7 @@ impl Prometheus {
         let config = serde_json::json!({
             "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": ["rules.yml"],
-            "scrape_configs": [{"job_name": "chiron", "static_configs": [{"targets": targets}]}],
+            "scrape_configs": [scrape],
             "alerting": {"alertmanagers": [{"static_configs": [{"targets": alertmanagers}]}]},
         });
         file("prometheus.yml", &config.to_string());

@@ -1,0 +1,46 @@
+//! A text that nobody must see.
+//!
+//! **Invariant:** its content leaves only through [`Secret::expose`]; `Debug` shows none of it, and there is no `Display`.
+
+use std::fmt;
+
+use super::redact;
+
+/// A token, password or key (SEC-3).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text` from being shown, here and wherever else it may turn up.
+    pub fn new(text: impl Into<String>) -> Self {
+        let text = text.into();
+        redact::remember(&text);
+        Self(text)
+    }
+
+    /// The content, for those who must use it.
+    pub fn expose(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(redact::REDACTED)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SEC-3: no debug output of anything that holds a secret tells it.
+    #[test]
+    fn it_is_not_shown() {
+        assert_eq!(
+            format!("{:?} {:#?}", Secret::new("canary"), vec![Secret::new("canary")]),
+            "<redacted> [\n    <redacted>,\n]"
+        );
+        assert_eq!(Secret::new("canary").expose(), "canary");
+    }
+}
