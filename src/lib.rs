@@ -36,6 +36,8 @@ pub mod store;
 
 pub mod alerts;
 
+pub mod clients;
+
 pub mod telemetry;
 
 pub mod http;

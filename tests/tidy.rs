@@ -21,8 +21,8 @@ const LAYERS: [(&str, &[&str]); 26] = [
     ("journal", &["model", "base"]),
     ("telemetry", &["model", "base"]),
     // Level 2.
-    ("clients", &["model", "base", "telemetry"]),
     ("alerts", &["model", "base", "telemetry"]),
+    ("clients", &["model", "base", "telemetry", "alerts"]),
     ("workspace", &["model", "base", "telemetry", "journal"]),
     ("ohlcv", &["model", "base", "telemetry", "journal"]),
     ("exchange", &["model", "base", "telemetry"]),

@@ -3,7 +3,7 @@
 //! In: one alert and the routes. Out: exactly one [`Routed`]. What is not named exactly is recorded, never guessed at.
 //! **Invariant:** pure. Labels select among what is configured; no text of an alert goes any further (SEC-5).
 
-use super::Settings;
+use super::{OWN_PREFIX, OWN_SOURCE, Settings};
 use crate::model::{IntakeAlert, Level, Name, Severity};
 
 /// Where an alert leads.
@@ -11,6 +11,8 @@ use crate::model::{IntakeAlert, Level, Name, Severity};
 pub enum Routed {
     /// It is the Watchdog.
     Watchdog,
+    /// chiron sent it itself; it is never acted upon.
+    Own,
     /// No route matches, or the one that does knows no subsystem for it.
     Unrouted,
     /// The route or the label names this subsystem, which is not configured.
@@ -40,7 +42,14 @@ pub struct Routing {
     pub confirm_by_check: bool,
 }
 
-/// Routes one alert, firing or resolved alike. The Watchdog comes first, then the first route that matches.
+/// Whether chiron sent this alert itself (ALR-3): what comes back to it must not set it off.
+pub fn is_own(labels: &std::collections::BTreeMap<String, String>) -> bool {
+    labels.get("source").is_some_and(|source| source == OWN_SOURCE)
+        && labels.get("alertname").is_some_and(|name| name.starts_with(OWN_PREFIX))
+}
+
+/// Routes one alert, firing or resolved alike. The Watchdog comes first, then chiron's own, then the first route that
+/// matches.
 ///
 /// `known` tells whether a subsystem is configured, `is_action` whether an action exists.
 pub fn route(
@@ -54,6 +63,9 @@ pub fn route(
 
     if settings.watchdog.as_ref().is_some_and(|watchdog| label("alertname") == Some(watchdog.alertname.as_str())) {
         return Routed::Watchdog;
+    }
+    if is_own(&alert.labels) {
+        return Routed::Own;
     }
     let matches = |wanted: (&String, &String)| label(wanted.0).unwrap_or_default() == wanted.1;
     let Some(route) = settings.routes.iter().find(|route| route.matches.iter().all(matches)) else {

@@ -4,7 +4,9 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::journal::{ApprovalEnd, Record, Run, State};
-use crate::model::{AlertOutcome, EpisodeId, EpisodeKey, IntakeAlert, Level, Outcome, Reason, RunKey, Severity};
+use crate::model::{
+    AlertOutcome, AlertStatus, EpisodeId, EpisodeKey, IntakeAlert, Level, Outcome, Reason, RunKey, Severity,
+};
 use crate::publish::OperatorAlert;
 use crate::telemetry::metrics::Metrics;
 
@@ -82,9 +84,9 @@ impl Step<'_> {
                 if let Ok(index) = self.alerts.binary_search_by_key(intake, |(number, _)| *number) {
                     let alert = &self.alerts[index].1;
                     metrics.alert_received(&alert.receiver, *status, *outcome);
-                    if *outcome == AlertOutcome::Watchdog {
+                    if (*outcome, *status) == (AlertOutcome::Watchdog, AlertStatus::Firing) {
                         metrics.watchdog_seen(self.now);
-                    } else if !matches!(outcome, AlertOutcome::Deduplicated) {
+                    } else if !matches!(outcome, AlertOutcome::Deduplicated | AlertOutcome::Own) {
                         let name = alert.labels.get("alertname").map_or("", String::as_str);
                         let (status, outcome) = (status.as_str(), outcome.as_str());
                         tracing::info!(alertname = name, status, outcome, "alert taken");

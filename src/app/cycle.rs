@@ -221,6 +221,9 @@ impl Cycle {
         next.world.blind = old.blind;
         next.world.journal_ok = old.journal_ok;
         next.world.watchdog_at = old.watchdog_at;
+        let named = |rules: &Rules| rules.alerts.watchdog.as_ref().map(|watchdog| watchdog.alertname.clone());
+        let newly_named = named(&next.rules) != named(&self.rules);
+        next.world.watchdog_from = if newly_named { Some(now) } else { old.watchdog_from };
         next.world.asked_before = next.world.asking_check.clone();
         next.world.blind_floor = old.blind_floor;
         next.world.dirty_host = true;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::alerts;
 use crate::base::clock::Clock;
@@ -70,6 +70,8 @@ pub struct AppHandle {
     pub away: Away,
     /// The policy as it changes and is renewed.
     pub policies: watch::Receiver<Arc<PolicyDocument>>,
+    /// Woken when the Alertmanagers are to be asked now.
+    pub poll_now: Notify,
     /// The clock.
     pub clock: Clock,
 }
@@ -214,7 +216,11 @@ impl Handle for AppHandle {
         self.shared.metrics.webhook_refused(code);
     }
 
-    async fn accept(&self, alerts: Vec<IntakeAlert>, _truncated: u64) -> Result<(), Refusal> {
+    async fn accept(&self, alerts: Vec<IntakeAlert>, truncated: u64) -> Result<(), Refusal> {
+        if truncated > 0 {
+            // What was left out is asked for.
+            self.poll_now.notify_one();
+        }
         let Some(store) = &self.store else {
             return Err(Refusal::Unavailable("the journal cannot be used; see chiron_blind".to_owned()));
         };

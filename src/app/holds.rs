@@ -162,8 +162,7 @@ impl Cycle {
         if let (Some(absent_at), Some(watchdog)) = (self.watchdog_absent_at(), &self.rules.alerts.watchdog)
             && draft.now >= absent_at
         {
-            let reason =
-                || format!("{} has not been heard for {} s", watchdog.alertname, watchdog.absent_after.as_secs());
+            let reason = || self.watchdog_trouble(watchdog);
             want(PolicySource::Blindness, "watchdog_absent".into(), watchdog.policy, &reason);
         }
     }

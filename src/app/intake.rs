@@ -1,5 +1,6 @@
 //! Accepted alerts get their one outcome each (ALR-1, ALR-2).
 
+use crate::alerts::Watchdog;
 use crate::alerts::routing::{self, Routed, Routing};
 use crate::detect::rules::SUBSYSTEM_STATUS;
 use crate::journal::{AlertPart, Episode, IssueFacts, Record, RungOrigin};
@@ -24,11 +25,11 @@ impl Cycle {
         let taken = match routing::route(alert, &self.rules.alerts, &known, &is_action) {
             // What holds an episode open may end it, whatever the routes have become since.
             _ if held.is_some() => self.take_resolved(draft, alert),
-            Routed::Watchdog if alert.status == AlertStatus::Firing => {
-                self.world.watchdog_at = Some(alert.received_at.min(draft.now));
+            Routed::Watchdog => {
+                self.hear_watchdog(draft, alert);
                 Taken::plain(AlertOutcome::Watchdog)
             }
-            Routed::Watchdog => Taken::plain(AlertOutcome::ResolvedUnknown),
+            Routed::Own => Taken::plain(AlertOutcome::Own),
             Routed::Unrouted => Taken::plain(AlertOutcome::Unrouted),
             Routed::UnknownSubsystem(_) => Taken::plain(AlertOutcome::UnknownSubsystem),
             Routed::UnknownAction(_) => Taken::plain(AlertOutcome::UnknownAction),
@@ -149,11 +150,36 @@ impl Cycle {
         }
     }
 
-    /// When the Watchdog counts as absent, if one is configured.
+    /// A Watchdog that fires is heard. One that says resolved is bad news: whoever sends alerts has fallen silent, so it
+    /// counts as absent at once, until it is heard again.
+    fn hear_watchdog(&mut self, draft: &Draft, alert: &IntakeAlert) {
+        let at = alert.received_at.min(draft.now);
+        let last = self.world.watchdog_at.unwrap_or(Timestamp::EPOCH);
+        match alert.status {
+            AlertStatus::Firing => self.world.watchdog_at = Some(at.max(last)),
+            AlertStatus::Resolved => self.world.watchdog_at = Some(Timestamp::EPOCH),
+        }
+    }
+
+    /// When the Watchdog counts as absent, if one is configured. A restart grants no new time: what was last heard by an
+    /// earlier process counts. One that was never heard gets its time from the start, or from the reload that names it.
     pub(super) fn watchdog_absent_at(&self) -> Option<Timestamp> {
         let watchdog = self.rules.alerts.watchdog.as_ref()?;
-        let last = self.world.watchdog_at.unwrap_or(self.world.started_at).max(self.world.started_at);
+        let last = match (self.world.watchdog_at, self.world.watchdog_from) {
+            (Some(heard), Some(from)) if heard > Timestamp::EPOCH => heard.max(from),
+            (Some(heard), _) => heard,
+            (None, from) => from.unwrap_or(self.world.started_at),
+        };
         Some(last.plus(watchdog.absent_after))
+    }
+
+    /// Why the Watchdog counts as absent.
+    pub(super) fn watchdog_trouble(&self, watchdog: &Watchdog) -> String {
+        let (name, limit) = (&watchdog.alertname, watchdog.absent_after.as_secs_f64());
+        if self.world.watchdog_at == Some(Timestamp::EPOCH) {
+            return format!("{name} has ended: whoever sends alerts has fallen silent");
+        }
+        format!("{name} has not been heard for {limit} s")
     }
 }
 
@@ -187,7 +213,8 @@ fn find(draft: &Draft, routing: &Routing) -> Option<EpisodeId> {
             .open
             .range(from..)
             .take_while(|(key, _)| key.subsystem == routing.subsystem)
-            .find(|(key, _)| key.symbol == routing.symbol)
+            // A rehearsal is nobody's issue.
+            .find(|(key, _)| key.symbol == routing.symbol && key.kind != *super::drills::DRILL)
             .map(|(_, id)| id.clone())
     })
 }

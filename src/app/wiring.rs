@@ -31,7 +31,9 @@ use super::handle::{AppHandle, ReloadRequest, RestartRequest};
 use super::lifecycle::Supervision;
 use super::notify::ServiceManager;
 use super::publisher::{self, Places};
+use super::reconciler::Reconciler;
 use super::report::policy_document;
+use super::sender::Sender;
 use super::supervisor::Away;
 use super::task::{Event, Journal, Memory, Shared};
 use super::tasks::{Home, TaskEnd, Tasks};
@@ -271,9 +273,10 @@ impl App {
             inbox: Arc::clone(&inbox),
             away: away.clone(),
             policies: policies.clone(),
+            poll_now: Notify::new(),
             clock: clock.clone(),
         });
-        let server = http::bind(&settings.http, handle, clock.clone()).await?;
+        let server = http::bind(&settings.http, Arc::clone(&handle) as Arc<_>, clock.clone()).await?;
         let server = server.with_progress(shared.metrics.progress("http", &clock));
         let (addresses, access) = (server.addresses(), server.access());
         let executor = Executor::new(tasks.clone(), events.clone(), epoch);
@@ -308,7 +311,18 @@ impl App {
         app.supervise_publisher(policies, Home::new(operator_alerts), Home::new(reports_in));
         app.start_decider(journal, state, last.as_ref(), Memory::default());
         app.supervise("http", move |until| server.clone().run(until));
+        app.supervise_alertmanagers(&handle);
         Ok(app)
+    }
+
+    fn supervise_alertmanagers(&mut self, handle: &Arc<AppHandle>) {
+        let metrics = Arc::clone(&self.keep.shared.metrics);
+        let progress = metrics.progress("reconciler", &self.keep.clock);
+        let reconciler = Reconciler::new(Arc::clone(handle), progress);
+        self.supervise("reconciler", move |until| reconciler.clone().run(until));
+        let progress = metrics.progress("sender", &self.keep.clock);
+        let sender = Sender::new(Arc::clone(handle), (self.scheme(), &self.addresses), progress);
+        self.supervise("sender", move |until| sender.clone().run(until));
     }
 
     fn supervise_publisher(

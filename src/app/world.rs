@@ -123,6 +123,8 @@ pub(super) struct World {
     pub stopping: bool,
     /// When the Watchdog was last heard, by the clock as it is now.
     pub watchdog_at: Option<Timestamp>,
+    /// Since when a reload has named it.
+    pub watchdog_from: Option<Timestamp>,
     /// `asking_check` as it was before the latest step.
     pub asked_before: BTreeMap<RunKey, Asking>,
     /// Episodes of subsystems that are configured no longer are to be let go of.
@@ -175,6 +177,7 @@ impl World {
             latch_lost: false,
             stopping: false,
             watchdog_at: None,
+            watchdog_from: None,
             asked_before: BTreeMap::new(),
             orphans: true,
             alerts_waiting: false,
@@ -217,7 +220,9 @@ impl World {
             seen.streak.critical_since = seen.streak.critical_since.map(moved);
         }
         self.started_at = moved(self.started_at);
-        self.watchdog_at = self.watchdog_at.map(moved);
+        // Never heard, or lost, is no time that could move.
+        self.watchdog_at = self.watchdog_at.map(|at| if at == Timestamp::EPOCH { at } else { moved(at) });
+        self.watchdog_from = self.watchdog_from.map(moved);
         self.relaxing.clear();
     }
 

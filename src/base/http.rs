@@ -1,7 +1,8 @@
 //! The shared HTTP client: TLS set-up once, no redirects, no proxy from the environment.
 //!
-//! **Invariant:** certificates are always verified. A machine without any of its own gets a client that speaks plain
-//! HTTP and refuses every TLS peer, so that a minimal container can still watch its neighbours on loopback.
+//! **Invariant:** certificates are verified unless the settings of one target say otherwise. A machine without any of its
+//! own gets a client that speaks plain HTTP and refuses every TLS peer, so that a minimal container can still watch its
+//! neighbours on loopback.
 
 use std::time::Duration;
 
@@ -30,6 +31,21 @@ pub fn client() -> Result<reqwest::Client, String> {
     }
 }
 
+/// A client for one target, which trusts these authorities (PEM) instead of the machine's, or verifies nothing at all (SEC-2).
+pub fn client_for(ca_pem: Option<&[u8]>, skip_verify: bool) -> Result<reqwest::Client, String> {
+    if ca_pem.is_none() && !skip_verify {
+        return client();
+    }
+    install_tls();
+    let mut builder = builder().tls_danger_accept_invalid_certs(skip_verify);
+    if let Some(pem) = ca_pem {
+        let authorities = reqwest::Certificate::from_pem_bundle(pem).map_err(|error| told(&error))?;
+        // Whoever names an authority means this one, not whatever else the machine trusts.
+        builder = builder.tls_certs_only(authorities);
+    }
+    builder.build().map_err(|error| told(&error))
+}
+
 fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
@@ -40,7 +56,7 @@ fn builder() -> reqwest::ClientBuilder {
 }
 
 /// An error with its causes, on one line.
-fn told(error: &dyn std::error::Error) -> String {
+pub fn told(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -59,6 +75,7 @@ mod tests {
     fn a_client_is_built_with_and_without_certificates() {
         assert!(client().is_ok());
         assert!(client().is_ok());
+        assert!(client_for(None, true).is_ok() && client_for(Some(b"no certificate"), false).is_ok());
         install_tls();
         assert!(builder().tls_certs_only([]).build().is_ok());
     }

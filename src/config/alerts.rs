@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::intake::{Intake, address, blindness_level, checked, kind, level, severity, span};
+use super::alertmanagers;
+use super::intake::{Intake, blindness_level, checked, kind, level, pause, severity, span};
 use super::limits::bound_action;
 use super::secret::bearer_tokens;
 use super::subsystems::Known;
 use super::web::{required_secrets, window};
 use crate::alerts::{Hmac, Route, Settings, Watchdog};
-use crate::base::tree::{FromNode, Section};
+use crate::base::tree::Section;
 use crate::execute::Binding;
 
 /// How many earlier routes each one is compared with; the warning is a courtesy, and its cost grows with the square.
@@ -24,18 +25,10 @@ pub(super) fn alerts(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, 
         settings.hmac = webhook.section("hmac").map(|section| hmac(section, intake));
         webhook.finish();
     }
-    for (index, node) in section.list("alertmanagers").iter().enumerate() {
-        let path = format!("{}[{index}]", section.path_of("alertmanagers"));
-        let Some(text) = String::take(node, &path, section.problems()) else { continue };
-        match address(&text) {
-            Ok(text) => settings.alertmanagers.push(text),
-            Err((rule, hint)) => section.problems().push(node.at, &path, &node.shown(), &rule, hint),
-        }
-    }
-    if !settings.alertmanagers.is_empty() {
-        let text = "`alertmanagers` is accepted and has no effect in this version: they are not polled";
-        intake.warn_key(&mut section, "alertmanagers", text);
-    }
+    settings.alertmanagers = alertmanagers::targets(&mut section, intake);
+    settings.poll_interval = span(&mut section, "poll_interval", settings.poll_interval);
+    settings.restart_grace = pause(&mut section, "restart_grace", settings.restart_grace);
+    settings.send = alertmanagers::sending(&mut section, intake, settings.alertmanagers.is_empty());
     settings.replica_labels = section.or("replica_labels", Vec::new());
     if let Some(label) = settings.replica_labels.iter().find(|label| !is_label(label)) {
         section.reject("replica_labels", &format!("expected label names, but `{label}` is none"), None);
@@ -128,7 +121,7 @@ fn route(mut section: Section<'_>, intake: &Intake<'_>, known: &Known, bindings:
 }
 
 /// Whether `text` is a Prometheus label name.
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     let mut bytes = text.bytes();
     bytes.next().is_some_and(|byte| byte.is_ascii_alphabetic() || byte == b'_')
         && bytes.all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')

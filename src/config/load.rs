@@ -174,9 +174,10 @@ fn settings(
         intake.warn_key(&mut top, "thresholds", "`max_error_rate` is accepted and has no effect in this version");
     }
     let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace);
-    let alerts = alerts::alerts(&mut top, intake, &known, &bindings);
+    let mut alerts = alerts::alerts(&mut top, intake, &known, &bindings);
     let dashboard_port = later(&mut top, intake);
     let http = web::web(&mut top, intake, inputs, dashboard_port);
+    alerts.send.external_url.clone_from(&http.external_url);
     top.finish();
     Settings {
         file,

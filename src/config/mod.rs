@@ -3,6 +3,7 @@
 //! Flow: text -> `base::tree` -> each part takes its own keys -> [`Settings`], or every [`Problem`](crate::model::Problem).
 //! **Invariant:** nothing here acts or keeps state; the same text, flags and files give the same settings.
 
+mod alertmanagers;
 mod alerts;
 mod bindings;
 mod excerpt;

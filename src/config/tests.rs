@@ -101,7 +101,7 @@ fn the_contract_loads() {
     assert_eq!(settings.alerts.bearer_tokens, ["0123456789abcdef0123456789abcdef"]);
     let later: Vec<&String> =
         loaded.warnings.iter().filter(|line| line.contains("has no effect in this version")).collect();
-    assert_eq!(later.len(), 6, "{:?}", loaded.warnings);
+    assert_eq!(later.len(), 5, "{:?}", loaded.warnings);
     assert!(later[0].starts_with("tests/config/test.yml:"), "{later:?}");
 }
 
@@ -132,7 +132,17 @@ fn every_key_arrives() {
     assert_eq!((binding.timeout.as_secs(), binding.retries, binding.verify.hold_down), (30, 2, 3));
     assert_eq!(settings.bindings[1].subsystem, "host");
     let alerts = &settings.alerts;
-    assert_eq!(alerts.alertmanagers, ["http://127.0.0.1:9093", "https://am.example/prefix"]);
+    let addresses: Vec<&str> = alerts.alertmanagers.iter().map(|target| target.url.as_str()).collect();
+    assert_eq!(addresses, ["http://127.0.0.1:9093", "https://am.example/prefix", "https://b.example", "http://c"]);
+    let [_, _, bearer, basic] = &alerts.alertmanagers[..] else { panic!("four") };
+    let token = |token: &str| crate::alerts::Credentials::Bearer(crate::base::secret::Secret::new(token.to_owned()));
+    assert_eq!(bearer.credentials, token("0123456789abcdef0123456789abcdef"));
+    assert!(bearer.insecure_skip_verify && bearer.ca_pem.is_some());
+    assert!(matches!(&basic.credentials, crate::alerts::Credentials::Basic { username, .. } if username == "chiron"));
+    assert_eq!((alerts.poll_interval.as_secs(), alerts.restart_grace.as_secs()), (15, 120));
+    assert_eq!((alerts.send.enabled, alerts.send.resend_interval.as_secs()), (true, 20));
+    assert_eq!(alerts.send.labels.get("team").map(String::as_str), Some("trading"));
+    assert_eq!(alerts.send.external_url.as_deref(), Some("https://chiron.example/ops"));
     assert_eq!(alerts.bearer_tokens.len(), 2);
     assert_eq!(alerts.replica_labels, ["prometheus_replica", "replica"]);
     assert_eq!(alerts.watchdog.as_ref().map(|watchdog| watchdog.policy), Some(Level::SafeRiskProfile));

@@ -11,8 +11,8 @@ use imbl::{OrdMap, Vector};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AlertOutcome, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, Level, Name, Outcome, PolicySource, Reason,
-    RunKey, RunState, Timestamp,
+    AlertOutcome, AlertStatus, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, Level, Name, Outcome, PolicySource,
+    Reason, RunKey, RunState, Timestamp,
 };
 
 use super::{ApprovalEnd, Entry, IssueFacts, Record, Rung, is_legal};
@@ -414,14 +414,16 @@ impl State {
 
     fn apply_alert(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
         match record {
-            Record::AlertTaken { intake, fingerprint, outcome, episode, part, ended_at, .. } => {
+            Record::AlertTaken { intake, fingerprint, status, outcome, episode, part, ended_at } => {
                 if *intake <= self.intake {
                     return Err(format!("intake {intake} was taken already"));
                 }
                 self.intake = *intake;
                 self.totals.alerts += 1;
                 match outcome {
-                    AlertOutcome::Watchdog => self.watchdog_at = Some(at),
+                    AlertOutcome::Watchdog if *status == AlertStatus::Firing => self.watchdog_at = Some(at),
+                    // Lost until it is heard again, also by the next process.
+                    AlertOutcome::Watchdog => self.watchdog_at = Some(Timestamp::EPOCH),
                     AlertOutcome::Accepted => {
                         let (Some(id), Some(part)) = (episode, part) else {
                             return Err("an accepted alert without an episode or its part".to_owned());
@@ -452,6 +454,7 @@ impl State {
                     AlertOutcome::Deduplicated
                     | AlertOutcome::ResolvedUnknown
                     | AlertOutcome::Stale
+                    | AlertOutcome::Own
                     | AlertOutcome::Unrouted
                     | AlertOutcome::UnknownSubsystem
                     | AlertOutcome::UnknownAction => {}

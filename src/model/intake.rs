@@ -65,8 +65,10 @@ pub enum AlertOutcome {
     ResolvedUnknown,
     /// It fires although it was closed later than it began; an old message that came late.
     Stale,
-    /// The Watchdog.
+    /// The Watchdog: firing it is heard; resolved it is lost.
     Watchdog,
+    /// chiron sent it itself; it is never acted upon.
+    Own,
     /// No route matches it: recorded, never guessed at.
     Unrouted,
     /// Its route or label names a subsystem that is not configured.
@@ -77,7 +79,7 @@ pub enum AlertOutcome {
 
 impl AlertOutcome {
     /// Every outcome.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::Accepted,
         Self::Deduplicated,
         Self::Resolved,
@@ -85,6 +87,7 @@ impl AlertOutcome {
         Self::ResolvedUnknown,
         Self::Stale,
         Self::Watchdog,
+        Self::Own,
         Self::Unrouted,
         Self::UnknownSubsystem,
         Self::UnknownAction,
@@ -100,6 +103,7 @@ impl AlertOutcome {
             Self::ResolvedUnknown => "resolved_unknown",
             Self::Stale => "stale",
             Self::Watchdog => "watchdog",
+            Self::Own => "own",
             Self::Unrouted => "unrouted",
             Self::UnknownSubsystem => "unknown_subsystem",
             Self::UnknownAction => "unknown_action",

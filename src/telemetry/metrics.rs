@@ -12,6 +12,7 @@ use arc_swap::ArcSwap;
 use crate::base::clock::Clock;
 use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, Timestamp};
 
+use super::alertmanagers::Alertmanagers;
 use super::counts::{Alerts, Process, Reasons, Refused};
 use super::tables::{Tables, decrease};
 use super::tasks::{Progress, TaskRows};
@@ -87,6 +88,8 @@ pub struct Metrics {
     /// Held while a new index is made, so that no row is lost.
     growing: Mutex<()>,
     alerts: Alerts,
+    /// The Alertmanagers that are asked and told.
+    pub alertmanagers: Alertmanagers,
     webhook_refused: Reasons,
     requests_refused: Refused,
     /// Whether the web configuration was taken over, and until when our certificate holds; 0 without one.
@@ -119,6 +122,7 @@ impl Metrics {
             tables: ArcSwap::from_pointee(Tables::configured(subsystems, bindings, actions, &Tables::default())),
             growing: Mutex::default(),
             alerts: Alerts::default(),
+            alertmanagers: Alertmanagers::default(),
             webhook_refused: Reasons::new(
                 "chiron_webhook_refused_total",
                 counter,
@@ -298,6 +302,7 @@ impl Metrics {
         let mut text = Text::new(out);
         self.tables.load().render(&mut text);
         self.alerts.render(&mut text);
+        self.alertmanagers.render(&mut text);
         for reasons in [&self.webhook_refused, &self.journal_errors, &self.admissions_refused, &self.blind] {
             reasons.render(&mut text);
         }

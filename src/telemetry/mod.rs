@@ -5,6 +5,7 @@
 //! **Invariant:** telling never changes what is decided; nothing here fails its caller.
 
 pub mod build;
+mod alertmanagers;
 mod counts;
 pub mod exposition;
 pub mod logs;

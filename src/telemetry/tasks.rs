@@ -14,7 +14,7 @@ use crate::model::Timestamp;
 use super::text::{Kind, Text, prepare};
 
 /// The long tasks; each has its series from the start. Others appear when they are first started.
-pub const TASKS: [&str; 4] = ["checks", "decider", "http", "publisher"];
+pub const TASKS: [&str; 6] = ["checks", "decider", "http", "publisher", "reconciler", "sender"];
 
 #[derive(Debug)]
 struct Row {
@@ -114,7 +114,7 @@ mod tests {
     fn beats_are_told() {
         let clock = Clock::manual(Timestamp::from_millis(1_763_861_696_000));
         let rows = TaskRows::new();
-        let progress = rows.progress("sender", &clock);
+        let progress = rows.progress("another", &clock);
         assert!(progress.age() > Duration::ZERO, "never told");
         progress.beat();
         clock.advance(Duration::from_secs(3));

@@ -96,6 +96,13 @@ fn full_page() -> String {
     metrics.action_ended(&"reload_config".into(), &"data_feed".into(), Outcome::Unbound, Duration::ZERO);
     metrics.recovered(&"disable_module".into(), Duration::from_secs(42));
     metrics.alert_received(&"chiron \"a\"".into(), AlertStatus::Firing, AlertOutcome::Accepted);
+    let alertmanagers = names(&["http://127.0.0.1:9093", "https://am.example/prefix"]);
+    metrics.alertmanagers.configure(&[(alertmanagers[0].clone(), false), (alertmanagers[1].clone(), true)]);
+    metrics.alertmanagers.polled(&alertmanagers[0], Ok(Timestamp::from_millis(1_763_862_882_500)));
+    metrics.alertmanagers.polled(&alertmanagers[1], Err("timeout"));
+    metrics.alertmanagers.sent(&alertmanagers[0], 3, true);
+    metrics.alertmanagers.sent(&alertmanagers[1], 3, false);
+    metrics.alertmanagers.wanted(3);
     metrics.webhook_refused("too_large");
     metrics.journal_error("full");
     metrics.blind("watchdog_absent", true);

@@ -5,3 +5,4 @@ mod random;
 mod shell;
 mod sim;
 mod timeline;
+mod watchdog;

@@ -71,6 +71,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         "prometheus-alertmanager" | "amtool" => "prometheus-alertmanager",
         "mount" | "umount" => "mount",
         "mkfifo" => "coreutils",
+        "openssl" => "openssl",
         "setsid" => "util-linux",
         other => other,
     };
