@@ -181,6 +181,8 @@ pub struct Memory {
     /// An earlier decision task of this process may have known more than the journal: its level is the least that is
     /// held until every check has answered.
     wary: bool,
+    /// An actuator panicked: nothing is begun any more.
+    halted: bool,
 }
 
 impl Memory {
@@ -311,7 +313,12 @@ impl Decider {
 
     fn take_event(&mut self, event: Event, inputs: &mut Inputs) {
         match event {
-            Event::Answered(answered) => inputs.answers.push(answered),
+            Event::Answered(answered) => {
+                if crate::execute::engine::panicked(&answered.answer) {
+                    self.halt(&answered);
+                }
+                inputs.answers.push(answered);
+            }
             Event::Inquired(inquired) => inputs.inquiries.push(inquired),
             // Nothing of the intake's is half done in memory: whether it was written or not, it will be sent again.
             Event::JournalFailed(error) if error.kind == StoreErrorKind::Ambiguous => {
@@ -332,6 +339,16 @@ impl Decider {
                 self.reload(*reload);
             }
         }
+    }
+
+    /// A means of ours broke an invariant while it acted: nothing more is begun until the workers are restarted.
+    fn halt(&mut self, answered: &Answered) {
+        let why = format!("{} ended in a panic; nothing is begun until a restart", answered.key);
+        tracing::error!("a person is needed: {why}: {}", answered.answer.detail);
+        self.memory.halted = true;
+        self.executor.close();
+        self.cycle.set_stopping();
+        self.cycle.set_blind("actuator_panicked", Some(why));
     }
 
     async fn pending_alerts(&mut self) -> Vec<(u64, IntakeAlert)> {
@@ -665,6 +682,9 @@ impl Decider {
         let Reload { rules, digest, by, runner, observations, done } = reload;
         let now = self.clock.now();
         self.cycle.reconfigure(rules, &self.state, now);
+        if self.memory.halted {
+            self.cycle.set_stopping();
+        }
         self.runner = runner;
         self.observations = observations;
         self.memory.last_observed = Some(self.clock.since_boot());

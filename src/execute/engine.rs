@@ -64,8 +64,16 @@ async fn guarded(order: &Order, actuator: &dyn Actuator) -> Answer {
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
-        Answer { ending: Ending::Failed, detail: format!("actuator panicked: {message}"), output: String::new() }
+        Answer { ending: Ending::Failed, detail: format!("{PANICKED}: {message}"), output: String::new() }
     })
+}
+
+/// How the detail of an answer begins that was given for an actuator that panicked.
+const PANICKED: &str = "actuator panicked";
+
+/// Whether the answer was given for an actuator that panicked: an invariant of ours is broken.
+pub fn panicked(answer: &Answer) -> bool {
+    answer.ending == Ending::Failed && answer.detail.starts_with(PANICKED)
 }
 
 #[cfg(test)]

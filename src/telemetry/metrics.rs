@@ -19,7 +19,8 @@ use super::tasks::{Progress, TaskRows};
 use super::text::{Kind, Text};
 
 /// Why chiron may be blind (POL-4); each has its series from the start. Further reasons appear when they occur.
-pub const BLIND_REASONS: [&str; 9] = [
+pub const BLIND_REASONS: [&str; 10] = [
+    "actuator_panicked",
     "checks_stalled",
     "clock_jump",
     "decider",

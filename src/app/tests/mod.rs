@@ -4,5 +4,6 @@ mod approvals;
 mod random;
 mod shell;
 mod sim;
+mod supervision;
 mod timeline;
 mod watchdog;
