@@ -20,7 +20,7 @@ use crate::observe::Observation;
 use super::board::Board;
 use super::cycle::{Command, Cycle};
 use super::handle::RestartRequest;
-use super::notify::ServiceManager;
+use super::notify::Notifier;
 use super::supervisor::{Ends, Verdict, Watch};
 use super::task::{Decider, Event, Journal, Memory, Reload};
 use super::tasks::{Spawned, TaskEnd};
@@ -58,12 +58,12 @@ pub(super) struct Supervision {
     /// What the decision task was told of the others.
     stalled: Option<String>,
     decider_stalled: bool,
-    manager: ServiceManager,
+    manager: Notifier,
     ready: bool,
 }
 
 impl Supervision {
-    pub(super) fn new(manager: ServiceManager) -> Self {
+    pub(super) fn new(manager: Notifier) -> Self {
         Self {
             watch: Watch::default(),
             ends: Ends::default(),

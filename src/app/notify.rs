@@ -16,7 +16,7 @@ use sd_notify::NotifyState;
 
 /// The service manager, if there is one.
 #[derive(Debug)]
-pub struct ServiceManager {
+pub struct Notifier {
     socket: Option<(UnixDatagram, SocketAddr)>,
     /// It expects a sign of life this often.
     watchdog: Option<Duration>,
@@ -26,7 +26,7 @@ pub struct ServiceManager {
     troubled: bool,
 }
 
-impl ServiceManager {
+impl Notifier {
     /// The one that the environment names.
     pub fn from_environment() -> Self {
         let named = std::env::var("NOTIFY_SOCKET").ok().filter(|name| !name.is_empty());
@@ -62,7 +62,7 @@ impl ServiceManager {
         }
     }
 
-    /// The settings are loaded again; [`ServiceManager::ready`] follows.
+    /// The settings are loaded again; [`Notifier::ready`] follows.
     pub fn reloading(&mut self) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => self.tell(&[NotifyState::Reloading, now]),

@@ -29,7 +29,7 @@ use super::cycle::Rules;
 use super::executor::Executor;
 use super::handle::{AppHandle, ReloadRequest, RestartRequest};
 use super::lifecycle::Supervision;
-use super::notify::ServiceManager;
+use super::notify::Notifier;
 use super::publisher::{self, Places};
 use super::reconciler::Reconciler;
 use super::report::policy_document;
@@ -306,7 +306,7 @@ impl App {
             addresses,
             generation: Generation { settings, runner, observed },
             keep,
-            supervision: Supervision::new(ServiceManager::from_environment()),
+            supervision: Supervision::new(Notifier::from_environment()),
         };
         app.supervise_publisher(policies, Home::new(operator_alerts), Home::new(reports_in));
         app.start_decider(journal, state, last.as_ref(), Memory::default());

@@ -244,12 +244,12 @@ fn an_action_under_way_outlives_a_restart() {
 }
 
 /// A service manager that writes down what it is told, and when.
-struct Manager {
+struct Listener {
     told: Arc<Mutex<Vec<(Instant, String)>>>,
     path: std::path::PathBuf,
 }
 
-impl Manager {
+impl Listener {
     fn listen(dir: &Path) -> Self {
         let path = dir.join("notify.socket");
         let socket = UnixDatagram::bind(&path).expect("a socket can be bound");
@@ -291,7 +291,7 @@ impl Manager {
 fn the_service_manager_is_told() {
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     let effects = Effects::new(dir.path());
-    let manager = Manager::listen(dir.path());
+    let manager = Listener::listen(dir.path());
     let mut chiron = Chiron::with_config(dir.path(), &config(dir.path(), &effects))
         .env("NOTIFY_SOCKET", &manager.socket())
         .env("WATCHDOG_USEC", "3000000")
@@ -327,7 +327,7 @@ fn a_stalled_task_starves_the_watchdog() {
     for name in ["decider.gathered", "http.turn"] {
         let dir = tempfile::tempdir().expect("a temporary folder can be made");
         let effects = Effects::new(dir.path());
-        let manager = Manager::listen(dir.path());
+        let manager = Listener::listen(dir.path());
         let text = format!("{}policy: {{validity: 5s}}\n", config(dir.path(), &effects));
         let mut chiron = Chiron::with_config(dir.path(), &text)
             .env("NOTIFY_SOCKET", &manager.socket())
