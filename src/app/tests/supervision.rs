@@ -345,3 +345,64 @@ async fn a_panic_while_executing_ends_healing() {
     assert!(view.state.ended_runs.iter().all(|run| run.state == RunState::Verified));
     process.stop.cancel();
 }
+
+/// An actuator that takes its time, and counts how often it was begun.
+#[derive(Default)]
+struct Slow(AtomicU64);
+
+#[async_trait]
+impl Actuator for Slow {
+    fn means(&self) -> Means {
+        Means::Internal
+    }
+    async fn apply(&self, _: &Order) -> Answer {
+        self.0.fetch_add(1, Ordering::SeqCst);
+        tokio::time::sleep(Duration::from_secs(8)).await;
+        Answer { ending: crate::model::Ending::Ok, detail: "done".to_owned(), output: String::new() }
+    }
+    async fn probe(&self, _: &Order) -> ProbeAnswer {
+        ProbeAnswer::AskCheck
+    }
+    fn preflight(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn describe(&self) -> String {
+        "slow".to_owned()
+    }
+}
+
+/// ACT-3: an effect that is at work in the process while the decision task dies is not begun a second time beside
+/// itself, though its class would permit it; its answer reaches the successor.
+#[tokio::test(start_paused = true)]
+async fn an_effect_at_work_is_not_begun_again() {
+    let parts = [("db", Criticality::Partial, &[][..]), ("cache", Criticality::None, &[])];
+    let mut rules = rules(&parts, &[("restart_subsystem", "db", Class::Natural)]);
+    let slow = Arc::new(Slow::default());
+    for binding in rules.bindings.values_mut() {
+        let actuator = Arc::clone(&slow) as Arc<dyn Actuator>;
+        *binding = Arc::new(crate::execute::Binding { actuator, ..(**binding).clone() });
+    }
+    let mut process = Process::new(rules);
+    process.start(Memory::default(), |_| {}).await;
+    process.observe(Status::Healthy).await;
+    process.second().await;
+    process.alert("db").await;
+    process.second().await;
+    assert_eq!(slow.0.load(Ordering::SeqCst), 1, "it is at work");
+    process.store.left.store(0, Ordering::SeqCst);
+    process.alert("cache").await;
+    assert!(process.second().await, "the decision task died");
+    process.start(Memory::anew(false), |_| {}).await;
+    for _ in 0..4 {
+        process.observe(Status::Critical).await;
+        process.second().await;
+    }
+    assert_eq!((slow.0.load(Ordering::SeqCst), process.view().state.executing), (1, 1), "still the first");
+    for _ in 0..4 {
+        process.second().await;
+    }
+    let entries = process.store.history(0, 1_000).await.expect("a memory store tells");
+    let finished = entries.iter().filter(|entry| matches!(entry.record, Record::RunFinished { .. })).count();
+    assert_eq!((slow.0.load(Ordering::SeqCst), finished), (1, 1), "its answer was heard");
+    process.stop.cancel();
+}
