@@ -131,6 +131,9 @@ impl Handle for Platform {
     fn policy(&self) -> Arc<PolicyDocument> {
         Arc::new(self.policy.clone())
     }
+    fn subsystems(&self) -> Vec<Value> {
+        Vec::new()
+    }
     fn active_alerts(&self) -> Vec<Value> {
         Vec::new()
     }

@@ -15,7 +15,8 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A `chiron run` of the release build. Dropped, it is killed.
 pub struct Program {
     child: Child,
-    address: SocketAddr,
+    /// Where it listens.
+    pub address: SocketAddr,
 }
 
 impl Program {

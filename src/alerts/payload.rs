@@ -235,6 +235,20 @@ impl Reader<'_> {
 #[serde(transparent)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
+/// A whole number from 0; `5.0` is one too.
+struct Count(u64);
+
+impl<'de> Deserialize<'de> for Count {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = serde_json::Number::deserialize(deserializer)?;
+        let whole = number.as_u64().or_else(|| {
+            let number = number.as_f64().filter(|number| number.fract() == 0.0)?;
+            format!("{number:.0}").parse().ok()
+        });
+        whole.map(Self).ok_or_else(|| de::Error::custom(format!("found {number}, expected a whole number from 0")))
+    }
+}
+
 /// Gives a reader's part the two traits that serde wants: it is its own visitor.
 macro_rules! part {
     ($part:ident -> $value:ty, $method:ident, $expecting:literal) => {
@@ -301,7 +315,7 @@ impl Top<'_> {
                 }
                 "truncatedAlerts" => {
                     reader.enter("truncatedAlerts", truncated.is_some())?;
-                    truncated = Some(map.next_value::<u64>()?);
+                    truncated = Some(map.next_value::<Count>()?.0);
                 }
                 "alerts" => {
                     reader.enter("alerts", alerts.is_some())?;

@@ -11,14 +11,15 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::alerts;
 use crate::base::clock::Clock;
 use crate::http::{Group, Handle, PageFormat, Refusal};
-use crate::journal::{AuditEntry, JournalStore, StoreErrorKind};
-use crate::model::{Caller, IntakeAlert, Level, PolicyDocument, Pushed, Report, Timestamp};
+use crate::journal::{AuditEntry, Episode, JournalStore, StoreErrorKind};
+use crate::model::{Caller, Health, IntakeAlert, Level, PolicyDocument, Pushed, Report, Subsystem, Timestamp};
 use crate::observe::inbox::{Inbox, PushError};
 use crate::observe::runner::RunnerHandle;
 use crate::telemetry::exposition::{Page, render};
 
 use super::approvals::Answer;
 use super::cycle::{Command, Refused};
+use super::episodes::issue_of;
 use super::publisher::current_report;
 use super::report::recommendation_states;
 use super::supervisor::Away;
@@ -120,8 +121,10 @@ impl Handle for AppHandle {
         Arc::new(current_report(&self.shared.board.load()))
     }
 
+    /// From the same place as what is waited for and streamed, so that no bot is told of a change and then asks the gate
+    /// about what was before it.
     fn policy(&self) -> Arc<PolicyDocument> {
-        Arc::clone(&self.shared.board.load().view.load().policy)
+        Arc::clone(&self.policies.borrow())
     }
 
     fn policies(&self) -> watch::Receiver<Arc<PolicyDocument>> {
@@ -129,7 +132,29 @@ impl Handle for AppHandle {
     }
 
     fn ended_issues(&self) -> Vec<Value> {
-        Vec::new()
+        let board = self.shared.board.load();
+        let view = board.view.load();
+        let issue = |episode: &Arc<Episode>| {
+            let mut value = serde_json::to_value(issue_of(episode, None)).ok()?;
+            value["status"] = "resolved".into();
+            value["resolved_at"] = json!(episode.resolved_at);
+            Some(value)
+        };
+        view.state.ended_episodes.iter().rev().filter_map(issue).collect()
+    }
+
+    fn subsystems(&self) -> Vec<Value> {
+        let board = self.shared.board.load();
+        let view = board.view.load();
+        let mut subsystems: Vec<_> = view.rules.subsystems.iter().zip(board.healths()).collect();
+        subsystems.sort_by(|a, b| a.0.name.cmp(&b.0.name));
+        let one = |(subsystem, health): (&Subsystem, Arc<Health>)| {
+            let mut value = serde_json::to_value(&*health).ok()?;
+            value["criticality"] = json!(subsystem.criticality);
+            value["depends_on"] = json!(subsystem.depends_on);
+            Some(value)
+        };
+        subsystems.into_iter().filter_map(one).collect()
     }
 
     fn config(&self) -> Arc<Value> {

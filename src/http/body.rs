@@ -62,3 +62,15 @@ pub(super) fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
         None => Ok(()),
     }
 }
+
+/// A JSON body, or nothing at all.
+pub(super) async fn json_or_nothing<T: DeserializeOwned>(shared: &Shared, body: Body) -> Result<Option<T>, Problem> {
+    let bytes = read(shared, body).await?;
+    if bytes.trim_ascii().is_empty() {
+        return Ok(None);
+    }
+    check_depth(&bytes)?;
+    serde_json::from_slice(&bytes)
+        .map(Some)
+        .map_err(|error| Problem::invalid(format!("the body does not fit: {error}")))
+}

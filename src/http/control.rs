@@ -1,7 +1,6 @@
-//! Requests that change something, behind the guard.
+//! Requests to chiron itself, behind the guard: reload, restart, forced checks, drills.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Json;
 use axum::body::Body;
@@ -11,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::model::{Caller, Level};
+use crate::model::Caller;
 
 use super::body;
 use super::problem::Problem;
@@ -20,8 +19,8 @@ use super::router::{Shared, within};
 /// The longest reason a person may give, in characters.
 const REASON_MAX: usize = 500;
 
-/// The longest an override may last: a month.
-const EXPIRY_MAX: u64 = 31 * 24 * 3600;
+/// The longest name of a subsystem, in bytes.
+const NAME_MAX: usize = 128;
 
 /// `POST /-/reload`
 pub(super) async fn reload(
@@ -50,56 +49,49 @@ pub(super) async fn force_check(State(shared): State<Arc<Shared>>) -> Result<Res
         .into_response())
 }
 
-#[derive(Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct SetPolicy {
-    level: String,
-    reason: String,
-    expires_in_seconds: Option<u64>,
+struct Restart {
+    reason: Option<String>,
 }
 
-/// `POST /api/v1/policy`
-pub(super) async fn set_policy(
+/// `POST /system/restart`: answers when the workers run again.
+pub(super) async fn restart(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let wish: SetPolicy = body::json(&shared, body).await?;
-    let level = Level::parse(&wish.level).ok_or_else(|| {
-        let known = Level::ALL.map(Level::as_str).join(", ");
-        Problem::invalid(format!("found level `{}`, expected one of {known}", shortened(&wish.level)))
-    })?;
-    let reason = checked_reason(wish.reason)?;
-    let until = match wish.expires_in_seconds {
-        Some(seconds) if !(1..=EXPIRY_MAX).contains(&seconds) => {
-            return Err(Problem::invalid(format!("found expires_in_seconds {seconds}, expected 1 to {EXPIRY_MAX}")));
-        }
-        Some(seconds) => Some(shared.clock.now().plus(Duration::from_secs(seconds))),
-        None => None,
-    };
-    within(shared.handle.set_policy(level, reason, caller, until)).await?;
-    Ok(Json(&*shared.handle.policy()).into_response())
+    let wish: Restart = body::json_or_nothing(&shared, body).await?.unwrap_or_default();
+    let reason = optional_reason(wish.reason)?;
+    within(shared.handle.restart(caller, reason)).await?;
+    Ok(Json(json!({ "restarted": true })).into_response())
 }
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct ReleasePolicy {
+struct Drill {
+    subsystem: String,
     reason: String,
 }
 
-/// `POST /api/v1/policy/release`
-pub(super) async fn release_policy(
+/// `POST /api/v1/drills`: answers as soon as the drill's issue is open; its actions tell the rest.
+pub(super) async fn drill(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     body: Body,
 ) -> Result<Response, Problem> {
-    let wish: ReleasePolicy = body::json(&shared, body).await?;
+    let wish: Drill = body::json(&shared, body).await?;
+    let length = wish.subsystem.len();
+    if !(1..=NAME_MAX).contains(&length) {
+        return Err(Problem::invalid(format!("found a subsystem of {length} bytes, expected 1 to {NAME_MAX}")));
+    }
     let reason = checked_reason(wish.reason)?;
-    within(shared.handle.release_policy(caller, reason)).await?;
-    Ok(Json(&*shared.handle.policy()).into_response())
+    let issue = within(shared.handle.drill(wish.subsystem, caller, reason)).await?;
+    Ok((StatusCode::ACCEPTED, Json(json!({ "issue_id": issue }))).into_response())
 }
 
-fn checked_reason(reason: String) -> Result<String, Problem> {
+/// A reason that a person has to give.
+pub(super) fn checked_reason(reason: String) -> Result<String, Problem> {
     let reason = reason.trim();
     let length = reason.chars().count();
     if (1..=REASON_MAX).contains(&length) {
@@ -108,6 +100,7 @@ fn checked_reason(reason: String) -> Result<String, Problem> {
     Err(Problem::invalid(format!("found a reason of {length} characters, expected 1 to {REASON_MAX}")))
 }
 
-fn shortened(text: &str) -> String {
-    text.chars().take(40).collect()
+/// A reason that a person may give; empty if they do not.
+pub(super) fn optional_reason(reason: Option<String>) -> Result<String, Problem> {
+    reason.filter(|reason| !reason.trim().is_empty()).map_or(Ok(String::new()), checked_reason)
 }

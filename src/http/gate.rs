@@ -2,9 +2,14 @@
 //!
 //! **Invariant:** pure; what is expired or unclear is answered as `no_new_trades` or stricter.
 
+use std::time::Duration;
+
 use serde::Serialize;
 
 use crate::model::{Intent, Level, PolicyDocument, Timestamp};
+
+/// A document from further in the future than this was made before the clock was set back: how old it is, nobody knows.
+const AHEAD_MAX: Duration = Duration::from_secs(5);
 
 /// The answer of the gate.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -18,9 +23,10 @@ pub struct GateAnswer {
 }
 
 /// Judges one intent by the policy. `leverage` is that of the new exposure, if the bot told it. A document that is
-/// looked at after its `valid_until` counts as `no_new_trades`, besides what it says itself.
+/// looked at after its `valid_until` counts as `no_new_trades`, besides what it says itself; so does one that was issued
+/// in the future.
 pub fn gate(document: &PolicyDocument, intent: Intent, leverage: Option<f64>, now: Timestamp) -> GateAnswer {
-    let expired = now > document.valid_until;
+    let expired = now > document.valid_until || document.issued_at > now.plus(AHEAD_MAX);
     let (policy, restrictions) = if expired {
         let floor = Level::NoNewTrades;
         (document.policy.max(floor), document.restrictions.join(floor.restrictions()))

@@ -51,9 +51,11 @@ pub trait Handle: Send + Sync + 'static {
     fn policy(&self) -> Arc<PolicyDocument>;
     /// The policy in force as it changes and as its lease is renewed, about once a second.
     fn policies(&self) -> watch::Receiver<Arc<PolicyDocument>>;
+    /// Every subsystem by name: its health, `criticality` and `depends_on`.
+    fn subsystems(&self) -> Vec<serde_json::Value>;
     /// Alerts that are firing.
     fn active_alerts(&self) -> Vec<serde_json::Value>;
-    /// Issues that are over, latest first.
+    /// Issues that are over, latest first, each with `status` and `resolved_at`.
     fn ended_issues(&self) -> Vec<serde_json::Value>;
     /// Runs of actions, latest first.
     fn runs(&self) -> Vec<serde_json::Value>;

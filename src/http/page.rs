@@ -1,6 +1,7 @@
 //! `GET /`: the operator's page, rendered from the report; plain HTML that needs no script.
 //!
-//! **Invariant:** every value goes through [`escape`]; the page loads nothing from anywhere.
+//! **Invariant:** every value goes through [`escape`]; the page loads nothing from anywhere. What is approved is approved
+//! through the API or the command line; the page changes nothing.
 
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -9,6 +10,8 @@ use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 
+use serde_json::Value;
+
 use crate::model::{PolicyDocument, Report, Status};
 use crate::telemetry::build;
 
@@ -16,6 +19,29 @@ use super::router::Shared;
 
 /// Rows per table; the rest is only counted.
 const ROWS_MAX: usize = 500;
+
+/// Runs of actions shown, the latest.
+const RUNS_MAX: usize = 20;
+
+/// Characters shown of a digest: enough to tell two apart.
+const DIGEST_SHOWN: usize = 12;
+
+/// Where the page leads, and under which word.
+const LINKS: [(&str, &str); 13] = [
+    ("api/v1/report", "report"),
+    ("api/v1/subsystems", "subsystems"),
+    ("api/v1/issues", "issues"),
+    ("api/v1/recommendations", "recommendations"),
+    ("api/v1/actions", "actions"),
+    ("api/v1/alerts", "alerts"),
+    ("api/v1/policy", "policy"),
+    ("api/v1/vitals", "vitals"),
+    ("api/v1/journal", "journal"),
+    ("api/v1/audit", "audit"),
+    ("api/v1/config", "configuration"),
+    ("api/v1/openapi.json", "API"),
+    ("-/ready", "ready"),
+];
 
 const STYLE: &str = include_str!("page.css");
 
@@ -27,6 +53,9 @@ const POLICY: &str = "default-src 'none'; style-src 'sha256-qLCuHKanqE+RAU+Hwe8v
 struct Facts<'a> {
     report: &'a Report,
     policy: &'a PolicyDocument,
+    /// Runs of actions and alerts that fire, as the API tells them.
+    runs: &'a [Value],
+    alerts: &'a [Value],
     dry_run: bool,
     not_ready: Option<String>,
     telemetry_path: &'a str,
@@ -38,6 +67,8 @@ pub(super) async fn landing(State(shared): State<Arc<Shared>>) -> Response {
     let body = render(&Facts {
         report: &report,
         policy: &policy,
+        runs: &shared.handle.runs(),
+        alerts: &shared.handle.active_alerts(),
         dry_run: shared.handle.dry_run(),
         not_ready: shared.handle.ready().err(),
         telemetry_path: &shared.telemetry_path,
@@ -63,14 +94,7 @@ fn render(facts: &Facts<'_>) -> String {
         escape(build::VERSION)
     );
     let path = facts.telemetry_path.trim_start_matches('/');
-    for (address, text) in [
-        (path, "metrics"),
-        ("status", "report"),
-        ("api/v1/policy", "policy"),
-        ("api/v1/actions", "actions"),
-        ("api/v1/journal", "journal"),
-        ("alerts", "alerts"),
-    ] {
+    for (address, text) in std::iter::once((path, "metrics")).chain(LINKS) {
         let _ = write!(page, "<a href=\"{}\">{text}</a> ", escape(address));
     }
     page.push_str("</header><main>");
@@ -84,9 +108,12 @@ fn render(facts: &Facts<'_>) -> String {
         let _ = write!(page, "<p class=\"banner\" role=\"alert\">Not ready: {}</p>", escape(reason));
     }
     overview(&mut page, facts);
-    subsystems(&mut page, facts.report);
+    approvals(&mut page, facts.report);
     issues(&mut page, facts.report);
     recommendations(&mut page, facts.report);
+    alerts(&mut page, facts.alerts);
+    actions(&mut page, facts.runs);
+    subsystems(&mut page, facts.report);
     page.push_str("</main></body></html>\n");
     page
 }
@@ -174,6 +201,63 @@ fn recommendations(page: &mut String, report: &Report) {
     table(page, "Recommendations", &heads, report.recovery_recommendations.len(), rows);
 }
 
+/// What waits for a person; nothing at all if nothing does.
+fn approvals(page: &mut String, report: &Report) {
+    let waiting: Vec<_> =
+        report.recovery_recommendations.iter().filter_map(|one| Some((one, one.approval.as_ref()?))).collect();
+    if waiting.is_empty() {
+        return;
+    }
+    let rows = waiting.iter().map(|(one, offer)| {
+        let digest: String = offer.digest.chars().take(DIGEST_SHOWN).collect();
+        format!(
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td><code>{}</code></td></tr>",
+            escape(&one.action),
+            escape(&one.subsystem),
+            escape(&offer.means),
+            offer.expires_at,
+            escape(&one.recommendation_id),
+            escape(&digest),
+        )
+    });
+    let heads = ["Action", "Subsystem", "Means", "Until", "Recommendation", "Digest begins"];
+    table(page, "Waiting for approval", &heads, waiting.len(), rows);
+}
+
+fn alerts(page: &mut String, alerts: &[Value]) {
+    let text = |value: &Value| escape(value.as_str().unwrap_or_default());
+    let rows = alerts.iter().map(|alert| {
+        let labels = alert["labels"].as_object().into_iter().flatten().filter(|(name, _)| *name != "alertname");
+        let labels: Vec<String> =
+            labels.map(|(name, value)| format!("{name}={}", value.as_str().unwrap_or_default())).collect();
+        format!(
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td></tr>",
+            text(&alert["labels"]["alertname"]),
+            escape(&labels.join(" ")),
+            text(&alert["policy"]),
+            text(&alert["since"]),
+        )
+    });
+    table(page, "Active alerts", &["Alert", "Labels", "Policy", "Since"], alerts.len(), rows);
+}
+
+fn actions(page: &mut String, runs: &[Value]) {
+    let text = |value: &Value| escape(value.as_str().unwrap_or_default());
+    let rows = runs.iter().take(RUNS_MAX).map(|run| {
+        format!(
+            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            text(&run["action"]),
+            text(&run["target"]),
+            text(&run["state"]),
+            text(&run["outcome"]),
+            text(&run["detail"]),
+            text(&run["intended_at"]),
+        )
+    });
+    let heads = ["Action", "Target", "State", "Outcome", "Detail", "Decided"];
+    table(page, "Recent actions", &heads, runs.len().min(RUNS_MAX), rows);
+}
+
 fn table(page: &mut String, title: &str, heads: &[&str], count: usize, rows: impl Iterator<Item = String>) {
     let _ = write!(page, "<section><h2>{title}</h2>");
     if count == 0 {
@@ -213,20 +297,29 @@ fn escape(value: &str) -> String {
 mod tests {
     use sha2::{Digest as _, Sha256};
 
+    use serde_json::json;
+
+    use crate::http::router::ROUTES;
     use crate::http::tests::{document, report};
-    use crate::model::Level;
+    use crate::model::{Level, Offer};
 
     use super::*;
 
+    const EVIL: &str = "</style><script>alert('1')</script>\"&";
+
     fn shown(report: &Report, policy: &PolicyDocument, dry_run: bool, not_ready: Option<&str>) -> String {
         let not_ready = not_ready.map(str::to_owned);
-        render(&Facts { report, policy, dry_run, not_ready, telemetry_path: "/metrics" })
+        let evil = EVIL;
+        let runs = [json!({"action": evil, "target": evil, "state": evil, "outcome": evil, "detail": evil})];
+        let alerts = [json!({"labels": {"alertname": evil, evil: evil}, "policy": evil, "since": evil})];
+        let (runs, alerts) = (&runs[..], &alerts[..]);
+        render(&Facts { report, policy, runs, alerts, dry_run, not_ready, telemetry_path: "/metrics" })
     }
 
     /// Every value that comes from outside is text on the page, whatever it holds.
     #[test]
     fn every_value_is_escaped() {
-        let evil = "</style><script>alert('1')</script>\"&";
+        let evil = EVIL;
         let mut report = report();
         let (_, mut health) = report.subsystem_health.pop_first().unwrap();
         health.details.insert("warning".to_owned(), evil.into());
@@ -236,13 +329,34 @@ mod tests {
         report.recovery_recommendations[0].description = evil.to_owned();
         report.recovery_recommendations[0].action = evil.into();
         report.recovery_recommendations[0].subsystem = evil.into();
+        report.recovery_recommendations[0].recommendation_id = evil.to_owned();
+        let (asked_at, expires_at) = (report.timestamp, report.timestamp);
+        let offer = Offer { digest: "0123456789abcdef".to_owned(), means: evil.to_owned(), asked_at, expires_at };
+        report.recovery_recommendations[0].approval = Some(offer);
         let mut policy = document(Level::NoNewTrades);
         policy.reasons[0].reason = evil.to_owned();
         let page = shown(&report, &policy, true, Some(evil));
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("</style>").count(), 1);
         let safe = "&lt;/style&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;";
-        assert_eq!(page.matches(safe).count(), 9, "name, warning, issue twice, recommendation thrice, hold, not ready");
+        let places = 9 + 4 + 5 + 5;
+        assert_eq!(
+            page.matches(safe).count(),
+            places,
+            "name, warning, issue twice, recommendation thrice, hold, not ready; approval, action, alert"
+        );
+        assert!(page.contains("<code>0123456789ab</code>"), "a digest is shown shortened: {page}");
+    }
+
+    /// Every list of the API is linked, and no link is dead.
+    #[test]
+    fn the_links_lead_somewhere() {
+        let there = |path: &str| ROUTES.iter().any(|route| route.path.trim_start_matches('/') == path);
+        assert_eq!(LINKS.iter().find(|(path, _)| !there(path)), None);
+        let lists = ROUTES.iter().filter(|route| route.method == "GET" && route.path.starts_with("/api/v1/"));
+        for route in lists.filter(|route| !route.path.contains('{') && !route.path.ends_with("/stream")) {
+            assert!(LINKS.iter().any(|(path, _)| *path == &route.path[1..]), "{} is not linked", route.path);
+        }
     }
 
     /// SPEC 14: in dry-run the page says so and names the line that changes it.
@@ -252,6 +366,16 @@ mod tests {
         let page = shown(&report, &policy, true, None);
         assert!(page.contains("<code>mode: paper</code> or <code>mode: real</code> in <code>chiron.yml</code>"));
         assert!(!shown(&report, &policy, false, None).contains("Dry-run"));
+    }
+
+    /// WEB-1: approvals, actions and alerts are on the page; without an approval there is no table of them.
+    #[test]
+    fn approvals_actions_and_alerts_are_shown() {
+        let page = shown(&report(), &document(Level::AllowAll), false, None);
+        for title in ["Open issues", "Recommendations", "Active alerts", "Recent actions", "Subsystems"] {
+            assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}");
+        }
+        assert!(!page.contains("Waiting for approval"));
     }
 
     #[test]

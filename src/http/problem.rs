@@ -55,20 +55,32 @@ impl From<Refusal> for Problem {
     }
 }
 
-impl IntoResponse for Problem {
-    fn into_response(self) -> Response {
-        let body = json!({
+impl Problem {
+    /// The body; `instance` names the request, once that is known.
+    pub(super) fn body(&self, request_id: Option<&str>) -> String {
+        let mut body = json!({
             "type": format!("urn:chiron:problem:{}", self.code),
             "title": self.status.canonical_reason().unwrap_or("refused"),
             "status": self.status.as_u16(),
             "detail": self.detail,
             "code": self.code,
         });
+        if let Some(id) = request_id {
+            body["instance"] = format!("urn:chiron:request:{id}").into();
+        }
+        body.to_string()
+    }
+}
+
+impl IntoResponse for Problem {
+    /// The problem itself goes along, for the body that names the request and for the log.
+    fn into_response(self) -> Response {
         let content_type = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-        let mut response = (self.status, [content_type], body.to_string()).into_response();
-        if let Some((name, value)) = self.header {
+        let mut response = (self.status, [content_type], self.body(None)).into_response();
+        if let Some((name, value)) = self.header.clone() {
             response.headers_mut().insert(name, value);
         }
+        response.extensions_mut().insert(self);
         response
     }
 }

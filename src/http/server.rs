@@ -36,6 +36,8 @@ use super::crowd::{Crowd, Place};
 use super::door::{AccessControl, Door};
 use super::guard::Peer;
 use super::handle::Handle;
+use super::identify::Ids;
+use super::live::Live;
 use super::pool::Pool;
 use super::router::{PATHS, Shared, router};
 use super::socket::{Answer, Guarded};
@@ -126,6 +128,8 @@ pub struct Server {
     /// The web configuration as it was read.
     print: Print,
     progress: Option<Progress>,
+    /// Ends long polls and streams.
+    ending: CancellationToken,
 }
 
 impl std::fmt::Debug for Server {
@@ -172,10 +176,13 @@ pub async fn bind_with(
         bodies: Semaphore::new(BODIES_MAX),
         telemetry_path: path.clone(),
         told: Mutex::default(),
+        ids: Ids::default(),
+        live: Live::default(),
     });
+    let ending = shared.live.ending.clone();
     let connections_max = with_files(settings.connections_max);
     let crowd = Crowd::new(connections_max, settings.connections_per_address_max);
-    Ok(Server { listeners, router: router(shared), access, crowd, handle, print, progress: None })
+    Ok(Server { listeners, router: router(shared), access, crowd, handle, print, progress: None, ending })
 }
 
 /// Like `TcpListener::bind`, with a longer queue: who does not fit into it is not refused, but waits a second.
@@ -224,10 +231,15 @@ impl Server {
     /// does.
     pub async fn run(self, stop: CancellationToken) {
         let mut listeners = JoinSet::new();
-        let Self { router, access, crowd, handle, print, progress, .. } = self;
+        let Self { router, access, crowd, handle, print, progress, ending, .. } = self;
         let door = Arc::clone(&access.0);
         let until = stop.clone();
         listeners.spawn(async move { door.watch(print, handle, until).await });
+        let stopped = stop.clone();
+        listeners.spawn(async move {
+            stopped.cancelled().await;
+            ending.cancel();
+        });
         for (listener, address) in self.listeners {
             let room = Room {
                 router: router.clone(),

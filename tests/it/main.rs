@@ -4,6 +4,7 @@
 
 mod common;
 
+mod api;
 mod approvals;
 mod bad_input;
 mod config_golden;
@@ -15,6 +16,7 @@ mod loop_alone;
 mod loop_with_alertmanager;
 mod no_config;
 mod outgoing_alerts;
+mod policy_stream;
 mod push;
 mod reconcile;
 mod reference_report;
@@ -24,3 +26,4 @@ mod stop;
 mod supervision;
 mod tls;
 mod two_alertmanagers;
+mod webhook_torture;

@@ -17,7 +17,7 @@ use crate::app::task::{Decider, Event, Journal, Memory, Shared};
 use crate::app::tasks::{Home, Lent, TaskEnd, Tasks};
 use crate::base::clock::Clock;
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
-use crate::journal::{Entry, Epoch, JournalStore, Record, Recovered, State, StoreError};
+use crate::journal::{AuditEntry, Entry, Epoch, JournalStore, Record, Recovered, State, StoreError};
 use crate::model::{
     AlertStatus, Class, Criticality, Health, IntakeAlert, Level, Means, PolicyDocument, RunState, Status, Summary,
     Timestamp,
@@ -73,6 +73,9 @@ impl JournalStore for Deadly {
     }
     async fn snapshot(&self, epoch: Epoch, seq: u64, state: Vec<u8>, keep: u64) -> Result<(), StoreError> {
         self.inner.snapshot(epoch, seq, state, keep).await
+    }
+    async fn audit(&self, after: u64, limit: usize) -> Result<Vec<AuditEntry>, StoreError> {
+        self.inner.audit(after, limit).await
     }
     async fn history(&self, after: u64, limit: usize) -> Result<Vec<Entry>, StoreError> {
         self.inner.history(after, limit).await
