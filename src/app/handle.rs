@@ -69,6 +69,8 @@ pub struct AppHandle {
     pub inbox: Arc<Inbox>,
     /// Whether the decision task is away.
     pub away: Away,
+    /// The settings in force, for people.
+    pub config: Arc<arc_swap::ArcSwap<Value>>,
     /// The policy as it changes and is renewed.
     pub policies: watch::Receiver<Arc<PolicyDocument>>,
     /// Woken when the Alertmanagers are to be asked now.
@@ -158,7 +160,7 @@ impl Handle for AppHandle {
     }
 
     fn config(&self) -> Arc<Value> {
-        Arc::new(Value::Null)
+        self.config.load_full()
     }
 
     fn turned_away(&self, group: Group, code: &'static str) {

@@ -522,6 +522,12 @@ impl App {
         self.keep.inbox.indices().into_iter().for_each(|index| self.generation.runner.force(index));
         let settings = self.generation.settings.clone();
         self.keep.access.replace(&settings.http);
+        let mut shown = serde_json::Value::clone(&settings.shown);
+        // What takes effect at the next start only is still as it was.
+        for key in ["listen_address", "telemetry_path"] {
+            shown["settings"]["web"][key] = self.keep.config.load()["settings"]["web"][key].clone();
+        }
+        self.keep.config.store(Arc::new(shown));
         self.keep.places.store(Arc::new(super::tasks::blocking(move || wiring::places(&settings)).await));
         Ok(())
     }

@@ -72,6 +72,7 @@ pub(super) struct Keep {
     pub(super) places: Arc<arc_swap::ArcSwap<Places>>,
     pub(super) runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
     pub(super) inbox: Arc<Inbox>,
+    pub(super) config: Arc<arc_swap::ArcSwap<serde_json::Value>>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) events_in: Home<mpsc::Receiver<Event>>,
     pub(super) policy: watch::Sender<Arc<PolicyDocument>>,
@@ -260,6 +261,7 @@ impl App {
         let runner_slot = Arc::new(arc_swap::ArcSwap::from_pointee(runner.clone()));
         let inbox = Arc::new(Inbox::default());
         inbox.replace(slots(&settings));
+        let config = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&settings.shown)));
         let (policy, policies) = watch::channel(first);
         let away = Away::default();
         let handle = Arc::new(AppHandle {
@@ -272,6 +274,7 @@ impl App {
             runner: Arc::clone(&runner_slot),
             inbox: Arc::clone(&inbox),
             away: away.clone(),
+            config: Arc::clone(&config),
             policies: policies.clone(),
             poll_now: Notify::new(),
             clock: clock.clone(),
@@ -290,6 +293,7 @@ impl App {
             places,
             runner: runner_slot,
             inbox,
+            config,
             events,
             events_in: Home::new(events_in),
             policy,

@@ -8,6 +8,8 @@ use std::time::Duration;
 
 use crate::model::Problem;
 
+#[cfg(test)]
+pub(crate) mod asked;
 mod parse;
 mod take;
 #[cfg(test)]
@@ -208,6 +210,8 @@ impl<'a> Section<'a> {
 
     /// The node of a key, if it is there and not null; counts as taken.
     pub fn node(&mut self, key: &'static str) -> Option<&'a Node> {
+        #[cfg(test)]
+        asked::note(|| self.path_of(key));
         if !self.known.contains(&key) {
             self.known.push(key);
         }

@@ -1,7 +1,14 @@
-//! `chiron config check FILE`: every mistake of a settings file, for people and for scripts.
+//! `chiron config check|show`: every mistake of a settings file, and the settings in force.
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
+use clap::Args;
+use serde_json::{Value, json};
+
+use super::SettingsArgs;
+use super::client::{Client, Remote};
+use super::output::{Console, Output};
 use crate::base::clock::Clock;
 use crate::config::{Inputs, excerpt, load, read_config};
 
@@ -49,6 +56,123 @@ fn write(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
             Ok(UNKNOWN)
         }
     }
+}
+
+/// The same as JSON: `problems` and `warnings`.
+pub(super) fn check_json(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
+    let (problems, warnings) = match load(inputs, Clock::system()) {
+        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Err(problems) => (problems, Vec::new()),
+    };
+    writeln!(out, "{:#}", json!({ "problems": problems, "warnings": warnings }))?;
+    Ok(if problems.is_empty() { OK } else { UNKNOWN })
+}
+
+/// `chiron config show`
+#[derive(Debug, Args)]
+pub(super) struct ShowArgs {
+    /// Of this file instead of a running chiron.
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Ask no running chiron: what the flags and a file, if one is named, would give here.
+    #[arg(long)]
+    offline: bool,
+    #[command(flatten)]
+    settings: SettingsArgs,
+    #[command(flatten)]
+    pub(super) remote: Remote,
+}
+
+/// Tells the settings in force.
+pub(super) async fn show(arguments: &ShowArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
+    let mut inputs = arguments.settings.inputs();
+    inputs.config_file = arguments.file.clone().or(inputs.config_file);
+    let shown = if arguments.offline || inputs.config_file.is_some() {
+        let loaded = load(&inputs, Clock::system()).map_err(|problems| {
+            let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+            anyhow::anyhow!("{}", lines.join("\n"))
+        })?;
+        Value::clone(&loaded.settings.shown)
+    } else {
+        Client::new(&arguments.remote)?.get("/api/v1/config").await?
+    };
+    if console.output == Output::Table {
+        let mut text = String::new();
+        let from = shown["file"].as_str().unwrap_or("no file: defaults and flags");
+        text.push_str(&format!("# {}\n", super::output::clean(from)));
+        yaml(if shown["settings"].is_object() { &shown["settings"] } else { &shown }, 0, &mut text);
+        write!(console.out, "{text}")?;
+    } else {
+        console.json(&shown)?;
+    }
+    Ok(super::OK)
+}
+
+/// A value as YAML; short lists and mappings of scalars on one line.
+fn yaml(value: &Value, indent: usize, out: &mut String) {
+    let blanks = " ".repeat(indent);
+    match value {
+        Value::Object(entries) => {
+            for (key, value) in entries {
+                out.push_str(&format!("{blanks}{}:", scalar(&json!(key))));
+                nested(value, indent + 2, out);
+            }
+        }
+        Value::Array(list) => {
+            for value in list {
+                out.push_str(&format!("{blanks}-"));
+                nested(value, indent + 2, out);
+            }
+        }
+        other => out.push_str(&format!("{blanks}{}\n", scalar(other))),
+    }
+}
+
+/// What stands behind a key or a dash.
+fn nested(value: &Value, indent: usize, out: &mut String) {
+    match flow(value) {
+        Some(text) => out.push_str(&format!(" {text}\n")),
+        None => {
+            out.push('\n');
+            yaml(value, indent, out);
+        }
+    }
+}
+
+/// The widest value that stays on one line.
+const FLOW_MAX: usize = 90;
+
+fn flow(value: &Value) -> Option<String> {
+    let plain = |value: &Value| !value.is_object() && !value.is_array();
+    let text = match value {
+        Value::Object(entries) if entries.is_empty() => "{}".to_owned(),
+        Value::Array(list) if list.is_empty() => "[]".to_owned(),
+        Value::Object(entries) if entries.values().all(plain) => {
+            let parts: Vec<String> =
+                entries.iter().map(|(key, value)| format!("{}: {}", scalar(&json!(key)), scalar(value))).collect();
+            format!("{{{}}}", parts.join(", "))
+        }
+        Value::Array(list) if list.iter().all(plain) => {
+            format!("[{}]", list.iter().map(scalar).collect::<Vec<_>>().join(", "))
+        }
+        Value::Object(_) | Value::Array(_) => return None,
+        other => return Some(scalar(other)),
+    };
+    (text.len() <= FLOW_MAX).then_some(text)
+}
+
+/// A scalar as YAML reads it back: plain where that cannot be mistaken, else in double quotes.
+fn scalar(value: &Value) -> String {
+    let Value::String(text) = value else { return value.to_string() };
+    let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.' | '/' | '<' | '>');
+    let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || matches!(c, '/' | '_' | '<'))
+        && text.chars().all(legal)
+        && !matches!(
+            text.to_ascii_lowercase().as_str(),
+            "true" | "false" | "null" | "yes" | "no" | "on" | "off" | "y" | "n"
+        );
+    let duration = crate::base::tree::parse_duration(text).is_some();
+    if plain || duration { text.clone() } else { value.to_string() }
 }
 
 #[cfg(test)]

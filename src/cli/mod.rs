@@ -1,15 +1,26 @@
-//! The command line; one file per command.
+//! The command line; one file per command. What concerns a running chiron is asked over HTTP.
 //!
 //! **Invariant:** exit codes follow the Nagios convention for one-shot commands (0 ok, 1 warning, 2 critical, 3 unknown,
 //! wrong arguments and settings included); `run` ends with 0 or 1,
 //! or 3 before it begins if its settings are wrong.
 #![expect(clippy::print_stderr, reason = "the command line talks to a person")]
 
+mod approve;
+mod audit;
+mod check;
+mod client;
 pub mod config;
+mod credentials;
 mod demo;
+mod drill;
+mod issues;
+mod output;
+mod policy;
 mod run;
+mod shell;
 
 use std::ffi::OsString;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,11 +29,21 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Inputs;
 use crate::telemetry::logs;
+use output::{Console, Output};
 
-/// Exit code for wrong arguments and settings.
+/// Nagios: all is well.
+const OK: u8 = 0;
+/// Nagios: warning.
+const WARNING: u8 = 1;
+/// Nagios: critical.
+const CRITICAL: u8 = 2;
+/// Nagios: cannot tell; also wrong arguments and settings.
 const UNKNOWN: u8 = 3;
 
 /// The healer that stands beside an algorithmic-trading platform.
+///
+/// Without a command it runs. One-shot commands ask a running chiron over HTTP, print a table or, with --output json,
+/// JSON, and end with 0, 1, 2 or 3 in the convention of Nagios plugins. Wrong arguments end with 3.
 #[derive(Debug, Parser)]
 #[command(name = "chiron", version, args_conflicts_with_subcommands = true, disable_help_subcommand = true)]
 struct Cli {
@@ -36,11 +57,22 @@ struct Cli {
 enum Command {
     /// Observe, export, recommend and heal until stopped; the default.
     Run(Box<RunArgs>),
+    Check(check::CheckArgs),
+    Issues(issues::IssuesArgs),
+    Actions(issues::ActionsArgs),
+    Recommendations(approve::RecommendationsArgs),
+    Approve(approve::ApproveArgs),
+    Reject(approve::RejectArgs),
+    Policy(policy::PolicyArgs),
+    Drill(drill::DrillArgs),
+    Audit(audit::AuditArgs),
     /// Look at settings.
     Config {
         #[command(subcommand)]
         command: ConfigCommand,
     },
+    Completions(shell::CompletionsArgs),
+    Man(shell::ManArgs),
     /// Simulated parts of a platform.
     Demo {
         #[command(subcommand)]
@@ -51,12 +83,23 @@ enum Command {
 #[derive(Debug, Subcommand)]
 enum ConfigCommand {
     /// Tell every mistake of a settings file, each with file, line and column.
+    ///
+    /// Exit codes: 0 no mistake, 3 mistakes, or no such file.
     Check {
         /// The file; the one of `--config.file` otherwise.
         file: Option<PathBuf>,
         #[command(flatten)]
         settings: SettingsArgs,
+        /// How the answer is shown.
+        #[arg(long, value_name = "FORMAT", value_enum, default_value = "table")]
+        output: Output,
     },
+    /// Print the JSON Schema of the settings file, for editors and linters.
+    Schema,
+    /// Tell the settings in force with every default, without secrets: of a running chiron, or of a file.
+    ///
+    /// Exit codes: 0, or 3 unreachable, refused, or mistakes in the file.
+    Show(Box<config::ShowArgs>),
 }
 
 /// Flags that settings may also hold; a flag wins over the file.
@@ -120,6 +163,30 @@ fn format(text: &str) -> Result<logs::LogFormat, String> {
     logs::LogFormat::parse(text).ok_or_else(|| "expected logfmt or json".to_owned())
 }
 
+impl Command {
+    /// In which form its answer is wanted.
+    fn output(&self) -> Output {
+        match self {
+            Self::Check(args) => args.remote.output,
+            Self::Issues(args) => args.remote.output,
+            Self::Actions(args) => args.remote.output,
+            Self::Recommendations(args) => args.remote.output,
+            Self::Approve(args) => args.remote.output,
+            Self::Reject(args) => args.remote.output,
+            Self::Policy(args) => args.remote.output,
+            Self::Drill(args) => args.remote.output,
+            Self::Audit(args) => args.remote.output,
+            Self::Config { command: ConfigCommand::Check { output, .. } } => *output,
+            Self::Config { command: ConfigCommand::Show(args) } => args.remote.output,
+            Self::Config { command: ConfigCommand::Schema }
+            | Self::Run(_)
+            | Self::Completions(_)
+            | Self::Man(_)
+            | Self::Demo { .. } => Output::Table,
+        }
+    }
+}
+
 impl SettingsArgs {
     fn inputs(&self) -> Inputs {
         Inputs {
@@ -153,17 +220,90 @@ pub fn main() -> ExitCode {
     };
     // TLS has one provider in this program; a second installation is no harm.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    match cli.command {
-        None => run::run(&cli.run),
-        Some(Command::Run(arguments)) => run::run(&arguments),
-        Some(Command::Config { command: ConfigCommand::Check { file, settings } }) => {
+    let Some(command) = cli.command else { return run::run(&cli.run) };
+    let mut out = io::stdout().lock();
+    match command {
+        Command::Run(arguments) => {
+            drop(out);
+            run::run(&arguments)
+        }
+        Command::Demo { command } => {
+            drop(out);
+            demo::run(command)
+        }
+        command => {
+            let result = one_shot(command, &mut out);
+            ended(result.and_then(|code| Ok(out.flush().map(|()| code)?)))
+        }
+    }
+}
+
+/// Commands that print their answer and end.
+fn one_shot(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
+    if command.output() == Output::Nagios && !matches!(command, Command::Check(_)) {
+        anyhow::bail!("found --output nagios, which is for `check` alone; expected table or json");
+    }
+    match command {
+        Command::Run(_) | Command::Demo { .. } => unreachable!("neither is a one-shot command"),
+        Command::Check(args) => asked(args.remote.output, out, async |console| check::run(&args, console).await),
+        Command::Issues(args) => asked(args.remote.output, out, async |console| issues::issues(&args, console).await),
+        Command::Actions(args) => asked(args.remote.output, out, async |console| issues::actions(&args, console).await),
+        Command::Recommendations(args) => {
+            asked(args.remote.output, out, async |console| approve::list(&args, console).await)
+        }
+        Command::Approve(args) => {
+            asked(args.remote.output, out, async |console| approve::approve(&args, console).await)
+        }
+        Command::Reject(args) => asked(args.remote.output, out, async |console| approve::reject(&args, console).await),
+        Command::Policy(args) => asked(args.remote.output, out, async |console| policy::run(&args, console).await),
+        Command::Drill(args) => asked(args.remote.output, out, async |console| drill::run(&args, console).await),
+        Command::Audit(args) => asked(args.remote.output, out, async |console| audit::run(&args, console).await),
+        Command::Config { command: ConfigCommand::Check { file, settings, output } } => {
             let mut inputs = settings.inputs();
             inputs.config_file = file.or(inputs.config_file);
-            let code = config::check(&inputs, &mut std::io::stdout().lock());
-            ExitCode::from(u8::try_from(code).unwrap_or(UNKNOWN))
+            let code = match output {
+                Output::Json => config::check_json(&inputs, out)?,
+                _ => config::check(&inputs, out),
+            };
+            Ok(u8::try_from(code).unwrap_or(UNKNOWN))
         }
-        Some(Command::Demo { command }) => demo::run(command),
+        Command::Config { command: ConfigCommand::Schema } => {
+            out.write_all(crate::config::SCHEMA.as_bytes())?;
+            Ok(OK)
+        }
+        Command::Config { command: ConfigCommand::Show(args) } => {
+            asked(args.remote.output, out, async |console| config::show(&args, console).await)
+        }
+        Command::Completions(args) => Ok(shell::completions(&args, out).map(|()| OK)?),
+        Command::Man(args) => shell::man(&args, out).map(|()| OK),
     }
+}
+
+/// Runs a command that may ask a running chiron.
+fn asked(
+    output: Output,
+    out: &mut dyn Write,
+    command: impl AsyncFnOnce(&mut Console<'_>) -> anyhow::Result<u8>,
+) -> anyhow::Result<u8> {
+    let mut console = Console::new(out, output);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(command(&mut console))
+}
+
+/// A reader that has seen enough, such as `head`, is no mistake.
+fn ended(result: anyhow::Result<u8>) -> ExitCode {
+    match result {
+        Ok(code) => ExitCode::from(code),
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            complain(&error);
+            ExitCode::from(UNKNOWN)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<io::Error>().is_some_and(|error| error.kind() == io::ErrorKind::BrokenPipe)
 }
 
 /// Says an error and its causes on one line of stderr.

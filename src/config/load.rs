@@ -95,7 +95,9 @@ pub(super) fn assemble(
     let settings = parse(text, &problems).and_then(|root| {
         let top = Section::open(&root, "", &problems)?;
         let digest = Sha256::digest(text.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
-        Some(settings(top, &intake, inputs, clock, http, file, digest))
+        let mut settings = settings(top, &intake, inputs, clock, http, file, digest);
+        settings.shown = Arc::new(super::show::shown(&settings, &root));
+        Some(settings)
     });
     let warnings = intake.warnings.into_inner();
     let elsewhere = intake.elsewhere.into_inner();
@@ -203,6 +205,7 @@ fn settings(
         bindings,
         storage: paths.storage,
         http,
+        shown: Arc::default(),
     }
 }
 

@@ -12,7 +12,9 @@ mod intake;
 mod limits;
 mod load;
 mod read;
+mod schema;
 mod secret;
+mod show;
 mod subsystems;
 #[cfg(test)]
 mod tests;
@@ -21,8 +23,10 @@ mod web;
 pub use excerpt::excerpt;
 pub use load::{Inputs, Loaded, load, load_text};
 pub use read::read_config;
+pub use schema::SCHEMA;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::model::{Name, Subsystem};
@@ -106,4 +110,6 @@ pub struct Settings {
     pub storage: store::Settings,
     /// HTTP.
     pub http: http::Settings,
+    /// All of it for people, in the shape of the file and without secrets.
+    pub shown: Arc<serde_json::Value>,
 }

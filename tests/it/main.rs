@@ -7,6 +7,8 @@ mod common;
 mod api;
 mod approvals;
 mod bad_input;
+mod cli;
+mod cli_schema;
 mod config_golden;
 mod crash;
 mod credentials;

@@ -26,7 +26,7 @@ pub(crate) use effects::Effects;
 pub(crate) use http::request;
 pub(crate) use journal::{in_order, kinds, runs, settled};
 pub(crate) use policy_watch::{PolicyWatch, obeyed, policy_file};
-pub(crate) use process::{Process, now_millis, tool};
+pub(crate) use process::{Process, free_port, now_millis, tool};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use samples::{alert, notification, timestamp};
 pub(crate) use tls::{Authority, Curled, curl, hmac, s_client};
