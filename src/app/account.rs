@@ -1,14 +1,26 @@
 //! What a step's records mean to metrics and to the log: the story an operator searches for (SPEC 14).
+//!
+//! **Invariant:** the text of an event is constant and its keys are fixed; `docs/logs.md` has them all. What varies is a
+//! value, so that a search finds it and no text of an alert passes itself off as an event.
 
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::journal::{ApprovalEnd, Record, Run, State};
+use crate::execute::actions;
+use crate::journal::{ApprovalEnd, Episode, Record, Run, State};
 use crate::model::{
-    AlertOutcome, AlertStatus, EpisodeId, EpisodeKey, IntakeAlert, Level, Outcome, Reason, RunKey, Severity,
+    AlertOutcome, AlertStatus, EpisodeId, EpisodeKey, IntakeAlert, Level, Outcome, Reason, RunKey, Severity, Status,
 };
 use crate::publish::OperatorAlert;
 use crate::telemetry::metrics::Metrics;
+
+use super::board::View;
+
+/// Issues that one line names; the others are counted.
+const NAMED_MAX: usize = 10;
+
+/// What one line says of an issue, in characters.
+const DESCRIPTION_CHARS_MAX: usize = 160;
 
 /// The severity each episode is counted under, as far as this step has changed it.
 type Severities = HashMap<EpisodeId, (EpisodeKey, Severity)>;
@@ -35,6 +47,8 @@ impl Step<'_> {
         for record in self.records {
             self.account_one(record, metrics, &mut severities, &mut told);
         }
+        self.log_critical(&severities);
+        self.log_healed();
         let (from, to) = (self.before.level(), self.after.level());
         if from != to {
             self.log_policy(from, to);
@@ -53,28 +67,28 @@ impl Step<'_> {
             Record::EpisodeOpened { id, key, facts, .. } => {
                 severities.insert(id.clone(), (key.clone(), facts.severity));
                 metrics.issue_opened(&key.subsystem, &key.kind, facts.severity);
-                if facts.severity == Severity::Critical {
-                    tracing::warn!(issue = %id, subsystem = %key.subsystem, "critical issue: {}", facts.description);
-                } else {
-                    let severity = facts.severity.as_str();
-                    tracing::info!(issue = %id, subsystem = %key.subsystem, severity, "issue opened: {}", facts.description);
-                }
+                let (subsystem, kind, severity) = (&key.subsystem, &key.kind, facts.severity.as_str());
+                let description = &facts.description;
+                tracing::info!(issue = %id, %subsystem, "type" = %kind, severity, description, "issue opened");
             }
             Record::EpisodeChanged { id, facts, .. } => {
                 if let Some((key, from)) = self.severity(id, severities)
                     && from != facts.severity
                 {
                     metrics.issue_moved(&key.subsystem, &key.kind, from, facts.severity);
+                    let (subsystem, description) = (key.subsystem.clone(), &facts.description);
                     severities.insert(id.clone(), (key, facts.severity));
                     let (from, to) = (from.as_str(), facts.severity.as_str());
-                    tracing::info!(issue = %id, from, to, "issue changed: {}", facts.description);
+                    tracing::info!(issue = %id, %subsystem, from, to, description, "issue changed");
                 }
             }
             Record::EpisodeResolved { id } => {
                 let Some((key, severity)) = self.severity(id, severities) else { return };
                 metrics.issue_resolved(&key.subsystem, &key.kind, severity);
                 let seconds = self.now.since(self.episode_opened(id).unwrap_or(self.now)).as_secs_f64();
-                tracing::info!(issue = %id, subsystem = %key.subsystem, seconds, "issue resolved");
+                let subsystem = key.subsystem.clone();
+                severities.insert(id.clone(), (key, severity));
+                tracing::info!(issue = %id, %subsystem, seconds, "issue resolved");
             }
             Record::EpisodeEscalated { id, reason } => {
                 metrics.escalation();
@@ -95,7 +109,8 @@ impl Step<'_> {
             }
             Record::RunStarted { key, .. } | Record::RunResumed { key } => {
                 if let Some(run) = self.run(key).filter(|run| !run.dry_run) {
-                    tracing::info!(run = %key, action = %run.action, subsystem = %run.target, "action started");
+                    let (action, subsystem, issue) = (&run.action, &run.target, &key.episode);
+                    tracing::info!(run = %key, %action, %subsystem, %issue, "action started");
                 }
             }
             Record::RunVerified { key, outcome, detail } => self.account_run(key, *outcome, detail, metrics),
@@ -112,7 +127,8 @@ impl Step<'_> {
                 });
                 if let Some((action, subsystem)) = skipped {
                     metrics.action_ended(&action, &subsystem, *outcome, Duration::ZERO);
-                    tracing::warn!(issue = %episode, %action, %subsystem, "action is not bound to any means; next rung");
+                    let outcome = outcome.as_str();
+                    tracing::warn!(issue = %episode, %action, %subsystem, outcome, "action skipped");
                 }
             }
             Record::ApprovalAsked { key, action, target, expires_at, .. } => {
@@ -130,9 +146,7 @@ impl Step<'_> {
                 tracing::info!(issue = %episode, by, reason, "drill asked for");
             }
             Record::RestartAsked { by, reason } => tracing::info!(by, reason, "restart of the workers asked for"),
-            Record::Latched { reason } => {
-                tracing::error!(reason, "emergency shutdown latched; only a person releases it")
-            }
+            Record::Latched { reason } => tracing::error!(reason, "emergency shutdown latched"),
             Record::LatchReleased { by, reason } => tracing::warn!(by, reason, "emergency shutdown released"),
             Record::InstanceStarted { .. }
             | Record::ConfigLoaded { .. }
@@ -155,18 +169,63 @@ impl Step<'_> {
     fn account_run(&self, key: &RunKey, outcome: Outcome, detail: &str, metrics: &Metrics) {
         let Some(run) = self.run(key) else { return };
         metrics.action_ended(&run.action, &run.target, outcome, Duration::from_millis(run.duration_ms));
-        let (action, subsystem, outcome_word) = (&run.action, &run.target, outcome.as_str());
-        match outcome {
-            Outcome::Verified => {
-                let since = self.episode_opened(&key.episode).unwrap_or(self.now);
-                metrics.recovered(&run.action, self.now.since(since));
-                tracing::info!(run = %key, %action, %subsystem, outcome = outcome_word, "action ended: {detail}");
-            }
-            Outcome::DryRun => {
-                tracing::info!(run = %key, %action, %subsystem, outcome = outcome_word, "would have acted; dry-run");
-            }
-            _ => tracing::warn!(run = %key, %action, %subsystem, outcome = outcome_word, "action ended: {detail}"),
+        let (action, subsystem, issue) = (&run.action, &run.target, &key.episode);
+        if outcome == Outcome::DryRun {
+            tracing::info!(run = %key, %action, %subsystem, %issue, "would have acted");
+            return;
         }
+        let detail = if detail.is_empty() { run.reason.map_or("", Reason::as_str) } else { detail };
+        let seconds = Duration::from_millis(run.duration_ms).as_secs_f64();
+        let word = outcome.as_str();
+        if outcome == Outcome::Verified {
+            let since = self.episode_opened(&key.episode).unwrap_or(self.now);
+            metrics.recovered(&run.action, self.now.since(since));
+            tracing::info!(run = %key, %action, %subsystem, %issue, outcome = word, seconds, detail, "action ended");
+        } else {
+            tracing::warn!(run = %key, %action, %subsystem, %issue, outcome = word, seconds, detail, "action ended");
+        }
+    }
+
+    /// One line with the number of critical issues and each of them, when they have changed.
+    fn log_critical(&self, severities: &Severities) {
+        let was = |id| self.before.episodes.get(id).is_some_and(|episode| is_critical(episode));
+        let is = |id| self.after.episodes.get(id).is_some_and(|episode| is_critical(episode));
+        if severities.keys().all(|id| was(id) == is(id)) {
+            return;
+        }
+        let critical: Vec<_> = self.after.episodes.values().filter(|episode| is_critical(episode)).collect();
+        let said = critical.iter().map(|episode| {
+            let description: String = episode.facts.description.chars().take(DESCRIPTION_CHARS_MAX).collect();
+            format!("{}: {description}", episode.id)
+        });
+        let (count, each) = (critical.len(), named(said));
+        if count > 0 {
+            tracing::warn!(count, each, "critical issues");
+        } else {
+            tracing::info!(count, each, "critical issues");
+        }
+    }
+
+    /// One line with the number of issues that are over because an action has healed them.
+    fn log_healed(&self) {
+        let healed: Vec<_> = self
+            .records
+            .iter()
+            .filter_map(|record| match record {
+                Record::EpisodeResolved { id } if self.was_healed(id) => Some(id.to_string()),
+                _ => None,
+            })
+            .collect();
+        if !healed.is_empty() {
+            tracing::info!(count = healed.len(), issues = named(healed.into_iter()), "healed");
+        }
+    }
+
+    /// Whether an action that heals was verified for that issue; one that contains damage heals nothing.
+    fn was_healed(&self, id: &EpisodeId) -> bool {
+        let heals = |run: &Run| !actions::action(&run.action).is_some_and(|spec| spec.containing);
+        let verified = |run: &Run| run.key.episode == *id && run.outcome == Some(Outcome::Verified) && heals(run);
+        self.after.ended_runs.iter().any(|run| verified(run))
     }
 
     fn run(&self, key: &RunKey) -> Option<&Run> {
@@ -198,7 +257,9 @@ impl Step<'_> {
             Reason::Unbound => "bind an action to this subsystem under `bindings`, or recover it by hand",
             _ => "no action is left to try; recover the subsystem by hand",
         };
-        tracing::error!(issue = %id, subsystem = %episode.key.subsystem, reason = reason.as_str(), "a person is needed: {advice}");
+        let (subsystem, description) = (&episode.key.subsystem, &episode.facts.description);
+        let word = reason.as_str();
+        tracing::error!(issue = %id, %subsystem, reason = word, description, advice, "a person is needed");
         Some(OperatorAlert {
             timestamp: self.now,
             issue_id: id.clone(),
@@ -225,5 +286,62 @@ impl Step<'_> {
         } else {
             tracing::info!(from = from_word, to = to_word, why, "policy changed");
         }
+    }
+}
+
+fn is_critical(episode: &Episode) -> bool {
+    episode.facts.severity == Severity::Critical
+}
+
+/// The first few of a list, and how many more there are.
+fn named(mut each: impl Iterator<Item = String>) -> String {
+    let mut text = each.by_ref().take(NAMED_MAX).collect::<Vec<_>>().join("; ");
+    let more = each.count();
+    if more > 0 {
+        text.push_str(&format!("; and {more} more"));
+    }
+    text
+}
+
+/// Observations were taken in. A changed overall status, or a check that somebody asked for, is told to everybody; the
+/// others, several a minute, to whoever asks for debug.
+pub(super) fn check_complete(previous: Status, view: &View, forced: bool) {
+    let news = forced || previous != view.overall;
+    if !news && !tracing::enabled!(tracing::Level::DEBUG) {
+        return;
+    }
+    let (status, previous) = (view.overall.as_str(), previous.as_str());
+    let critical_issues = view.state.episodes.values().filter(|episode| is_critical(episode)).count();
+    let issues = view.state.episodes.len();
+    let crate::model::Summary { healthy, degraded, critical, failed, unknown } = view.summary;
+    macro_rules! say {
+        ($level:ident) => {
+            tracing::$level!(
+                status,
+                previous,
+                issues,
+                critical_issues,
+                healthy,
+                degraded,
+                critical,
+                failed,
+                unknown,
+                forced,
+                "check complete"
+            )
+        };
+    }
+    if news { say!(info) } else { say!(debug) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn long_lists_are_cut() {
+        assert_eq!(named(std::iter::empty()), "");
+        assert_eq!(named(["a", "b"].map(str::to_owned).into_iter()), "a; b");
+        assert_eq!(named((0..12).map(|n| n.to_string())), "0; 1; 2; 3; 4; 5; 6; 7; 8; 9; and 2 more");
     }
 }

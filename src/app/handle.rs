@@ -96,7 +96,7 @@ impl AppHandle {
 
 #[async_trait]
 impl Handle for AppHandle {
-    fn metrics_page(&self, _format: PageFormat, out: &mut Vec<u8>) {
+    fn metrics_page(&self, format: PageFormat, out: &mut Vec<u8>) {
         let board = self.shared.board.load();
         let view = board.view.load();
         let healths = board.healths();
@@ -116,7 +116,11 @@ impl Handle for AppHandle {
             journal_seq: view.state.seq,
             intake_pending: self.shared.backlog.load(Ordering::Relaxed),
         };
-        render(&page, &self.shared.metrics, out);
+        render(&page, &self.shared.metrics, format, out);
+    }
+
+    fn metrics_page_waits(&self) -> bool {
+        self.shared.metrics.reads_files()
     }
 
     fn report(&self) -> Arc<Report> {
@@ -296,6 +300,8 @@ impl Handle for AppHandle {
         if tokio::time::timeout(FORCE_LIMIT, all).await.is_err() {
             return Err(Refusal::Unavailable(format!("not every check answered within {} s", FORCE_LIMIT.as_secs())));
         }
+        let view = self.shared.board.load().view.load_full();
+        super::account::check_complete(view.overall, &view, true);
         let (answer, written) = oneshot::channel();
         if self.reports.send(answer).await.is_ok() {
             // An error means that chiron is stopping.

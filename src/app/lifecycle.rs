@@ -501,6 +501,7 @@ impl App {
         };
         let (names, bindings, actions) = wiring::metric_subjects(&generation.settings);
         self.keep.shared.metrics.reconfigure(&names, &bindings, &actions);
+        self.keep.shared.metrics.take_textfiles(generation.settings.textfile_dir.as_deref());
         let swapped = async {
             self.keep.events.send(Event::Reload(Box::new(reload))).await.ok()?;
             taken.await.ok()

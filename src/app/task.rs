@@ -656,6 +656,9 @@ impl Decider {
             blind: self.cycle.blind().map(|(name, why)| (name.to_string(), why.to_owned())).collect(),
             dry_run: self.cycle.rules().admit.dry_run,
         };
+        if !observed.is_empty() || previous.overall != view.overall {
+            super::account::check_complete(previous.overall, &view, false);
+        }
         board.view.store(Arc::new(view));
         for reason in BLIND_REASONS {
             let held = self

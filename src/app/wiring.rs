@@ -9,6 +9,7 @@ use anyhow::Context;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
+use crate::alerts::payload::PayloadProblem;
 use crate::base::clock::Clock;
 use crate::config::{Inputs, Settings};
 use crate::execute::actions;
@@ -249,6 +250,10 @@ impl App {
             backlog: AtomicU64::new(0),
             metrics: Arc::new(Metrics::new(&names, &bindings, &actions)),
         });
+        shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
+        shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
+        shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
+        shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
         shared.metrics.config_reload(true, clock.now());
         let (events, events_in) = mpsc::channel(CHANNEL);
         let (reloads, reloads_in) = mpsc::channel(8);

@@ -180,6 +180,7 @@ fn settings(
     let dashboard_port = later(&mut top, intake);
     let http = web::web(&mut top, intake, inputs, dashboard_port);
     alerts.send.external_url.clone_from(&http.external_url);
+    let textfile_dir = textfile_dir(&mut top, intake, &paths.workspace);
     top.finish();
     Settings {
         file,
@@ -206,6 +207,7 @@ fn settings(
         storage: paths.storage,
         http,
         shown: Arc::default(),
+        textfile_dir,
     }
 }
 
@@ -307,6 +309,21 @@ fn own_file(section: Option<Section<'_>>, paths: &Paths, name: &str) -> PathBuf 
         section.finish();
     }
     named.map_or_else(|| paths.data_dir.join(name), |path| below(&paths.workspace, &path))
+}
+
+/// `metrics.textfile_dir`. A folder that is not there yet may come; until then the metrics say so too.
+fn textfile_dir(top: &mut Section<'_>, intake: &Intake<'_>, workspace: &Path) -> Option<PathBuf> {
+    let mut section = top.section("metrics")?;
+    let path = section.opt::<PathBuf>("textfile_dir").map(|path| below(workspace, &path));
+    match path.as_deref().map(folder) {
+        Some(Err((true, found))) => {
+            section.reject("textfile_dir", &format!("expected a folder, but it is {found}"), None);
+        }
+        Some(Err((false, found))) => intake.warn_key(&mut section, "textfile_dir", &found),
+        Some(Ok(())) | None => {}
+    }
+    section.finish();
+    path
 }
 
 /// Accepts what belongs to later versions and to the older shape, with a warning each; the port of the older shape.

@@ -110,6 +110,8 @@ pub struct Settings {
     pub storage: store::Settings,
     /// HTTP.
     pub http: http::Settings,
+    /// `metrics.textfile_dir`, absolute: a folder of `*.prom` files that the metrics page takes up; none by default.
+    pub textfile_dir: Option<PathBuf>,
     /// All of it for people, in the shape of the file and without secrets.
     pub shown: Arc<serde_json::Value>,
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use super::intake::{Intake, Refusal};
 use super::read::bounded;
+use crate::base::redact;
 use crate::base::secret::Secret;
 use crate::base::tree::Section;
 
@@ -34,6 +35,8 @@ fn from_file(section: &mut Section<'_>, key: &'static str, intake: &Intake<'_>) 
                 let text = format!("`{}` is open to every user of this machine: chmod o-rwx it", named.display());
                 intake.warn_key(section, key, &text);
             }
+            // Whatever keeps them may show itself; nothing that chiron says does.
+            tokens.iter().for_each(|token| redact::remember(token));
             tokens
         }
         Err((rule, hint)) => {

@@ -320,10 +320,8 @@ bindings:
     probe: [/bin/true, --api-key, canary10]
     exec: {argv: [/bin/true, "--secret", canary11, "https://h/x?k=canary12"], env: {K: canary13}}
   - {action: disable_module, subsystem: a, file: {path: x, write: canary14}}
-alerts:
-  alertmanagers: ["http://u:canary15@127.0.0.1:9093"]
 endpoints: {market_data: [{url: "https://u:canary16@h", api_key: canary17, nested: {client_secret: canary18}}]}
-data: {tokens: [canary19], password: {a: 1, secret: canary20}}
+data: {tokens: [canary19, canary15], password: {a: 1, secret: canary20}}
 "#;
         let shown = of(text, &Inputs::default()).to_string();
         assert!(!shown.contains("canary"), "{shown}");

@@ -162,6 +162,7 @@ fn every_key_arrives() {
     assert_eq!(settings.http.telemetry_path, "/internal/metrics");
     assert_eq!(settings.http.external_url.as_deref(), Some("https://chiron.example/ops"));
     assert_eq!(settings.http.bearer_tokens.len(), 1);
+    assert_eq!(settings.textfile_dir, Some(folder.join("metrics.d")));
 }
 
 /// A flag wins over the file (SPEC 15).

@@ -11,6 +11,8 @@ use crate::model::{Caller, IntakeAlert, Level, PolicyDocument, Pushed, Report, T
 
 use super::need::Group;
 
+pub use crate::telemetry::PageFormat;
+
 /// Why something that was asked for is not done.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
@@ -31,20 +33,15 @@ pub enum Refusal {
     Conflict(String),
 }
 
-/// In which format the metrics page is wanted.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum PageFormat {
-    /// Prometheus' text format 0.0.4.
-    Text,
-    /// OpenMetrics 1.0.0.
-    OpenMetrics,
-}
-
 /// The rest of chiron, as seen from HTTP. Methods that are not async answer at once from memory.
 #[async_trait]
 pub trait Handle: Send + Sync + 'static {
     /// Appends the metrics page.
     fn metrics_page(&self, format: PageFormat, out: &mut Vec<u8>);
+    /// Whether [`metrics_page`](Handle::metrics_page) may wait for files; it is then called off the async threads.
+    fn metrics_page_waits(&self) -> bool {
+        false
+    }
     /// The latest report.
     fn report(&self) -> Arc<Report>;
     /// The policy in force; `issued_at` and `valid_until` are of the latest decision.

@@ -8,6 +8,7 @@
 //! **Invariant:** a request that changes something passes the guard before its body is read; the webhook answers 2xx
 //! only after [`Handle::accept`] said so.
 
+mod accept;
 mod access;
 mod allow;
 mod api;
@@ -22,6 +23,7 @@ mod guard;
 mod handle;
 mod identify;
 mod live;
+mod metrics;
 mod need;
 mod page;
 mod paging;
@@ -48,4 +50,4 @@ pub use need::Group;
 pub use server::{Error, Server, bind, bind_with};
 pub use settings::{NamedToken, RateLimit, Settings, Signing};
 pub use web_config::check as check_web_config;
-pub use webhook::ParseNotification;
+pub use webhook::{ParseNotification, REFUSALS};

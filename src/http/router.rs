@@ -15,16 +15,14 @@ use tokio::sync::Semaphore;
 
 use crate::base::clock::Clock;
 
-use super::api::{
-    actions, alerts, gate, health, history, issues, metrics, openapi, policy, push, recommendations, subsystems,
-};
+use super::api::{actions, alerts, gate, health, history, issues, openapi, policy, push, recommendations, subsystems};
 use super::door::AccessControl;
 use super::guard::guard;
 use super::handle::{Handle, Refusal};
 use super::identify::{Ids, identify};
 use super::live::Live;
+use super::metrics::{self, Pages};
 use super::need::WEBHOOK;
-use super::pool::Pool;
 use super::problem::Problem;
 use super::query::Params;
 use super::webhook::ParseNotification;
@@ -117,7 +115,7 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) parse: ParseNotification,
     pub(super) access: AccessControl,
-    pub(super) pages: Pool,
+    pub(super) pages: Pages,
     pub(super) body_max: usize,
     pub(super) bodies: Semaphore,
     pub(super) telemetry_path: String,
@@ -145,7 +143,7 @@ impl Shared {
 
 /// Every route behind the guard.
 pub(super) fn router(shared: Arc<Shared>) -> Router {
-    let mut router = Router::new().route(&shared.telemetry_path, get(metrics::page));
+    let mut router = Router::new().route(&shared.telemetry_path, get(metrics::metrics));
     for route in ROUTES {
         let filter = MethodFilter::try_from(route.method.clone()).expect("the table holds ordinary methods");
         let mut answer = (route.answer)(filter);

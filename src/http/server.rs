@@ -38,7 +38,7 @@ use super::guard::Peer;
 use super::handle::Handle;
 use super::identify::Ids;
 use super::live::Live;
-use super::pool::Pool;
+use super::metrics::Pages;
 use super::router::{PATHS, Shared, router};
 use super::socket::{Answer, Guarded};
 use super::web_config::Print;
@@ -171,7 +171,7 @@ pub async fn bind_with(
         clock,
         parse,
         access: access.clone(),
-        pages: Pool::default(),
+        pages: Pages::default(),
         body_max: settings.body_max,
         bodies: Semaphore::new(BODIES_MAX),
         telemetry_path: path.clone(),

@@ -1,6 +1,7 @@
 //! The server as its clients see it: in process, on a port of its own, with a fake rest of chiron.
 
 use std::collections::BTreeMap;
+use std::io::Read as _;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
@@ -113,6 +114,9 @@ struct Fake {
     runs: Vec<Value>,
     ended: Vec<Value>,
     subsystems: Vec<Value>,
+    /// Further bytes of the metrics page, and whether it says that it waits.
+    page_more: AtomicUsize,
+    page_waits: AtomicBool,
 }
 
 /// The policy in force, `no_new_trades` until a test says otherwise.
@@ -137,8 +141,17 @@ impl Fake {
 
 #[async_trait]
 impl Handle for Fake {
-    fn metrics_page(&self, _: PageFormat, out: &mut Vec<u8>) {
+    fn metrics_page(&self, format: PageFormat, out: &mut Vec<u8>) {
+        let thread = std::thread::current().name().unwrap_or_default().to_owned();
+        self.asked.lock().unwrap().push(format!("page on {thread}"));
         out.extend_from_slice(b"# HELP up Up.\n# TYPE up gauge\nup 1\n");
+        out.resize(out.len() + self.page_more.load(Ordering::SeqCst), b'#');
+        if format == PageFormat::OpenMetrics {
+            out.extend_from_slice(b"# EOF\n");
+        }
+    }
+    fn metrics_page_waits(&self) -> bool {
+        self.page_waits.load(Ordering::SeqCst)
     }
     fn report(&self) -> Arc<Report> {
         Arc::new(report())
@@ -419,14 +432,64 @@ async fn health_and_report_have_their_keys() {
     assert_eq!(server.get("/api/v1/recommendations").await.1["recommendations"], status["recovery_recommendations"]);
 }
 
+/// EXP-2: format and coding by negotiation; the same headers for HEAD; caches are told what the answer depends on.
 #[tokio::test]
-async fn the_metrics_page_has_its_content_type() {
+async fn the_metrics_page_is_negotiated() {
     let server = Running::new().await;
-    for _ in 0..2 {
-        let response = server.request(Method::GET, "/metrics").send().await.unwrap();
-        assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
-        assert_eq!(response.text().await.unwrap(), "# HELP up Up.\n# TYPE up gauge\nup 1\n");
+    const TEXT: &str = "text/plain; version=0.0.4; charset=utf-8";
+    const OPENMETRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+    let page = "# HELP up Up.\n# TYPE up gauge\nup 1\n";
+    for (accept, encoding, content_type, gzip, expected) in [
+        ("*/*", "identity", TEXT, false, page.to_owned()),
+        ("application/openmetrics-text;version=1.0.0", "gzip;q=0", OPENMETRICS, false, format!("{page}# EOF\n")),
+        ("application/openmetrics-text;version=1.0.0", "gzip", OPENMETRICS, true, format!("{page}# EOF\n")),
+        ("image/png", "deflate, gzip", TEXT, true, page.to_owned()),
+    ] {
+        for method in [Method::GET, Method::HEAD, Method::GET] {
+            let request = server.request(method.clone(), "/metrics");
+            let response = request.header("accept", accept).header("accept-encoding", encoding).send().await.unwrap();
+            assert_eq!(response.status(), StatusCode::OK);
+            let headers = response.headers().clone();
+            assert_eq!(headers["content-type"], content_type, "{accept}");
+            assert_eq!(headers["vary"], "Accept, Accept-Encoding");
+            assert_eq!(headers.get("content-encoding").map(|value| value.as_bytes()), gzip.then_some(&b"gzip"[..]));
+            let body = response.bytes().await.unwrap();
+            if method == Method::HEAD {
+                assert!(body.is_empty() && headers["content-length"] != "0", "{headers:?}");
+                continue;
+            }
+            let mut read = String::new();
+            if gzip {
+                flate2::read::GzDecoder::new(&*body).read_to_string(&mut read).unwrap();
+            } else {
+                read = String::from_utf8(body.to_vec()).unwrap();
+            }
+            assert_eq!(read, expected, "{accept} {encoding}");
+        }
     }
+}
+
+/// A page that is large, or waits for files, is made off the async threads; the first large one is not known as such.
+#[tokio::test]
+async fn long_pages_are_made_elsewhere() {
+    let server = Running::new().await;
+    let here = format!("page on {}", std::thread::current().name().unwrap_or_default());
+    let scrape = async |encoding: &'static str| {
+        let response = server.request(Method::GET, "/metrics").header("accept-encoding", encoding).send().await;
+        response.unwrap().bytes().await.unwrap();
+        server.fake.asked() == [here.clone()]
+    };
+    assert!(scrape("identity").await, "a small page is made at once");
+    server.fake.page_waits.store(true, Ordering::SeqCst);
+    assert!(!scrape("identity").await, "it may wait");
+    server.fake.page_waits.store(false, Ordering::SeqCst);
+    server.fake.page_more.store(300_000, Ordering::SeqCst);
+    assert!(scrape("gzip").await, "its size is not known yet");
+    assert!(!scrape("gzip").await, "too large to compress at once");
+    assert!(scrape("identity").await, "not too large to write");
+    server.fake.page_more.store(3_000_000, Ordering::SeqCst);
+    assert!(scrape("identity").await, "its size is not known yet");
+    assert!(!scrape("identity").await, "too large to write at once");
 }
 
 #[tokio::test]

@@ -24,6 +24,21 @@ use super::router::Shared;
 /// Alertmanager gives up after 10 s at the earliest; it is answered before that.
 const ACCEPT_TIMEOUT: Duration = Duration::from_secs(8);
 
+/// Codes that a notification is refused with before its payload is looked at; the payload has its own.
+pub const REFUSALS: [&str; 11] = [
+    "address_not_allowed",
+    "rate_limited",
+    "bad_signature",
+    "unauthenticated",
+    "forbidden",
+    "foreign_origin",
+    "foreign_host",
+    "invalid",
+    "too_slow",
+    "unreadable",
+    "unavailable",
+];
+
 /// Understands the body of a notification; `alerts::payload::parse` but in tests.
 pub type ParseNotification = fn(&[u8], Timestamp, &alerts::Settings) -> Result<Notification, PayloadProblem>;
 

@@ -9,13 +9,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use prometheus::{Encoder as _, Registry, TextEncoder};
+use prometheus::Registry;
 
-use crate::base::clock::Clock;
 use crate::model::{AlertOutcome, AlertStatus, Name};
 
+use super::family::{self, gathered};
 use super::tables::OTHER;
-use super::text::{Kind, Text, prepare};
+use super::text::{Kind, PageFormat, Text, prepare};
 
 /// Receivers with series of their own; beyond that they count under `other`.
 const RECEIVERS_MAX: usize = 100;
@@ -53,6 +53,11 @@ impl Reasons {
     ) -> Self {
         let rows: Vec<_> = reasons.into_iter().map(|reason| Arc::new(ReasonRow::new(reason))).collect();
         Self { name, kind, help, rows: ArcSwap::from_pointee(rows) }
+    }
+
+    /// Has a series for that reason from now on.
+    pub(super) fn expect(&self, reason: &'static str) {
+        self.with(reason, |_| ());
     }
 
     pub(super) fn add(&self, reason: &'static str) {
@@ -183,8 +188,14 @@ impl Alerts {
 /// `process_*`, from the `prometheus` crate, at most a second old.
 pub(super) struct Process {
     registry: Registry,
-    clock: Clock,
-    seen: Mutex<Option<(Duration, Vec<u8>)>>,
+    seen: Mutex<Option<Seen>>,
+}
+
+/// What was gathered, written in both formats.
+struct Seen {
+    at: Duration,
+    text: Vec<u8>,
+    openmetrics: Vec<u8>,
 }
 
 impl Process {
@@ -194,24 +205,31 @@ impl Process {
         registry
             .register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))
             .expect("an empty registry takes any collector");
-        Self { registry, clock: Clock::system(), seen: Mutex::default() }
+        Self { registry, seen: Mutex::default() }
     }
 
-    pub(super) fn render(&self, out: &mut Vec<u8>) {
-        let now = self.clock.since_boot();
+    pub(super) fn render(&self, now: Duration, text: &mut Text<'_>) {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some((at, text)) = &*seen
-            && now.saturating_sub(*at) < PROCESS_AGE_MAX
-        {
-            out.extend_from_slice(text);
-            return;
+        if seen.as_ref().is_none_or(|seen| now.saturating_sub(seen.at) >= PROCESS_AGE_MAX) {
+            let families = gathered(&self.registry.gather());
+            let written = |format| {
+                let mut out = Vec::new();
+                let mut text = Text::new(format, &mut out);
+                for one in &families {
+                    let help = one.help.as_deref().unwrap_or_default();
+                    family::family(&mut text, &one.name, one.kind, help, &[&one.samples]);
+                }
+                out
+            };
+            *seen =
+                Some(Seen { at: now, text: written(PageFormat::Text), openmetrics: written(PageFormat::OpenMetrics) });
         }
-        let mut text = Vec::new();
-        if let Err(error) = TextEncoder::new().encode(&self.registry.gather(), &mut text) {
-            tracing::error!(%error, "the process's own metrics could not be written");
-            return;
+        if let Some(seen) = &*seen {
+            let part = match text.format() {
+                PageFormat::Text => &seen.text,
+                PageFormat::OpenMetrics => &seen.openmetrics,
+            };
+            text.prepared(part);
         }
-        out.extend_from_slice(&text);
-        *seen = Some((now, text));
     }
 }

@@ -1,7 +1,8 @@
 //! The metrics page of EXP-1, rendered by hand from borrowed facts: linear, and without an allocation per series.
 //!
-//! In: a [`Page`] of what is true now, and [`Metrics`] for what was counted. Out: text format 0.0.4.
-//! **Invariant:** one HELP and TYPE per family, no label set twice; asks nobody and reads no clock.
+//! In: a [`Page`] of what is true now, and [`Metrics`] for what was counted. Out: text format 0.0.4 or OpenMetrics 1.0.0.
+//! **Invariant:** one HELP and TYPE per family, no label set twice; both formats have the same samples. Nobody is asked,
+//! but for the textfile folder if there is one.
 
 use std::sync::Arc;
 
@@ -9,7 +10,7 @@ use crate::model::{
     CloseScope, Criticality, Health, Level, Name, PolicyDocument, PolicySource, RecommendationState, Resources, Status,
 };
 
-use super::text::{Kind, Text};
+use super::text::{Kind, PageFormat, Text};
 use super::{Metrics, build};
 
 /// Perfdata values exported per subsystem; a plugin that prints more is cut.
@@ -45,8 +46,9 @@ pub struct Page<'a> {
 }
 
 /// Appends the whole page to `out`.
-pub fn render(page: &Page<'_>, metrics: &Metrics, out: &mut Vec<u8>) {
-    let mut text = Text::new(out);
+pub fn render(page: &Page<'_>, metrics: &Metrics, format: PageFormat, out: &mut Vec<u8>) {
+    let begun = metrics.since_boot();
+    let mut text = Text::new(format, out);
     build_info(&mut text);
     subsystems(page, &mut text);
     recommendations(page, metrics, &mut text);
@@ -56,7 +58,11 @@ pub fn render(page: &Page<'_>, metrics: &Metrics, out: &mut Vec<u8>) {
     if let Some(resources) = page.resources {
         host(resources, &mut text);
     }
-    metrics.render(out);
+    metrics.render(&mut text);
+    let took = metrics.since_boot().saturating_sub(begun).as_secs_f64();
+    let help = "How long it took to gather and write this page up to here.";
+    text.family("chiron_scrape_duration_seconds", Kind::Gauge, help).float(&[], took);
+    text.end();
 }
 
 fn build_info(text: &mut Text<'_>) {

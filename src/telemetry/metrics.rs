@@ -3,11 +3,12 @@
 //! Two halves: the large regular part lives in [`super::tables`], the small vectors in [`super::counts`].
 //! **Invariant:** the number of series is bounded by the configuration and by fixed sets, whatever the outside sends.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 
 use crate::base::clock::Clock;
 use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, Timestamp};
@@ -17,6 +18,7 @@ use super::counts::{Alerts, Process, Reasons, Refused};
 use super::tables::{Tables, decrease};
 use super::tasks::{Progress, TaskRows};
 use super::text::{Kind, Text};
+use super::textfile::Folder;
 
 /// Why chiron may be blind (POL-4); each has its series from the start. Further reasons appear when they occur.
 pub const BLIND_REASONS: [&str; 10] = [
@@ -30,35 +32,6 @@ pub const BLIND_REASONS: [&str; 10] = [
     "task_stalled",
     "unknown_subsystem",
     "watchdog_absent",
-];
-
-/// Why the webhook refuses (section 13), the payload's own codes included; each has its series from the start.
-pub const WEBHOOK_REASONS: [&str; 25] = [
-    "address_not_allowed",
-    "rate_limited",
-    "bad_signature",
-    "unauthenticated",
-    "forbidden",
-    "foreign_origin",
-    "foreign_host",
-    "invalid",
-    "too_slow",
-    "unreadable",
-    "unavailable",
-    "too_large",
-    "not_utf8",
-    "too_deep",
-    "not_json",
-    "wrong_version",
-    "wrong_type",
-    "missing_field",
-    "duplicate_key",
-    "too_many_alerts",
-    "too_many_labels",
-    "too_long",
-    "bad_label",
-    "bad_status",
-    "bad_time",
 ];
 
 /// What the journal may be in trouble with; each has its series from the start.
@@ -106,6 +79,8 @@ pub struct Metrics {
     escalations: AtomicU64,
     tasks: TaskRows,
     process: Process,
+    textfiles: ArcSwapOption<Folder>,
+    clock: Clock,
 }
 
 impl std::fmt::Debug for Metrics {
@@ -128,7 +103,7 @@ impl Metrics {
                 "chiron_webhook_refused_total",
                 counter,
                 "Notifications that the webhook refused.",
-                WEBHOOK_REASONS,
+                [],
             ),
             requests_refused: Refused::default(),
             web_ok: AtomicBool::new(true),
@@ -157,12 +132,31 @@ impl Metrics {
             escalations: AtomicU64::new(0),
             tasks: TaskRows::new(),
             process: Process::new(),
+            textfiles: ArcSwapOption::empty(),
+            clock: Clock::system(),
         }
     }
 
     /// After a reload: series of removed subjects vanish, new ones start at zero, the others keep their counts.
     pub fn reconfigure(&self, subsystems: &[Name], bindings: &[(Name, Name)], actions: &[Name]) {
         self.grow(|tables| *tables = Tables::configured(subsystems, bindings, actions, tables));
+    }
+
+    /// The codes that the webhook refuses with: each has its series from now on.
+    pub fn expect_refusals(&self, codes: impl IntoIterator<Item = &'static str>) {
+        codes.into_iter().for_each(|code| self.webhook_refused.expect(code));
+    }
+
+    /// From now on the page has the series of the `*.prom` files in that folder.
+    pub fn take_textfiles(&self, folder: Option<&Path>) {
+        if self.textfiles.load().as_ref().map(|old| old.path()) != folder {
+            self.textfiles.store(folder.map(|folder| Arc::new(Folder::new(folder, self.clock.clone()))));
+        }
+    }
+
+    /// Whether writing a page may wait for files.
+    pub fn reads_files(&self) -> bool {
+        self.textfiles.load().is_some()
     }
 
     /// An episode began.
@@ -298,16 +292,20 @@ impl Metrics {
         self.tables.load()
     }
 
-    /// Appends every family of this module.
-    pub(super) fn render(&self, out: &mut Vec<u8>) {
-        let mut text = Text::new(out);
-        self.tables.load().render(&mut text);
-        self.alerts.render(&mut text);
-        self.alertmanagers.render(&mut text);
+    /// The time since boot.
+    pub(super) fn since_boot(&self) -> Duration {
+        self.clock.since_boot()
+    }
+
+    /// Writes every family of this module, and what the textfile folder has.
+    pub(super) fn render(&self, text: &mut Text<'_>) {
+        self.tables.load().render(text);
+        self.alerts.render(text);
+        self.alertmanagers.render(text);
         for reasons in [&self.webhook_refused, &self.journal_errors, &self.admissions_refused, &self.blind] {
-            reasons.render(&mut text);
+            reasons.render(text);
         }
-        self.requests_refused.render(&mut text);
+        self.requests_refused.render(text);
         let help = "Whether the web configuration file could be taken over when it last changed; 1 without one.";
         text.family("chiron_web_config_last_reload_successful", Kind::Gauge, help).flag(&[], self.web_ok.load(Relaxed));
         let until = self.certificate_until.load(Relaxed);
@@ -335,8 +333,11 @@ impl Metrics {
         }
         text.family("chiron_escalations_total", Kind::Counter, "Issues handed to a person.")
             .count(&[], self.escalations.load(Relaxed));
-        self.tasks.render(&mut text);
-        self.process.render(out);
+        self.tasks.render(text);
+        self.process.render(self.clock.since_boot(), text);
+        if let Some(folder) = &*self.textfiles.load() {
+            text.prepared(folder.read().in_format(text.format()));
+        }
     }
 
     /// Whether the end of that issue still has a series to be counted in: its subject may have been removed.

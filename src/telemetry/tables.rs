@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::model::{HOST, Name, Outcome, Severity};
 
-use super::text::{Family, Kind, Text, prepare};
+use super::text::{Family, Kind, Text, bound, prepare};
 
 /// Rows of a table that occurrence, not configuration, may add; beyond that they count under `other`.
 pub(super) const FURTHER_MAX: usize = 1_000;
@@ -94,11 +94,7 @@ impl Histogram {
             bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
             nanos: AtomicU64::new(0),
-            bucket_labels: bounds
-                .iter()
-                .map(|bound| with_bound(&bound.to_string()))
-                .chain([with_bound("+Inf")])
-                .collect(),
+            bucket_labels: bounds.iter().chain([&f64::INFINITY]).map(|value| with_bound(&bound(*value))).collect(),
             labels: prepare(&[("action", action)]),
         }
     }
@@ -116,7 +112,7 @@ impl Histogram {
             total += count.load(Relaxed);
             family.suffixed("_bucket", labels, total);
         }
-        family.sum(&self.labels, Duration::from_nanos(self.nanos.load(Relaxed)).as_secs_f64());
+        family.suffixed_float("_sum", &self.labels, Duration::from_nanos(self.nanos.load(Relaxed)).as_secs_f64());
         family.suffixed("_count", &self.labels, total);
     }
 }

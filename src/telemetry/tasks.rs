@@ -122,13 +122,13 @@ mod tests {
         assert_eq!(progress.age(), Duration::from_secs(3));
         rows.restarted("decider");
         let mut page = Vec::new();
-        rows.render(&mut Text::new(&mut page));
+        rows.render(&mut Text::new(crate::telemetry::PageFormat::Text, &mut page));
         let page = String::from_utf8(page).unwrap();
         for line in [
             "chiron_task_restarts_total{task=\"decider\"} 1\n",
             "chiron_task_restarts_total{task=\"http\"} 0\n",
             "chiron_task_last_progress_timestamp_seconds{task=\"publisher\"} 0\n",
-            "chiron_task_last_progress_timestamp_seconds{task=\"sender\"} 1763861696\n",
+            "chiron_task_last_progress_timestamp_seconds{task=\"another\"} 1763861696\n",
         ] {
             assert!(page.contains(line), "{line}: {page}");
         }

@@ -1,4 +1,4 @@
-//! The page as a whole: golden file, promtool, bounds, counting.
+//! The page as a whole: golden files, promtool, bounds, counting; the same samples in both formats.
 #![expect(clippy::disallowed_methods, reason = "reads the golden file and runs promtool")]
 
 use std::collections::{HashMap, HashSet};
@@ -6,6 +6,8 @@ use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
+
+use proptest::prelude::*;
 
 use crate::model::*;
 
@@ -49,6 +51,10 @@ fn hold(source: PolicySource, level: Level) -> SourceHold {
 
 /// A page with everything on it once.
 fn full_page() -> String {
+    full_page_in(PageFormat::Text)
+}
+
+fn full_page_in(format: PageFormat) -> String {
     let mut feed = Health::clone(&health("data_feed", Status::Degraded));
     let value = |label: &str, value, unit: &str| Perfdata { label: label.into(), value, unit: unit.into() };
     feed.perfdata = vec![
@@ -103,6 +109,7 @@ fn full_page() -> String {
     metrics.alertmanagers.sent(&alertmanagers[0], 3, true);
     metrics.alertmanagers.sent(&alertmanagers[1], 3, false);
     metrics.alertmanagers.wanted(3);
+    metrics.expect_refusals(["unauthenticated", "too_large"]);
     metrics.webhook_refused("too_large");
     metrics.journal_error("full");
     metrics.blind("watchdog_absent", true);
@@ -132,17 +139,21 @@ fn full_page() -> String {
         journal_seq: 99,
         intake_pending: 2,
     };
-    rendered(&page, &metrics)
+    rendered(&page, &metrics, format)
 }
 
-fn rendered(page: &Page<'_>, metrics: &Metrics) -> String {
+fn rendered(page: &Page<'_>, metrics: &Metrics, format: PageFormat) -> String {
     let mut out = Vec::new();
-    render(page, metrics, &mut out);
+    render(page, metrics, format, &mut out);
     String::from_utf8(out).unwrap()
 }
 
 /// A page about `healths` only.
 fn page_of(healths: &[Arc<Health>], metrics: &Metrics) -> String {
+    page_in(PageFormat::Text, healths, metrics)
+}
+
+fn page_in(format: PageFormat, healths: &[Arc<Health>], metrics: &Metrics) -> String {
     let policy = document(Level::AllowAll, Vec::new());
     let page = Page {
         healths,
@@ -158,7 +169,7 @@ fn page_of(healths: &[Arc<Health>], metrics: &Metrics) -> String {
         journal_seq: 0,
         intake_pending: 0,
     };
-    rendered(&page, metrics)
+    rendered(&page, metrics, format)
 }
 
 /// Reads a page back: (name and labels, value). Fails on a line that is not of the format, on a second HELP or TYPE
@@ -190,25 +201,100 @@ fn masked(page: &str) -> String {
     page.lines()
         .map(|line| match line.split(['{', ' ']).next().unwrap() {
             "chiron_build_info" => "chiron_build_info{version=\"*\",revision=\"*\",rustc=\"*\"} 1".to_owned(),
-            name if name.starts_with("process_") => format!("{name} *"),
+            name if name.starts_with("process_") || name == "chiron_scrape_duration_seconds" => format!("{name} *"),
             _ => line.to_owned(),
         } + "\n")
         .collect()
 }
 
-/// EXP-1: the whole page, as dashboards and rules know it. `UPDATE_GOLDEN=1` writes it anew.
+/// EXP-1, EXP-2: the whole page in both formats, as dashboards and rules know it. `UPDATE_GOLDEN=1` writes it anew.
 #[test]
 fn the_page_is_the_golden_page() {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/metrics.txt");
-    let page = masked(&full_page());
-    if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
-        std::fs::write(path, &page).unwrap();
+    for (format, name) in [(PageFormat::Text, "metrics.txt"), (PageFormat::OpenMetrics, "metrics_openmetrics.txt")] {
+        let path = format!("{}/tests/golden/{name}", env!("CARGO_MANIFEST_DIR"));
+        let page = masked(&full_page_in(format));
+        if std::env::var("UPDATE_GOLDEN").is_ok_and(|value| value == "1") {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let golden = std::fs::read_to_string(&path).unwrap();
+        for (index, (line, expected)) in page.lines().zip(golden.lines()).enumerate() {
+            assert_eq!(line, expected, "{name} line {} (UPDATE_GOLDEN=1 accepts the new page)", index + 1);
+        }
+        assert_eq!(page.lines().count(), golden.lines().count());
     }
-    let golden = std::fs::read_to_string(path).unwrap();
-    for (index, (line, expected)) in page.lines().zip(golden.lines()).enumerate() {
-        assert_eq!(line, expected, "line {} (UPDATE_GOLDEN=1 accepts the new page)", index + 1);
+}
+
+/// Reads an OpenMetrics page back: (name and labels, value). Fails on what the format forbids: a blank line, a second
+/// metadata line of a kind, a counter's sample without `_total`, a unit that the name does not end in, anything after
+/// `# EOF`, or none.
+fn parse_openmetrics(page: &str) -> HashMap<&str, f64> {
+    let body = page.strip_suffix("# EOF\n").expect("the page ends with # EOF");
+    let (mut seen, mut samples) = (HashSet::new(), HashMap::new());
+    let (mut family, mut kind) = ("", "");
+    for line in body.lines() {
+        if let Some(meta) = line.strip_prefix("# ") {
+            let mut parts = meta.splitn(3, ' ');
+            let (word, name, rest) = (parts.next().unwrap(), parts.next().unwrap(), parts.next().unwrap());
+            assert!(seen.insert((word, name)), "second {word} of {name}");
+            match word {
+                "TYPE" => (family, kind) = (name, rest),
+                "UNIT" => assert!(name == family && name.ends_with(&format!("_{rest}")), "{line}"),
+                "HELP" => assert_eq!(name, family, "{line}"),
+                _ => panic!("not of the format: {line}"),
+            }
+            continue;
+        }
+        let (series, value) = line.rsplit_once(' ').unwrap_or_else(|| panic!("no value: {line}"));
+        let suffix = series.split('{').next().unwrap().strip_prefix(family);
+        let expected: &[&str] = match kind {
+            "counter" => &["_total"],
+            "histogram" => &["_bucket", "_sum", "_count"],
+            "gauge" | "unknown" => &[""],
+            other => panic!("{family} is a {other}"),
+        };
+        assert!(suffix.is_some_and(|suffix| expected.contains(&suffix)), "{line} stands in the block of {family}");
+        let value = value.parse().unwrap_or_else(|_| panic!("no number: {line}"));
+        assert!(samples.insert(series, value).is_none(), "twice: {series}");
     }
-    assert_eq!(page.lines().count(), golden.lines().count());
+    samples
+}
+
+/// Without what may change from one page to the next.
+fn steady<'a>(samples: &HashMap<&'a str, f64>) -> HashMap<&'a str, u64> {
+    let moves = |name: &str| name.starts_with("process_") || name == "chiron_scrape_duration_seconds";
+    samples.iter().filter(|(name, _)| !moves(name)).map(|(name, value)| (*name, value.to_bits())).collect()
+}
+
+/// EXP-2: whoever asks for the other format sees the same series.
+#[test]
+fn both_formats_have_the_same_samples() {
+    let (text, openmetrics) = (full_page_in(PageFormat::Text), full_page_in(PageFormat::OpenMetrics));
+    let (text, openmetrics) = (parse(&text), parse_openmetrics(&openmetrics));
+    assert_eq!(steady(&text), steady(&openmetrics));
+    assert_eq!(text.len(), openmetrics.len());
+    assert!(text.len() > 200 && openmetrics.contains_key("process_cpu_seconds_total"));
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+    /// EXP-2: the same for any text in labels and any number.
+    #[test]
+    fn both_formats_have_the_same_samples_whatever_they_are(
+        rows in proptest::collection::vec((any::<String>(), any::<String>(), any::<f64>()), 0..8),
+        receiver in any::<String>(),
+    ) {
+        let mut health = Health::clone(&health("a", Status::Degraded));
+        health.perfdata = rows
+            .into_iter()
+            .map(|(label, unit, value)| Perfdata { label: label.into(), value, unit })
+            .collect();
+        let metrics = Metrics::new(&names(&["a"]), &[pair("x", "a")], &names(&["x"]));
+        metrics.alert_received(&receiver.into(), AlertStatus::Firing, AlertOutcome::Accepted);
+        let healths = [Arc::new(health)];
+        let (text, openmetrics) =
+            (page_in(PageFormat::Text, &healths, &metrics), page_in(PageFormat::OpenMetrics, &healths, &metrics));
+        prop_assert_eq!(steady(&parse(&text)), steady(&parse_openmetrics(&openmetrics)));
+    }
 }
 
 /// EXP-1: clean under `promtool check metrics`, and well formed by our own strict reader.
@@ -352,7 +438,7 @@ fn histograms_are_cumulative_and_sum_up() {
     }
     let page = page_of(&[], &metrics);
     let samples = parse(&page);
-    for (le, count) in [("0.01", 2.0), ("0.05", 3.0), ("1", 3.0), ("2.5", 4.0), ("300", 4.0), ("+Inf", 5.0)] {
+    for (le, count) in [("0.01", 2.0), ("0.05", 3.0), ("1.0", 3.0), ("2.5", 4.0), ("300.0", 4.0), ("+Inf", 5.0)] {
         assert_eq!(
             samples[&*format!("chiron_action_duration_seconds_bucket{{action=\"x\",le=\"{le}\"}}")],
             count,
@@ -396,7 +482,7 @@ fn policy_series_follow_the_level() {
             journal_seq: 0,
             intake_pending: 0,
         };
-        render(&page, &metrics, &mut out);
+        render(&page, &metrics, PageFormat::Text, &mut out);
         let text = String::from_utf8(out).unwrap();
         let samples = parse(&text);
         let flag = |value: bool| f64::from(u8::from(value));

@@ -24,13 +24,15 @@ subsystems:
   f: {check: {kind: tcp, address: "127.0.0.1:1"}}
   g: {check: {kind: process, match: x}}
   h: {check: {kind: exec, argv: [/bin/true]}}
+  i: {check: {kind: push}}
 bindings:
   - {action: restart_subsystem, subsystem: a, exec: {argv: [/bin/true]}}
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}
 monitoring: {dashboard_port: 8080}
 "#;
-const FILES: [&str; 4] = [
+const FILES: [&str; 5] = [
     include_str!("../../../tests/config/full.good.yml"),
+    include_str!("../../../tests/config/web_access.good.yml"),
     include_str!("../../../tests/config/contract.good.yml"),
     include_str!("../../../tests/config/older_shape.good.yml"),
     KINDS,
@@ -149,6 +151,10 @@ fn the_loader_takes_every_key_of_the_schema() {
             let mut steps = steps(&path);
             if steps.first().is_some_and(|first| first == "subsystems") && steps.len() > 1 {
                 steps[1] = "*".to_owned();
+            }
+            let by_name = ["allow", "rate_limit", "user_roles", "certificate_roles"];
+            if steps.len() > 2 && steps[0] == "web" && by_name.contains(&steps[1].as_str()) {
+                steps[2] = "*".to_owned();
             }
             if steps.len() > 4 && steps[2] == "check" && steps[3] == "ranges" {
                 steps[4] = "*".to_owned();

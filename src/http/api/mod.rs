@@ -6,7 +6,6 @@ pub(super) mod gate;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod issues;
-pub(super) mod metrics;
 pub(super) mod openapi;
 pub(super) mod policy;
 pub(super) mod push;

@@ -243,11 +243,10 @@ impl Chiron {
 
     fn announced(&self) -> Option<String> {
         self.log().lines().find_map(|line| {
-            if !line.contains("msg=\"listening\"") && !line.contains("msg=listening") {
+            if !["msg=listening", "msg=\"listening\"", "\"msg\":\"listening\""].iter().any(|said| line.contains(said)) {
                 return None;
             }
-            let address = line.split("address=").nth(1)?.trim_start_matches('"');
-            let address = address.trim_start_matches("https://").trim_start_matches("http://");
+            let address = line.split("address").nth(1)?.split("://").nth(1)?;
             let end = address.find(|c: char| c.is_whitespace() || c == '"' || c == '/').unwrap_or(address.len());
             Some(address[..end].to_owned())
         })

@@ -73,6 +73,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         "mkfifo" => "coreutils",
         "openssl" => "openssl",
         "setsid" => "util-linux",
+        "python3" => "python3 python3-venv",
         other => other,
     };
     let path = std::env::var_os("PATH").unwrap_or_default();
