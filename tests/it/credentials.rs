@@ -148,12 +148,12 @@ fn changes_can_be_signed() {
         other => Err(format!("{other:?}")),
     });
     let now = now_millis() / 1000;
-    let path = "/api/v1/policy?why=test";
-    let first = send(path, "POST:/api/v1/policy?why=test", now);
+    let path = "/health/force-check?why=test";
+    let first = send(path, "POST:/health/force-check?why=test", now);
     assert_eq!(first.status, 200, "{first:?}");
-    assert_eq!(send(path, "POST:/api/v1/policy?why=test", now).status, 401, "once");
-    assert_eq!(send(path, "POST:/api/v1/policy", now).status, 401, "the query counts");
-    assert_eq!(send(path, "PUT:/api/v1/policy?why=test", now).status, 401, "the method counts");
+    assert_eq!(send(path, "POST:/health/force-check?why=test", now).status, 401, "once");
+    assert_eq!(send(path, "POST:/health/force-check", now).status, 401, "the query counts");
+    assert_eq!(send(path, "PUT:/health/force-check?why=test", now).status, 401, "the method counts");
     let url = format!("http://{}/api/v1/policy", chiron.address());
     let unsigned = curl(&url, &["-H", &format!("Authorization: Bearer {BOSS}"), "-d", POLICY]);
     assert!(unsigned.status == 401 && unsigned.body.contains("bad_signature"), "{unsigned:?}");
