@@ -65,13 +65,19 @@ fn without_secrets(key: &str, value: Value) -> Value {
             Value::Array(list) if list.iter().all(Value::is_object) => {
                 Value::Array(list.into_iter().map(nested).collect())
             }
-            _ => json!(REDACTED),
+            value => hidden(&value),
         };
     }
     match value {
         Value::Null => Value::Null,
         value if SECRET_VALUES.contains(&name.as_str()) => match value {
-            Value::Object(entries) => entries.into_iter().map(|(key, _)| (key, json!(REDACTED))).collect(),
+            Value::Object(entries) => entries
+                .into_iter()
+                .map(|(key, value)| {
+                    let shown = if is_secret(&key) { hidden(&value) } else { json!(REDACTED) };
+                    (key, shown)
+                })
+                .collect(),
             _ => json!(REDACTED),
         },
         Value::Array(list) if ARGUMENTS.contains(&name.as_str()) => arguments(list),
@@ -79,6 +85,23 @@ fn without_secrets(key: &str, value: Value) -> Value {
         Value::String(text) => json!(address(&text)),
         value => nested(value),
     }
+}
+
+/// A secret in the place of its value; from now on it is removed from all that chiron says, such as a command's output.
+fn hidden(value: &Value) -> Value {
+    match value {
+        // `Bearer TOKEN`, `Basic ...`: the word before is none.
+        Value::String(text) => redact::remember(text.rsplit(' ').next().unwrap_or(text)),
+        Value::Array(list) => list.iter().for_each(|item| drop(hidden(item))),
+        _ => {}
+    }
+    json!(REDACTED)
+}
+
+/// Whether a name, of a key or an argument, is that of a secret.
+fn is_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    SECRET_KEYS.iter().any(|part| name.contains(part)) || name == "authorization"
 }
 
 fn nested(value: Value) -> Value {
@@ -98,6 +121,10 @@ fn nested(value: Value) -> Value {
 
 /// A text without the credentials and the query of an address in it.
 fn address(text: &str) -> String {
+    let login = text.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next()?.rsplit_once('@'));
+    if let Some((_, password)) = login.and_then(|(login, _)| login.split_once(':')) {
+        redact::remember(password);
+    }
     let text = without_login(text);
     match (text.contains("://"), text.split_once('?')) {
         (true, Some((before, _))) => format!("{before}?{REDACTED}"),
@@ -108,18 +135,17 @@ fn address(text: &str) -> String {
 /// Arguments of a program: `--token=X` and `--token X` lose X, as do words with a secret's name in them.
 fn arguments(list: Vec<Value>) -> Value {
     let mut follows = false;
-    let secret = |text: &str| {
-        let name = text.to_ascii_lowercase().replace('-', "_");
-        SECRET_KEYS.iter().any(|part| name.contains(part)) || name == "authorization"
-    };
     let shown = list.into_iter().map(|item| {
         let text = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
         if std::mem::take(&mut follows) {
-            return json!(REDACTED);
+            return hidden(&item);
         }
         match text.split_once(['=', ':']) {
-            Some((name, _)) if secret(name) => json!(format!("{}{REDACTED}", &text[..=name.len()])),
-            None if text.starts_with('-') && secret(&text) => {
+            Some((name, value)) if is_secret(name) => {
+                redact::remember(value);
+                json!(format!("{}{REDACTED}", &text[..=name.len()]))
+            }
+            None if text.starts_with('-') && is_secret(&text) => {
                 follows = true;
                 item
             }

@@ -7,6 +7,7 @@ mod common;
 mod api;
 mod approvals;
 mod bad_input;
+mod canaries;
 mod cli;
 mod cli_schema;
 mod config_golden;
