@@ -14,6 +14,7 @@ use tracing_subscriber::prelude::*;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::base::clock::Clock;
+use crate::base::redact;
 
 /// `--log.format`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -102,7 +103,8 @@ struct Fields {
 }
 
 impl Fields {
-    fn put(&mut self, field: &Field, value: serde_json::Value) {
+    fn put(&mut self, field: &Field, mut value: serde_json::Value) {
+        redact::value(&mut value);
         if field.name() == "message" {
             self.message = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
         } else {
@@ -226,6 +228,19 @@ mod tests {
         tracing::subscriber::with_default(tracing_subscriber::registry().with(layer), say);
         let bytes = sink.0.lock().unwrap().clone();
         String::from_utf8(bytes).unwrap()
+    }
+
+    /// SEC-3: a secret that is known is in no line, wherever an event holds it.
+    #[test]
+    fn known_secrets_are_left_out() {
+        redact::remember("logged-secret-71");
+        for format in [LogFormat::Logfmt, LogFormat::Json] {
+            let said = logged(
+                format,
+                || tracing::warn!(target: "chiron::x", detail = "logged-secret-71", "x: logged-secret-71"),
+            );
+            assert!(!said.contains("logged-secret-71") && said.matches("<redacted>").count() == 2, "{said}");
+        }
     }
 
     fn say() {
