@@ -84,7 +84,7 @@ web:
 fn twenty_canaries_are_never_shown() {
     let dir = tempfile::tempdir().expect("a temporary folder can be made");
     let alertmanager = Alertmanager::start(&[]);
-    let text = config(dir.path(), &alertmanager.address());
+    let text = config(dir.path(), alertmanager.address());
     let mut chiron = Chiron::with_config(dir.path(), &text).arg("--log.level=debug");
     chiron.spawn();
     assert!(chiron.wait_listening(), "chiron listens: {}", chiron.log());
