@@ -154,8 +154,11 @@ impl Cycle {
         if !self.world.journal_ok {
             return Err(Refused::Conflict("the journal cannot be written, so nothing may be begun".to_owned()));
         }
+        // The ladder may have changed under the question: the rung is then another one, or tried already.
+        let same = episode.ladder.get((rung as usize).saturating_sub(1));
+        let same = same.filter(|now| now.action == question.action && now.attempts + 1 == key.attempt);
         let shown = self.digest(draft, key, &question.action, &question.target, question.asked_at);
-        if question.digest != answer.digest || question.digest != shown {
+        if same.is_none() || question.digest != answer.digest || question.digest != shown {
             let what = "what was shown has changed, or was answered or asked anew";
             return Err(Refused::Conflict(format!("{what}; look at the recommendation again")));
         }

@@ -368,6 +368,8 @@ impl Cycle {
         effects: &mut Vec<Effect>,
     ) {
         let Some(rung) = episode.ladder.get(index) else { return };
+        // Whatever was asked about this issue is answered by what is begun.
+        self.withdraw_questions(draft, &episode.id, None);
         let target = &episode.key.subsystem;
         let binding = self.binding(&rung.action, target);
         let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts + 1 };

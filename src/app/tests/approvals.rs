@@ -5,7 +5,8 @@ use crate::app::approvals::Answer;
 use crate::app::cycle::{Command, Refused};
 use crate::journal::{ApprovalEnd, Record};
 use crate::model::{
-    Autonomy, Caller, Class, Criticality, Ending, Level, Outcome, Reason, RecommendationState, Role, RunKey, Status,
+    AlertStatus, Autonomy, Caller, Class, Criticality, Ending, Level, Outcome, Reason, RecommendationState, Role,
+    RunKey, Status,
 };
 use crate::recommend::Ladder;
 
@@ -135,6 +136,20 @@ fn rejected() {
     assert_eq!(episode.ladder[1].autonomy, Autonomy::Automatic, "it would have run by itself");
     let (key, _) = sim.state.questions.get_min().expect("the next one is asked");
     assert_eq!(key.rung, 2);
+}
+
+/// ALR-1: an alert that asks for the same action settles the question; the answer to it comes too late.
+#[test]
+fn an_alert_comes_first() {
+    let mut sim = asking();
+    let late = answer(&sim);
+    sim.alert("order_router", AlertStatus::Firing, sim.now);
+    sim.check_all();
+    assert_eq!(sim.under_way.len(), 1);
+    assert!(sim.state.questions.is_empty());
+    assert_eq!(ends(&sim), [ApprovalEnd::Withdrawn]);
+    assert!(is_conflict(sim.command(Command::Approve(late)), "does not wait for an approval"));
+    assert_eq!(sim.effects.len(), 1);
 }
 
 /// A crash neither loses nor answers a question; while the journal is away nothing can be approved.
