@@ -80,7 +80,8 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
     if request.autonomy == Autonomy::Manual {
         return answer(Verdict::No, Reason::Manual);
     }
-    if !request.bound && !settings.dry_run {
+    // A rehearsal shows what is not bound; a person is not asked to allow what cannot be done.
+    if !request.bound && (!settings.dry_run || request.autonomy == Autonomy::Approval) {
         return answer(Verdict::No, Reason::Unbound);
     }
     if request.autonomy == Autonomy::Approval && !request.approved {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use sha2::{Digest as _, Sha256};
 
 use crate::admit::Verdict;
+use crate::base::redact;
 use crate::journal::{ApprovalEnd, Episode, Question, Record};
 use crate::model::{EpisodeId, Level, Name, Outcome, Reason, RunKey, Timestamp};
 
@@ -154,6 +155,10 @@ impl Cycle {
         if !self.world.journal_ok {
             return Err(Refused::Conflict("the journal cannot be written, so nothing may be begun".to_owned()));
         }
+        if self.world.unseen > 0 {
+            let why = "not every check has answered since the start; what was shown may be over";
+            return Err(Refused::Conflict(why.to_owned()));
+        }
         // The ladder may have changed under the question: the rung is then another one, or tried already.
         let same = episode.ladder.get((rung as usize).saturating_sub(1));
         let same = same.filter(|now| now.action == question.action && now.attempts + 1 == key.attempt);
@@ -172,7 +177,8 @@ impl Cycle {
 /// What would be done, in one line for people.
 pub(super) fn means(rules: &super::cycle::Rules, action: &Name, target: &Name) -> String {
     match rules.bindings.get(&(action.clone(), target.clone())) {
-        Some(binding) => binding.actuator.describe(),
+        // Its arguments may hold what nobody is to see.
+        Some(binding) => redact::text(&binding.actuator.describe()).into_owned(),
         None => match (rules.catalog)(action).and_then(|spec| spec.holds) {
             Some(level) => format!("policy {level} is held"),
             None => "nothing is bound to it".to_owned(),

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 
 use crate::journal::State;
-use crate::model::{EpisodeId, Health, PolicyDocument, Resources, Status, Summary, Timestamp};
+use crate::model::{
+    EpisodeId, Health, Level, PolicyDocument, PolicySource, Resources, SourceHold, Status, Summary, Timestamp,
+};
 
 use super::cycle::Rules;
 use super::world::Waiting;
@@ -57,6 +59,28 @@ impl Board {
             .map(|subsystem| ArcSwap::from_pointee(Health::unknown(subsystem.name.clone())))
             .collect();
         Self { healths, view: ArcSwap::from_pointee(view) }
+    }
+
+    /// The picture as it counts at `now`. Once the policy's lease has run out nobody decides: what was in force then is no
+    /// longer known to hold, so new exposure is forbidden and the overall status is unknown.
+    pub fn view_at(&self, now: Timestamp) -> Arc<View> {
+        let view = self.view.load_full();
+        if now <= view.policy.valid_until {
+            return view;
+        }
+        let mut policy = PolicyDocument::clone(&view.policy);
+        let floor = Level::NoNewTrades;
+        policy.policy = policy.policy.max(floor);
+        policy.restrictions = policy.restrictions.join(floor.restrictions());
+        policy.reasons.push(SourceHold {
+            source: PolicySource::Blindness,
+            subject: "lease_expired".to_owned(),
+            level: floor,
+            reason: format!("nothing has been decided since {}", view.at),
+            since: view.policy.valid_until,
+            until: None,
+        });
+        Arc::new(View { policy: Arc::new(policy), overall: Status::Unknown, ..View::clone(&view) })
     }
 
     /// Every subsystem's health now, by index.

@@ -244,9 +244,14 @@ impl Cycle {
         let mut effects = Vec::new();
         self.world.take_due(now);
         self.world.asked_before = self.world.asking_check.clone();
-        if let Some((digest, by)) = self.config.clone().filter(|(digest, _)| *digest != draft.state.config_digest) {
+        // What a person had loaded is told even if the file is the same: the files that it names may not be.
+        let news = |(digest, by): &(String, Option<String>)| by.is_some() || *digest != draft.state.config_digest;
+        if let Some((digest, by)) = self.config.clone().filter(news) {
             let generation = draft.state.config_generation + 1;
             draft.push(Record::ConfigLoaded { generation, digest, by });
+            if let Some((_, by)) = &mut self.config {
+                *by = None;
+            }
         }
         self.release_orphans(&mut draft);
         self.take_answers(&mut draft, &inputs.answers);

@@ -98,7 +98,7 @@ impl AppHandle {
 impl Handle for AppHandle {
     fn metrics_page(&self, format: PageFormat, out: &mut Vec<u8>) {
         let board = self.shared.board.load();
-        let view = board.view.load();
+        let view = board.view_at(self.clock.now());
         let healths = board.healths();
         let criticalities: Vec<_> = view.rules.subsystems.iter().map(|subsystem| subsystem.criticality).collect();
         let recommendations = recommendation_states(&view);
@@ -124,7 +124,7 @@ impl Handle for AppHandle {
     }
 
     fn report(&self) -> Arc<Report> {
-        Arc::new(current_report(&self.shared.board.load()))
+        Arc::new(current_report(&self.shared.board.load(), self.clock.now()))
     }
 
     /// From the same place as what is waited for and streamed, so that no bot is told of a change and then asks the gate

@@ -10,9 +10,6 @@ use crate::policy::relax::{self, Move};
 use super::cycle::{Command, Cycle, Effect, Refused};
 use super::draft::Draft;
 
-/// The subject of an operator's hold.
-const OPERATOR: &str = "operator";
-
 type Wants = BTreeMap<HoldKey, (Level, String)>;
 
 impl Cycle {
@@ -43,7 +40,9 @@ impl Cycle {
                     let reason = wants.get(&key).map_or_else(String::new, |(_, reason)| reason.clone());
                     self.set_hold(draft, key, level, reason, (None, None));
                 }
-                Move::End => draft.push(Record::HoldEnded { source: key.source, subject: key.subject, by: None }),
+                Move::End => {
+                    draft.push(Record::HoldEnded { source: key.source, subject: key.subject, by: None, reason: None })
+                }
             }
         }
         self.world.relaxing = relaxing;
@@ -154,7 +153,14 @@ impl Cycle {
             let reason = || format!("checks that have not answered since the start: {}", self.world.unseen);
             want(PolicySource::Startup, "first_checks".into(), Level::NoNewTrades, &reason);
         }
-        let unknown = self.world.counts.count(crate::model::Criticality::Full, Status::Unknown);
+        // One that was not checked yet since the start is the start's matter.
+        let trading = |index: usize| self.rules.subsystems[index].criticality == crate::model::Criticality::Full;
+        let seen = self.world.subsystems.iter().enumerate().filter(|(_, seen)| seen.seen);
+        let unknown = if self.world.counts.count(crate::model::Criticality::Full, Status::Unknown) == 0 {
+            0
+        } else {
+            seen.filter(|(index, seen)| trading(*index) && seen.health.status == Status::Unknown).count()
+        };
         if unknown > 0 {
             let reason = || format!("subsystems that trading depends on and that are unknown: {unknown}");
             want(PolicySource::Blindness, "unknown_subsystem".into(), blind, &reason);
@@ -209,32 +215,48 @@ impl Cycle {
         if reason.trim().is_empty() || by.name.trim().is_empty() {
             return Err(Refused::Conflict("a policy is set with a reason and a name".to_owned()));
         }
-        let key = HoldKey { source: PolicySource::Operator, subject: OPERATOR.into() };
-        let held = draft.state.holds.get(&key).cloned();
-        let held_level = held.as_ref().map_or(Level::AllowAll, |hold| hold.level);
-        // The same level for a shorter time loosens as well.
-        let sooner = held.as_ref().is_some_and(|hold| match (hold.until, until) {
+        let held: Vec<(HoldKey, Level, Option<Timestamp>)> = draft
+            .state
+            .holds
+            .iter()
+            .filter(|(key, _)| key.source == PolicySource::Operator)
+            .map(|(key, hold)| (key.clone(), hold.level, hold.until))
+            .collect();
+        // Each level is held by itself, so that a stricter one for a minute takes nothing with it when it ends.
+        let same = held.iter().find(|(_, one, _)| *one == level);
+        let sooner = same.is_some_and(|(_, _, held)| match (held, until) {
             (None, Some(_)) => true,
-            (Some(held), Some(until)) => until < held,
+            (Some(held), Some(until)) => until < *held,
             (_, None) => false,
         });
-        if level < held_level || level == held_level && sooner {
+        let may_loosen = by.role >= Role::Approve;
+        if (level == Level::AllowAll && !held.is_empty()) || sooner {
             self.may_loosen()?;
-            if by.role < Role::Approve {
-                let (name, role) = (&by.name, by.role);
-                let what = format!("{held_level} is held, and {name} has the role {role}");
+            if !may_loosen {
+                let strictest = held.iter().map(|(_, level, _)| *level).max().unwrap_or(Level::AllowAll);
+                let what = format!("{strictest} is held, and {} has the role {}", by.name, by.role);
                 return Err(Refused::Forbidden(format!("{what}; loosening it needs the role approve")));
             }
         }
-        if level == Level::AllowAll {
-            if held.is_some() {
-                let (source, subject) = (key.source, key.subject);
-                draft.push(Record::HoldEnded { source, subject, by: Some(by.name.clone()) });
+        // Whoever may loosen says what holds from now on; others only add to it.
+        if may_loosen && (level == Level::AllowAll || self.world.journal_ok) {
+            for (key, _, _) in held.iter().filter(|(_, one, _)| *one != level) {
+                draft.push(Record::HoldEnded {
+                    source: key.source,
+                    subject: key.subject.clone(),
+                    by: Some(by.name.clone()),
+                    reason: Some(reason.to_owned()),
+                });
             }
+        }
+        if level == Level::AllowAll {
             return Ok(());
         }
-        let why = format!("{}: {reason}", by.name);
-        self.set_hold(draft, key, level, why, (until, Some(by.name.clone())));
+        let key = match same {
+            Some((key, _, _)) => key.clone(),
+            None => HoldKey { source: PolicySource::Operator, subject: level.as_str().into() },
+        };
+        self.set_hold(draft, key, level, format!("{}: {reason}", by.name), (until, Some(by.name.clone())));
         Ok(())
     }
 
@@ -266,7 +288,8 @@ impl Cycle {
             .collect();
         for key in ended {
             self.world.relaxing.remove(&key);
-            draft.push(Record::HoldEnded { source: key.source, subject: key.subject, by: Some(by.to_owned()) });
+            let (by, reason) = (Some(by.to_owned()), Some(reason.to_owned()));
+            draft.push(Record::HoldEnded { source: key.source, subject: key.subject, by, reason });
         }
         Ok(())
     }

@@ -98,6 +98,10 @@ impl Cycle {
             let repeated = draft.state.closed_alerts.contains_key(&alert.fingerprint);
             return Taken::plain(if repeated { AlertOutcome::Deduplicated } else { AlertOutcome::ResolvedUnknown });
         };
+        if alert.ends_at.is_some_and(|ended| ended < known.starts_at) {
+            // It tells of an end before the present firing began.
+            return Taken { outcome: AlertOutcome::Stale, episode: Some(known.episode.clone()), part: None };
+        }
         let subsystem = draft.state.episodes.get(&known.episode).map(|episode| episode.key.subsystem.clone());
         let outcome = if subsystem.as_ref().is_none_or(|subsystem| self.is_proven(draft, subsystem)) {
             // Without it the check alone says how bad it is.

@@ -149,6 +149,9 @@ impl App {
             return;
         }
         self.supervision.running.remove(end.name);
+        if self.tasks.stop().is_cancelled() {
+            return;
+        }
         tracing::error!(task = end.name, panicked = end.panicked, "a task ended by itself");
         if end.name == "decider" {
             self.decider_away("it ended by itself and is being started anew");
@@ -178,6 +181,10 @@ impl App {
         self.supervision.due = later;
         let due: Vec<(Instant, &'static str)> = due;
         for (_, name) in due {
+            if self.supervision.running.contains_key(name) {
+                // It was started another way meanwhile: with its decision task, or by a restart of the workers.
+                continue;
+            }
             self.keep.shared.metrics.task_restarted(name);
             tracing::warn!(task = name, "a task is started anew");
             match name {
@@ -223,6 +230,8 @@ impl App {
         last: Option<&PolicyDocument>,
         memory: Memory,
     ) {
+        // The new one is told anew which tasks have stalled.
+        self.supervision.stalled = None;
         let (generation, observations, before) = self.start_checks(self.generation.settings.clone());
         if let Some(before) = before {
             before.stop.cancel();
@@ -395,7 +404,6 @@ impl App {
     /// Ends the workers in order and starts them anew from the journal; the listeners stay.
     async fn restart(&mut self, by: &str, reason: &str) -> Result<(), String> {
         tracing::warn!(by, reason, "the workers are restarted");
-        self.supervision.due.clear();
         self.decider_away("chiron's workers are being restarted");
         if !self.end("decider", GRACE + GRACE_MORE).await {
             return Err("the decision task does not end; restart chiron itself".to_owned());
@@ -408,7 +416,11 @@ impl App {
             }
         }
         workers.iter().for_each(|name| self.start_made(name));
-        self.start_decider_anew(true).await?;
+        if let Err(why) = self.start_decider_anew(true).await {
+            // Whoever asked is told; chiron goes on trying all the same.
+            self.again(TaskEnd { name: "decider", id: 0, panicked: false });
+            return Err(why);
+        }
         let (answer, noted) = oneshot::channel();
         let note = Command::NoteRestart { by: by.to_owned(), reason: reason.to_owned() };
         // Taken by the new decision task; the audit log then says who asked for it.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::failpoint;
-use crate::model::{PolicyDocument, Report};
+use crate::model::{PolicyDocument, Report, Timestamp};
 use crate::publish::{self, OperatorAlert};
 use crate::telemetry::Progress;
 
@@ -37,9 +37,8 @@ pub struct Places {
 }
 
 /// The report of what readers see now.
-pub fn current_report(board: &Board) -> Report {
-    let view = board.view.load();
-    report(&view, &board.healths())
+pub fn current_report(board: &Board, now: Timestamp) -> Report {
+    report(&board.view_at(now), &board.healths())
 }
 
 /// Publishes until told to stop; `wanted` asks for the report file now; the last policy is written before it ends.
@@ -75,9 +74,9 @@ pub async fn run(
                 let result = blocking(move || publish::operator_alert(&path, &alert)).await;
                 troubles.note("operator_alerts", &placed.operator_alerts, result);
             }
-            _ = report_due.tick() => write_report(&placed, &shared, &mut troubles).await,
+            _ = report_due.tick() => write_report(&placed, &shared, progress.clock().now(), &mut troubles).await,
             Some(asked) = wanted.recv() => {
-                write_report(&placed, &shared, &mut troubles).await;
+                write_report(&placed, &shared, progress.clock().now(), &mut troubles).await;
                 // Whoever asked may have gone.
                 let _ = asked.send(());
             }
@@ -100,8 +99,8 @@ pub async fn run(
     }
 }
 
-async fn write_report(places: &Places, shared: &Shared, troubles: &mut Troubles) {
-    let (report, path) = (current_report(&shared.board.load()), places.report.clone());
+async fn write_report(places: &Places, shared: &Shared, now: Timestamp, troubles: &mut Troubles) {
+    let (report, path) = (current_report(&shared.board.load(), now), places.report.clone());
     let result = blocking(move || publish::report(&path, &report)).await;
     troubles.note("report", &places.report, result);
 }

@@ -121,6 +121,11 @@ impl Cycle {
         // An episode's end can free a target for another; the order of ids is the order of opening per subsystem.
         while let Some(id) = self.world.dirty_episodes.pop_first() {
             self.look_at(draft, &id, effects);
+            // What recovery no longer wants to ask cannot be answered either.
+            let from = RunKey { episode: id.clone(), rung: 0, attempt: 0 };
+            if self.world.asking.range(from..).next().is_none_or(|key| key.episode != id) {
+                self.withdraw_questions(draft, &id, None);
+            }
         }
     }
 
@@ -224,6 +229,7 @@ impl Cycle {
         self.world.waiting.remove(&episode.id);
         self.world.recheck.remove(&episode.id);
         self.world.asked_since.remove(&episode.id);
+        self.withdraw_questions(draft, &episode.id, None);
         draft.push(Record::EpisodeResolved { id: episode.id.clone() });
         true
     }
@@ -274,9 +280,6 @@ impl Cycle {
             self.world.wake(until, &episode.id);
         }
         self.wait(&episode.id, number(index), state, admission.reason, admission.not_before);
-        if admission.reason != Reason::ApprovalPending {
-            self.withdraw_questions(draft, &episode.id, None);
-        }
         match admission.reason {
             Reason::Unbound => self.tell_person(draft, episode, Reason::Unbound),
             Reason::ApprovalPending => {

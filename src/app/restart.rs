@@ -76,7 +76,8 @@ impl Cycle {
                 _ => {}
             }
         }
-        self.world.watchdog_at = draft.state.watchdog_at;
+        // A clock that was set back makes no Watchdog fresh.
+        self.world.watchdog_at = draft.state.watchdog_at.map(|heard| heard.min(now));
         self.look_at_everything(&draft.state);
         (draft.records, draft.state, effects)
     }

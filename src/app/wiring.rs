@@ -252,8 +252,6 @@ impl App {
         });
         shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
         shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
-        shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
-        shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
         shared.metrics.config_reload(true, clock.now());
         let (events, events_in) = mpsc::channel(CHANNEL);
         let (reloads, reloads_in) = mpsc::channel(8);

@@ -13,8 +13,10 @@ use crate::alerts::{Credentials, Settings, Target};
 use crate::base::http;
 use crate::model::Timestamp;
 
-/// Time for one request with its whole answer.
-const LIMIT: Duration = Duration::from_secs(8);
+/// Time for a list, or for what is told, with the whole answer. The task that asks counts as stalled after 10 s.
+const LIMIT: Duration = Duration::from_secs(6);
+/// Time for the question how old it is.
+const STATUS_LIMIT: Duration = Duration::from_secs(2);
 /// Largest list of alerts, in bytes; about 20,000 alerts.
 const LIST_BYTES_MAX: usize = 32 << 20;
 /// Largest status, in bytes; it holds the Alertmanager's whole configuration.
@@ -61,11 +63,11 @@ impl Client {
     /// Every alert that has not ended, and how long the Alertmanager has been running.
     pub async fn list(&self, asked_at: Timestamp, settings: &Settings) -> Result<Listing, Error> {
         let path = "/api/v2/alerts?active=true&silenced=true&inhibited=true&unprocessed=true";
-        let (body, date) = self.get(path, LIST_BYTES_MAX).await?;
+        let (body, date) = within(LIMIT, self.get(path, LIST_BYTES_MAX)).await?;
         let mut listing = reconcile::parse(&body, asked_at, date.unwrap_or(asked_at), settings)
             .map_err(|detail| Error::new("malformed", detail))?;
         // Without it the list counts all the same, but not as proof of an end.
-        if let Ok((body, date)) = self.get("/api/v2/status", STATUS_BYTES_MAX).await {
+        if let Ok((body, date)) = within(STATUS_LIMIT, self.get("/api/v2/status", STATUS_BYTES_MAX)).await {
             let now = date.unwrap_or(asked_at);
             listing.age = reconcile::parse_started(&body).map(|started| now.since(started));
         }
@@ -75,7 +77,7 @@ impl Client {
     /// Posts alerts; accepted is accepted as a whole.
     pub async fn post(&self, alerts: &[Posted]) -> Result<(), Error> {
         let request = self.request(Method::POST, "/api/v2/alerts").json(alerts);
-        within(async {
+        within(LIMIT, async {
             let response = request.send().await.map_err(Error::of)?;
             expect_success(&response)
         })
@@ -84,21 +86,17 @@ impl Client {
 
     /// The body, and the time by the other's clock.
     async fn get(&self, path: &str, bytes_max: usize) -> Result<(Vec<u8>, Option<Timestamp>), Error> {
-        let request = self.request(Method::GET, path);
-        within(async {
-            let mut response = request.send().await.map_err(Error::of)?;
-            expect_success(&response)?;
-            let date = response.headers().get("date").and_then(|value| value.to_str().ok()).and_then(parse_date);
-            let mut body = Vec::new();
-            while let Some(chunk) = response.chunk().await.map_err(Error::of)? {
-                if body.len() + chunk.len() > bytes_max {
-                    return Err(Error::new("too_large", format!("found more than {bytes_max} bytes")));
-                }
-                body.extend_from_slice(&chunk);
+        let mut response = self.request(Method::GET, path).send().await.map_err(Error::of)?;
+        expect_success(&response)?;
+        let date = response.headers().get("date").and_then(|value| value.to_str().ok()).and_then(parse_date);
+        let mut body = Vec::new();
+        while let Some(chunk) = response.chunk().await.map_err(Error::of)? {
+            if body.len() + chunk.len() > bytes_max {
+                return Err(Error::new("too_large", format!("found more than {bytes_max} bytes")));
             }
-            Ok((body, date))
-        })
-        .await
+            body.extend_from_slice(&chunk);
+        }
+        Ok((body, date))
     }
 
     fn request(&self, method: Method, path: &str) -> RequestBuilder {
@@ -111,9 +109,9 @@ impl Client {
     }
 }
 
-async fn within<T>(work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
-    let late = || Error::new("timeout", format!("no whole answer within {} s", LIMIT.as_secs()));
-    timeout(LIMIT, work).await.unwrap_or_else(|_| Err(late()))
+async fn within<T>(limit: Duration, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
+    let late = || Error::new("timeout", format!("no whole answer within {} s", limit.as_secs()));
+    timeout(limit, work).await.unwrap_or_else(|_| Err(late()))
 }
 
 fn expect_success(response: &Response) -> Result<(), Error> {

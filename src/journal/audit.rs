@@ -80,7 +80,7 @@ impl Line {
             Record::DrillAsked { episode, by, .. } => (by.as_str(), episode.to_string()),
             Record::RestartAsked { by, .. } => (by.as_str(), "workers".to_owned()),
             Record::EpisodeEscalated { id, .. } => (ITSELF, id.to_string()),
-            Record::HoldSet { source, subject, by, .. } | Record::HoldEnded { source, subject, by } => {
+            Record::HoldSet { source, subject, by, .. } | Record::HoldEnded { source, subject, by, .. } => {
                 (by.as_deref().unwrap_or(ITSELF), format!("{}/{subject}", source.as_str()))
             }
             Record::Latched { .. } => (ITSELF, "latch".to_owned()),

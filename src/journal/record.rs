@@ -345,6 +345,9 @@ pub enum Record {
         /// The person who ended it, if one did.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         by: Option<String>,
+        /// Why they did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
     },
     /// `emergency_shutdown` stays until a person releases it.
     Latched {

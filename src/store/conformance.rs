@@ -245,7 +245,7 @@ fn every_kind() -> Vec<Record> {
         },
         Record::DrillAsked { episode: id(), by: "ada".into(), reason: "rehearsal".into() },
         Record::RestartAsked { by: "ada".into(), reason: "stuck".into() },
-        Record::HoldEnded { source: PolicySource::Operator, subject: "database".into(), by: None },
+        Record::HoldEnded { source: PolicySource::Operator, subject: "database".into(), by: None, reason: None },
         latched(),
         release("ada", "checked by hand"),
     ]
@@ -442,7 +442,7 @@ async fn tightening_only_tightens(factory: &mut impl Factory) {
         vec![hold(Alert, "host", Level::AllowAll)],
         vec![hold(Blindness, "host", Level::AllowAll)],
         vec![hold(Alert, "host", Level::NoNewTrades), hold(Alert, "host", Level::SafeRiskProfile)],
-        vec![Record::HoldEnded { source: Alert, subject: "host".into(), by: None }],
+        vec![Record::HoldEnded { source: Alert, subject: "host".into(), by: None, reason: None }],
         vec![release("ada", "checked")],
         vec![latched(), intended(1)],
         vec![taken(1)],
@@ -461,7 +461,7 @@ async fn tightening_only_tightens(factory: &mut impl Factory) {
     store.commit(epoch, at(0), vec![hold(Alert, "host", Level::SafeRiskProfile)]).await.unwrap();
     store.tighten(at(0), vec![hold(Alert, "host", Level::NoNewTrades)]).await.unwrap();
     store
-        .commit(epoch, at(0), vec![Record::HoldEnded { source: Alert, subject: "host".into(), by: None }])
+        .commit(epoch, at(0), vec![Record::HoldEnded { source: Alert, subject: "host".into(), by: None, reason: None }])
         .await
         .unwrap();
     store.tighten(at(0), vec![hold(Alert, "host", Level::SafeRiskProfile)]).await.unwrap();
@@ -616,7 +616,7 @@ fn any_record() -> impl Strategy<Value = Record> {
         8 => (1..6_u32, prop::sample::select(STATES.to_vec())).prop_map(|(number, to)| moved(number, to)),
         1 => (1..6_u32).prop_map(|number| Record::RunResumed { key: key(number) }),
         3 => (source.clone(), subject.clone(), level).prop_map(|(source, subject, level)| hold(source, subject, level)),
-        1 => (source, subject).prop_map(|(source, subject)| Record::HoldEnded { source, subject: subject.into(), by: None }),
+        1 => (source, subject).prop_map(|(source, subject)| Record::HoldEnded { source, subject: subject.into(), by: None, reason: None }),
         1 => Just(latched()),
         1 => prop::sample::select(vec!["", "ada"]).prop_map(|by| release(by, "checked")),
         2 => (1..9_u64).prop_map(taken),

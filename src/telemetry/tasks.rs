@@ -41,6 +41,11 @@ impl Progress {
         self.row.seen.store(millis(self.clock.since_boot()), Relaxed);
     }
 
+    /// The clock it is told by.
+    pub fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     /// How long ago that was last told.
     pub fn age(&self) -> Duration {
         Duration::from_millis(millis(self.clock.since_boot()).saturating_sub(self.row.seen.load(Relaxed)))

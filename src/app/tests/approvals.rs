@@ -176,6 +176,7 @@ fn withdrawn_when_over() {
     sim.live(10);
     assert!(sim.state.questions.is_empty());
     assert!(sim.state.episodes.is_empty());
+    assert_eq!(ends(&sim), [ApprovalEnd::Withdrawn], "the audit log shows how it ended");
 }
 
 /// SEC-1: tightening needs no approval; loosening does.
@@ -183,30 +184,31 @@ fn withdrawn_when_over() {
 fn loosening_needs_the_role() {
     let mut sim = Sim::new(rules(ROUTER, BOUND));
     sim.check_all();
+    let start = sim.now;
     let set = |level, role, until: Option<u64>| {
         let by = Caller { name: "ben".to_owned(), role };
-        let now = sim_now();
-        let until = until.map(|seconds| now.plus(std::time::Duration::from_secs(seconds)));
+        let until = until.map(|seconds| start.plus(std::time::Duration::from_secs(seconds)));
         Command::SetPolicy { level, reason: "news".to_owned(), by, until }
     };
     assert_eq!(sim.command(set(Level::NoNewTrades, Role::Operate, Some(600))), None);
-    assert_eq!(sim.command(set(Level::DefensiveExit, Role::Operate, Some(600))), None);
-    for looser in
-        [set(Level::NoNewTrades, Role::Operate, Some(600)), set(Level::DefensiveExit, Role::Operate, Some(60))]
-    {
-        assert!(matches!(sim.command(looser), Some(Refused::Forbidden(_))));
-    }
+    assert!(matches!(sim.command(set(Level::NoNewTrades, Role::Operate, Some(60))), Some(Refused::Forbidden(_))));
+    assert!(matches!(sim.command(set(Level::AllowAll, Role::Operate, None)), Some(Refused::Forbidden(_))));
+    // A stricter one for a moment takes nothing with it when it ends; a milder one changes nothing.
+    assert_eq!(sim.command(set(Level::DefensiveExit, Role::Operate, Some(5))), None);
+    assert_eq!(sim.command(set(Level::SafeRiskProfile, Role::Operate, Some(5))), None);
     assert_eq!(sim.state.level(), Level::DefensiveExit);
+    sim.live(300);
+    assert_eq!(sim.state.level(), Level::NoNewTrades, "until its own ten minutes are over");
+    // Whoever may loosen says what holds from now on.
+    assert_eq!(sim.command(set(Level::SafeRiskProfile, Role::Approve, Some(600))), None);
+    assert_eq!(sim.state.level(), Level::SafeRiskProfile);
     assert_eq!(sim.command(set(Level::AllowAll, Role::Approve, None)), None);
+    assert_eq!(sim.state.level(), Level::AllowAll);
     let ended = sim.entries.iter().rev().find_map(|entry| match &entry.record {
-        Record::HoldEnded { by, .. } => by.clone(),
+        Record::HoldEnded { by, reason, .. } => Some((by.clone(), reason.clone())),
         _ => None,
     });
-    assert_eq!(ended.as_deref(), Some("ben"));
-}
-
-fn sim_now() -> crate::model::Timestamp {
-    Sim::new(rules(ROUTER, BOUND)).now
+    assert_eq!(ended, Some((Some("ben".to_owned()), Some("news".to_owned()))));
 }
 
 fn drill() -> Command {

@@ -40,8 +40,8 @@ enum Happening {
         yes: bool,
         stale: bool,
     },
-    /// A person holds a level for ten minutes.
-    Hold(Level, Role),
+    /// A person holds a level for so many seconds.
+    Hold(Level, Role, u64),
     Drill(usize),
 }
 
@@ -74,8 +74,12 @@ fn happening() -> impl Strategy<Value = Happening> {
         2 => Just(Happening::RegainJournal),
         1 => Just(Happening::DieAfterCommit),
         3 => (any::<bool>(), any::<bool>()).prop_map(|(yes, stale)| Happening::Person { yes, stale }),
-        1 => (prop::sample::select(&Level::ALL[..4]), prop::sample::select(vec![Role::Operate, Role::Approve]))
-            .prop_map(|(level, role)| Happening::Hold(level, role)),
+        2 => (
+            prop::sample::select(&Level::ALL[..4]),
+            prop::sample::select(vec![Role::Operate, Role::Approve]),
+            prop::sample::select(vec![1_u64, 60, 600]),
+        )
+            .prop_map(|(level, role, seconds)| Happening::Hold(level, role, seconds)),
         1 => (0..PARTS.len()).prop_map(Happening::Drill),
     ]
 }
@@ -153,18 +157,25 @@ fn run(happenings: &[Happening], automatic: bool) -> Sim {
                 sim.step_or_die(inputs, true);
             }
             Happening::Person { yes, stale } => person(&mut sim, &mut shown, *yes, *stale),
-            Happening::Hold(level, role) => {
+            Happening::Hold(level, role, seconds) => {
                 let by = Caller { name: "ben".to_owned(), role: *role };
-                let until = Some(sim.now.plus(std::time::Duration::from_secs(600)));
-                let key = HoldKey { source: PolicySource::Operator, subject: "operator".into() };
-                let held = sim.state.holds.get(&key).cloned();
+                let until = Some(sim.now.plus(std::time::Duration::from_secs(*seconds)));
                 // What has expired meanwhile falls with this step, whoever asks for what.
-                let held = held.filter(|held| held.until.is_none_or(|until| until > sim.now)).map(|held| held.level);
+                let now = sim.now;
+                let lasting = |sim: &Sim| {
+                    let own = sim.state.holds.iter().filter(|(key, _)| key.source == PolicySource::Operator);
+                    let lasting = own.filter(|(_, hold)| hold.until.is_none_or(|until| until > now));
+                    lasting.map(|(key, hold)| (key.clone(), hold.level, hold.until)).collect::<Vec<_>>()
+                };
+                let held = lasting(&sim);
                 let set = Command::SetPolicy { level: *level, reason: "news".to_owned(), by, until };
                 let refused = sim.command(set);
                 if *role < Role::Approve {
-                    let now = sim.state.holds.get(&key).map(|held| held.level);
-                    assert!(now >= held, "a person without the role loosens nothing");
+                    let now = lasting(&sim);
+                    let kept = |(key, level, until): &(HoldKey, Level, Option<crate::model::Timestamp>)| {
+                        now.iter().any(|one| one.0 == *key && one.1 >= *level && one.2 >= *until)
+                    };
+                    assert!(held.iter().all(kept), "a person without the role loosens nothing");
                 }
                 assert!(refused.is_some() || sim.state.level() >= *level);
             }

@@ -526,8 +526,12 @@ async fn a_full_disk_refuses_alerts_and_still_tightens() {
 
         // Without a guard on them, records go on until the disk itself refuses; only what tightens gets the ballast.
         let refused = loop {
-            let ended =
-                Record::HoldEnded { source: PolicySource::Alert, subject: "x".repeat(900).as_str().into(), by: None };
+            let ended = Record::HoldEnded {
+                source: PolicySource::Alert,
+                subject: "x".repeat(900).as_str().into(),
+                by: None,
+                reason: None,
+            };
             if let Err(error) = store.commit(epoch, at(0), vec![ended; 8]).await {
                 break error;
             }
