@@ -14,7 +14,7 @@ use chiron::model::Level;
 use rustix::process::Signal;
 
 use crate::common::{
-    Chiron, Config, Effects, PolicyWatch, alert, in_order, kinds, notification, runs, settled, wait_for,
+    Chiron, Config, Effects, PolicyWatch, alert, in_order, kinds, notification, runs, script, settled, wait_for,
     wait_for_within,
 };
 
@@ -64,6 +64,58 @@ fn restarts(chiron: &Chiron, task: &str) -> Option<f64> {
 
 fn sequence(chiron: &Chiron) -> u64 {
     chiron.get_json("/api/v1/policy")["sequence"].as_u64().expect("a policy has a sequence")
+}
+
+/// SPEC 14: after a panic of the decision task each check is run by one schedule as before, not by two.
+#[test]
+fn a_successor_runs_each_check_once() {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let runs_log = dir.path().join("runs.log");
+    let tick = script(&dir.path().join("tick.sh"), &format!("echo x >> '{}'", runs_log.display()));
+    let checks = format!("subsystems:\n  ticker: {{criticality: partial, check: {{kind: exec, argv: [{tick:?}]}}}}\n");
+    let text = Config::new(dir.path()).with(&checks).text().to_owned();
+    let chiron = Chiron::with_config(dir.path(), &text).env("CHIRON_FAILPOINTS", "decider.gathered=panic@4").start();
+    wait_for("the decision task to have been started anew", || match restarts(&chiron, "decider") {
+        Some(times) if times >= 1.0 => Ok(()),
+        other => Err(other),
+    });
+    wait_for("chiron to be ready", || match chiron.get("/-/ready").map(|answer| answer.status) {
+        Ok(200) => Ok(()),
+        other => Err(format!("{other:?}")),
+    });
+    let count = || std::fs::read_to_string(&runs_log).map_or(0, |text| text.lines().count());
+    // What was due to be started anew has been by then.
+    let (begun, before) = (Instant::now(), count());
+    wait_for_within("eight runs of the check", Duration::from_secs(30), || {
+        let runs = count() - before;
+        if runs >= 8 { Ok(()) } else { Err(runs) }
+    });
+    let took = begun.elapsed();
+    assert!(took >= Duration::from_secs(6), "8 runs of a check that is due each second took {took:?}");
+}
+
+/// OBS-2, POL-5: while nobody decides and the policy's lease has run out, nothing that is read says that trading may go on.
+#[test]
+fn nobody_deciding_allows_nothing() {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let effects = Effects::new(dir.path());
+    let text = format!("{}policy: {{validity: 5s, min_hold: 0s}}\n", config(dir.path(), &effects));
+    let chiron = Chiron::with_config(dir.path(), &text).env("CHIRON_FAILPOINTS", "decider.gathered=stall@40").start();
+    wait_for_within("the lease to run out unrenewed", Duration::from_secs(60), || {
+        let health = chiron.get_json("/health");
+        if chiron.get("/api/v1/gate/open_position").is_ok_and(|answer| answer.body.contains("expired")) {
+            assert_eq!(health["trading_allowed"], false, "{health}");
+            Ok(())
+        } else {
+            Err(health)
+        }
+    });
+    let health = chiron.get_json("/health");
+    assert_eq!((&health["overall_status"], &health["safety_policy"]), (&"unknown".into(), &"no_new_trades".into()));
+    for name in ["chiron_trading_allowed", "chiron_new_positions_allowed"] {
+        assert_eq!(chiron.metric(name, &[]), Some(0.0), "{name}");
+    }
+    assert_eq!(chiron.get_json("/status")["trading_should_continue"], false);
 }
 
 /// SPEC 14: every long task that panics is noticed, counted and started anew, and afterwards an alert leads to its
