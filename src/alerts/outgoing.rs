@@ -192,7 +192,7 @@ fn advice(reason: Reason) -> &'static str {
         Reason::Indeterminate => {
             "Nobody knows how the last action ended: look whether it took effect, then recover the subsystem by hand."
         }
-        Reason::ApprovalPending => {
+        Reason::ApprovalPending | Reason::Expired => {
             "An action waits for approval: approve or reject it, or recover the subsystem by hand."
         }
         Reason::Unbound => {

@@ -513,7 +513,6 @@ impl App {
         };
         let (names, bindings, actions) = wiring::metric_subjects(&generation.settings);
         self.keep.shared.metrics.reconfigure(&names, &bindings, &actions);
-        self.keep.shared.metrics.take_textfiles(generation.settings.textfile_dir.as_deref());
         let swapped = async {
             self.keep.events.send(Event::Reload(Box::new(reload))).await.ok()?;
             taken.await.ok()
@@ -529,6 +528,7 @@ impl App {
             before.stop.cancel();
         }
         self.generation = generation;
+        self.keep.shared.metrics.take_textfiles(self.generation.settings.textfile_dir.as_deref());
         self.keep.runner.store(Arc::new(self.generation.runner.clone()));
         self.keep.inbox.replace(slots);
         // What was pushed while the old checks still listened.

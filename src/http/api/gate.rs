@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 
 use crate::http::gate::gate;
 use crate::http::problem::Problem;
-use crate::http::query::{Params, short};
+use crate::http::query::{Params, Segment, short};
 use crate::http::router::Shared;
 use crate::model::Intent;
 
@@ -17,7 +17,7 @@ use crate::model::Intent;
 /// symbol is taken and changes nothing.
 pub(in crate::http) async fn ask(
     State(shared): State<Arc<Shared>>,
-    Path(intent): Path<String>,
+    Segment(intent): Segment,
     params: Params,
 ) -> Result<Response, Problem> {
     let intent = Intent::parse(&intent).ok_or_else(|| {

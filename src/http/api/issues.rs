@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use crate::http::paging::{Place, Wanted};
 use crate::http::problem::Problem;
-use crate::http::query::{Params, short};
+use crate::http::query::{Params, Segment, short};
 use crate::http::router::Shared;
 use crate::model::{Issue, Severity, Timestamp};
 
@@ -38,10 +38,7 @@ pub(in crate::http) async fn list(State(shared): State<Arc<Shared>>, params: Par
 }
 
 /// `GET /api/v1/issues/{issue_id}`
-pub(in crate::http) async fn one(
-    State(shared): State<Arc<Shared>>,
-    Path(id): Path<String>,
-) -> Result<Response, Problem> {
+pub(in crate::http) async fn one(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Response, Problem> {
     let is_it = |issue: &Value| issue["issue_id"] == id.as_str();
     let found = open(&shared).find(is_it).or_else(|| shared.handle.ended_issues().into_iter().find(is_it));
     found.map(|issue| Json(issue).into_response()).ok_or_else(|| {

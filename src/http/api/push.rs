@@ -6,14 +6,14 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
 use crate::http::body;
 use crate::http::problem::Problem;
-use crate::http::query::short;
+use crate::http::query::{Segment, short};
 use crate::http::router::Shared;
 use crate::model::{Pushed, Status};
 
@@ -43,7 +43,7 @@ pub(in crate::http) async fn vitals(State(shared): State<Arc<Shared>>, body: Bod
 /// `POST /api/v1/heartbeats/{name}`
 pub(in crate::http) async fn heartbeat(
     State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
     body: Body,
 ) -> Result<Response, Problem> {
     let told: Map<String, Value> = body::json_or_nothing(&shared, body).await?.unwrap_or_default();

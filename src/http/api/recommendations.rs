@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::Body;
-use axum::extract::{Extension, Path, State};
+use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
@@ -13,7 +13,7 @@ use crate::http::body;
 use crate::http::control::{checked_reason, optional_reason};
 use crate::http::paging::Wanted;
 use crate::http::problem::Problem;
-use crate::http::query::Params;
+use crate::http::query::{Params, Segment};
 use crate::http::router::{Shared, within};
 use crate::model::{Caller, Recommendation};
 
@@ -53,7 +53,7 @@ impl Answer {
 pub(in crate::http) async fn approve(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: Body,
 ) -> Result<Response, Problem> {
     let (digest, reason) = body::json::<Answer>(&shared, body).await?.checked()?;
@@ -65,7 +65,7 @@ pub(in crate::http) async fn approve(
 pub(in crate::http) async fn reject(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    Path(id): Path<String>,
+    Segment(id): Segment,
     body: Body,
 ) -> Result<Response, Problem> {
     let (digest, reason) = body::json::<Answer>(&shared, body).await?.checked()?;

@@ -3,14 +3,14 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 
 use crate::http::paging::Wanted;
 use crate::http::problem::Problem;
-use crate::http::query::{Params, short};
+use crate::http::query::{Params, Segment, short};
 use crate::http::router::Shared;
 
 const LIST: &str = "subsystems";
@@ -26,7 +26,7 @@ pub(in crate::http) async fn list(State(shared): State<Arc<Shared>>, params: Par
 /// `GET /api/v1/subsystems/{name}`
 pub(in crate::http) async fn one(
     State(shared): State<Arc<Shared>>,
-    Path(name): Path<String>,
+    Segment(name): Segment,
 ) -> Result<Response, Problem> {
     let found = shared.handle.subsystems().into_iter().find(|one| one["subsystem"] == name.as_str());
     found.map(|one| Json(one).into_response()).ok_or_else(|| {

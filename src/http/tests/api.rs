@@ -195,3 +195,13 @@ async fn a_panic_is_a_500() {
     assert!(!body.to_string().contains("invariant"), "what broke is for the log");
     assert_eq!(server.get("/health").await.0, 200);
 }
+
+/// RFC 9457: a path that is no text is refused like everything else, as a problem.
+#[tokio::test]
+async fn a_path_that_is_no_text_is_a_problem() {
+    let server = Running::new().await;
+    for path in ["/api/v1/subsystems/%ff", "/api/v1/issues/%ff", "/api/v1/gate/%ff"] {
+        let (status, answer) = server.get(path).await;
+        assert_eq!((status.as_u16(), answer["code"].as_str()), (400, Some("invalid")), "{path}: {answer}");
+    }
+}
