@@ -75,6 +75,10 @@ impl Access {
         }
     }
 
+    fn is_proxy(&self, address: &IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|net| net.contains(address))
+    }
+
     /// Whether a request of this group is let through without a look at its credential.
     pub(super) fn is_open(&self, group: Group, users: bool) -> bool {
         !users
@@ -104,6 +108,8 @@ pub(super) enum Credential {
 pub(super) struct Presented<'a> {
     /// The other end of the connection, or the client behind trusted proxies.
     pub(super) peer: IpAddr,
+    /// The other end of the connection itself.
+    pub(super) socket: IpAddr,
     pub(super) headers: &'a HeaderMap,
     /// The authority of an HTTP/2 request, which stands for its Host header.
     pub(super) authority: Option<&'a str>,
@@ -135,11 +141,17 @@ pub(super) enum Right {
 /// Who asks, by which right; or why not.
 pub(super) fn decide(need: Need, request: Presented<'_>, rules: Rules<'_>) -> Result<(Caller, Right), Problem> {
     if rules.access.is_open(need.group, rules.users) {
+        // A page can make up every header but a token, a proxy's too: it is the connection that counts.
+        let known = request.credential != &Credential::None && identity(request, rules).is_ok();
+        if need.group == Group::Read && request.socket.to_canonical().is_loopback() && !known {
+            not_from_a_foreign_page(request, rules.access, Right::Loopback)?;
+        }
         return Ok((Caller { name: request.peer.to_canonical().to_string(), role: Role::Read }, Right::Anonymous));
     }
     let (caller, right) =
         if need.group == Group::Webhook { webhook(need, request, rules)? } else { general(need, request, rules)? };
-    if matches!(need.group, Group::Change | Group::Push | Group::Webhook) {
+    let changes = matches!(need.group, Group::Change | Group::Push | Group::Webhook);
+    if changes || (need.group == Group::Read && right == Right::Loopback) {
         not_from_a_foreign_page(request, rules.access, right)?;
     }
     Ok((caller, right))
@@ -275,16 +287,30 @@ fn identity(request: Presented<'_>, rules: Rules<'_>) -> Result<Option<Identity>
     }
 }
 
-/// Loopback without a credential is an admin, unless the settings say otherwise or there are users.
+/// Loopback without a credential is an admin, unless the settings say otherwise, there are users, or it is a proxy.
 fn local(request: Presented<'_>, rules: Rules<'_>) -> Option<(Caller, Right)> {
     let address = request.peer.to_canonical();
-    let local = rules.access.loopback && !rules.users && address.is_loopback() && !is_passed_on(request.headers);
+    let access = rules.access;
+    let proxied = [address, request.socket.to_canonical()].iter().any(|one| access.is_proxy(one));
+    let local = access.loopback && !rules.users && address.is_loopback() && !proxied && !is_passed_on(request.headers);
     local.then(|| (Caller { name: format!("{address} (loopback)"), role: Role::Admin }, Right::Loopback))
 }
 
+/// What a proxy adds, as a rule.
+const PASSED_ON: [&str; 8] = [
+    "forwarded",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+    "x-client-ip",
+    "cf-connecting-ip",
+];
+
 /// A proxy on loopback passes on what others say.
 fn is_passed_on(headers: &HeaderMap) -> bool {
-    ["forwarded", "x-forwarded-for", "x-real-ip"].iter().any(|name| headers.contains_key(*name))
+    PASSED_ON.iter().any(|name| headers.contains_key(*name))
 }
 
 /// Refuses what a browser was talked into: a page of another origin, or a name that was rebound to our address.

@@ -1,8 +1,10 @@
-//! Request bodies, bounded in size and time.
+//! Request bodies, bounded in size and time, and in number for each peer.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::body::Body;
+use axum::extract::{FromRequest, Request};
 use axum::http::StatusCode;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, LengthLimitError, Limited};
@@ -10,23 +12,84 @@ use serde::de::DeserializeOwned;
 
 use crate::alerts::payload;
 
+use super::guard::Client;
 use super::problem::Problem;
 use super::router::Shared;
+use super::shares::Shares;
 
-/// How long a body may take to arrive.
+/// How long a body may take to arrive, once it is its turn.
 const BODY_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// The same for a stranger who was wrong too often.
+const HURRIED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// How long a body may wait for its turn; longer than one that is read, so that a full room of slow ones is outlasted.
+const TURN_TIMEOUT: Duration = Duration::from_secs(15);
+
 /// Bodies that are read at once; more wait, so that memory stays bounded whatever arrives.
-pub(super) const BODIES_MAX: usize = 32;
+const BODIES_MAX: usize = 32;
+
+/// Bodies that are read at once although their sender is known only after that: signed notifications.
+const STRANGERS_MAX: usize = 16;
+
+/// The part of either that one peer may take.
+const PART: usize = 4;
+
+/// The turns of all bodies.
+#[derive(Debug)]
+pub(super) struct Bodies {
+    known: Shares,
+    strangers: Shares,
+}
+
+impl Default for Bodies {
+    fn default() -> Self {
+        let shares = |all: usize| Shares::new(all, all / PART);
+        Self { known: shares(BODIES_MAX), strangers: shares(STRANGERS_MAX) }
+    }
+}
+
+/// Who sends a body, which says with whom it shares its turn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sender {
+    /// Let in already.
+    Known,
+    /// Known only by what is in the body; `hurried` if too much of that was wrong before.
+    Stranger { hurried: bool },
+}
+
+/// A body and the peer it comes from.
+pub(super) struct Sent {
+    pub(super) body: Body,
+    pub(super) peer: IpAddr,
+}
+
+impl<S: Sync> FromRequest<S> for Sent {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &S) -> Result<Self, Problem> {
+        let Some(Client(peer)) = request.extensions().get().copied() else {
+            let detail = "the other end of the connection is not known";
+            return Err(Problem::new(StatusCode::FORBIDDEN, "forbidden", detail));
+        };
+        Ok(Self { body: request.into_body(), peer })
+    }
+}
 
 /// The whole body, or why not.
-pub(super) async fn read(shared: &Shared, body: Body) -> Result<Bytes, Problem> {
-    let reading = async {
-        let _permit = shared.bodies.acquire().await;
-        Limited::new(body, shared.body_max).collect().await.map(http_body_util::Collected::to_bytes)
+pub(super) async fn read(shared: &Shared, sent: Sent, sender: Sender) -> Result<Bytes, Problem> {
+    let (shares, patience) = match sender {
+        Sender::Known => (&shared.bodies.known, BODY_TIMEOUT),
+        Sender::Stranger { hurried: false } => (&shared.bodies.strangers, BODY_TIMEOUT),
+        Sender::Stranger { hurried: true } => (&shared.bodies.strangers, HURRIED_TIMEOUT),
     };
-    match tokio::time::timeout(BODY_TIMEOUT, reading).await {
-        Ok(Ok(bytes)) => Ok(bytes),
+    let turn = tokio::time::timeout(TURN_TIMEOUT, shares.enter(sent.peer)).await;
+    let Ok(_turn) = turn else {
+        return Err(Problem::overloaded(format!("no turn to read the body within {} s", TURN_TIMEOUT.as_secs())));
+    };
+    let reading = Limited::new(sent.body, shared.body_max).collect();
+    match tokio::time::timeout(patience, reading).await {
+        Ok(Ok(body)) => Ok(body.to_bytes()),
         Ok(Err(error)) if error.is::<LengthLimitError>() => Err(Problem::new(
             StatusCode::PAYLOAD_TOO_LARGE,
             "too_large",
@@ -40,14 +103,14 @@ pub(super) async fn read(shared: &Shared, body: Body) -> Result<Bytes, Problem> 
         Err(_) => Err(Problem::new(
             StatusCode::REQUEST_TIMEOUT,
             "too_slow",
-            format!("the body took longer than {} s to arrive", BODY_TIMEOUT.as_secs()),
+            format!("the body took longer than {} s to arrive", patience.as_secs()),
         )),
     }
 }
 
 /// A JSON body; a mistake names line and column.
-pub(super) async fn json<T: DeserializeOwned>(shared: &Shared, body: Body) -> Result<T, Problem> {
-    let bytes = read(shared, body).await?;
+pub(super) async fn json<T: DeserializeOwned>(shared: &Shared, sent: Sent) -> Result<T, Problem> {
+    let bytes = read(shared, sent, Sender::Known).await?;
     check_depth(&bytes)?;
     serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body does not fit: {error}")))
 }
@@ -64,8 +127,8 @@ pub(super) fn check_depth(bytes: &[u8]) -> Result<(), Problem> {
 }
 
 /// A JSON body, or nothing at all.
-pub(super) async fn json_or_nothing<T: DeserializeOwned>(shared: &Shared, body: Body) -> Result<Option<T>, Problem> {
-    let bytes = read(shared, body).await?;
+pub(super) async fn json_or_nothing<T: DeserializeOwned>(shared: &Shared, sent: Sent) -> Result<Option<T>, Problem> {
+    let bytes = read(shared, sent, Sender::Known).await?;
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -12,7 +11,7 @@ use serde_json::json;
 
 use crate::model::Caller;
 
-use super::body;
+use super::body::{self, Sent};
 use super::problem::Problem;
 use super::router::{Shared, within};
 
@@ -59,7 +58,7 @@ struct Restart {
 pub(super) async fn restart(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let wish: Restart = body::json_or_nothing(&shared, body).await?.unwrap_or_default();
     let reason = optional_reason(wish.reason)?;
@@ -78,7 +77,7 @@ struct Drill {
 pub(super) async fn drill(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let wish: Drill = body::json(&shared, body).await?;
     let length = wish.subsystem.len();

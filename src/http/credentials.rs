@@ -7,7 +7,8 @@
 //! the very hash it was found against, so that a changed password counts at once.
 #![expect(clippy::disallowed_methods, reason = "bcrypt would hold up an async thread")]
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use axum::http::{HeaderMap, header};
@@ -20,6 +21,9 @@ use super::access::{Credential, Digest, digest};
 
 /// Answers remembered.
 const ANSWERS_MAX: usize = 100;
+
+/// Passwords remembered with the peer they were right from.
+const PROVEN_MAX: usize = 256;
 
 /// Passwords that wait for their turn; beyond that they are refused, for each costs a tenth of a second.
 const WAITING_MAX: usize = 32;
@@ -102,20 +106,12 @@ impl Passwords {
                     let _turn = turn;
                     bcrypt::verify(password, &hash).unwrap_or(false)
                 });
-                let right = right.await.unwrap_or(false);
-                let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-                if answers.len() >= ANSWERS_MAX {
-                    // Guesses must not drive out the users that are known.
-                    answers.retain(|_, right| *right);
-                }
-                if answers.len() >= ANSWERS_MAX {
-                    answers.clear();
-                }
-                answers.insert(key, right);
+                let right = right.await.unwrap_or(false) && exists;
+                remember(&mut self.answers.lock().unwrap_or_else(PoisonError::into_inner), key, right);
                 right
             }
         };
-        Some(if right && exists { Credential::User(user) } else { WRONG })
+        Some(if right { Credential::User(user) } else { WRONG })
     }
 
     fn key(user: &str, password: &str, hash: &str) -> Digest {
@@ -125,6 +121,54 @@ impl Passwords {
             digest.update(text.as_bytes());
         }
         digest.finalize().into()
+    }
+}
+
+/// Keeps an answer. Wrong ones never drive out right ones, of which there are more than fit only after many changes of
+/// passwords.
+fn remember(answers: &mut HashMap<Digest, bool>, key: Digest, right: bool) {
+    if answers.len() >= ANSWERS_MAX {
+        answers.retain(|_, right| *right);
+    }
+    if answers.len() >= ANSWERS_MAX {
+        if !right {
+            return;
+        }
+        answers.clear();
+    }
+    answers.insert(key, right);
+}
+
+/// Passwords that were right, each from the peer it came from. They are looked at however often that peer fails
+/// otherwise, so that nobody beside a scraper, or behind the same proxy, can end its scrapes.
+#[derive(Debug, Default)]
+pub(super) struct Proven(Mutex<VecDeque<Digest>>);
+
+impl Proven {
+    fn key(peer: IpAddr, user: &str, password: &str) -> Digest {
+        Passwords::key(&peer.to_string(), user, password)
+    }
+
+    /// Whether it was right from there when it was looked at last.
+    pub(super) fn has(&self, peer: IpAddr, user: &str, password: &str) -> bool {
+        let key = Self::key(peer, user, password);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).contains(&key)
+    }
+
+    /// Notes whether it was right.
+    pub(super) fn note(&self, peer: IpAddr, user: &str, password: &str, right: bool) {
+        let key = Self::key(peer, user, password);
+        let mut keys = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match keys.iter().position(|known| *known == key) {
+            Some(at) if !right => drop(keys.remove(at)),
+            None if right => {
+                if keys.len() >= PROVEN_MAX {
+                    keys.pop_front();
+                }
+                keys.push_back(key);
+            }
+            _ => {}
+        }
     }
 }
 
@@ -182,12 +226,54 @@ mod tests {
         assert!(passwords.answers.lock().unwrap().len() <= ANSWERS_MAX);
     }
 
-    /// SEC-1: the password behind the hash of nobody opens nothing.
+    /// SEC-1: the password behind the hash of nobody opens nothing, and is remembered as wrong.
     #[tokio::test]
     async fn nobody_is_nobody() {
         let users = BTreeMap::from([("alice".to_owned(), bcrypt::hash("pass", 4).unwrap())]);
-        let found = Passwords::default().check("nobody".to_owned(), "fakepassword".to_owned(), &users).await;
+        let passwords = Passwords::default();
+        let found = passwords.check("nobody".to_owned(), "fakepassword".to_owned(), &users).await;
         assert!(matches!(found, Some(Credential::Wrong(_))));
+        assert!(passwords.answers.lock().unwrap().values().all(|right| !right), "remembered as right");
         assert!(NOBODY.parse::<bcrypt::HashParts>().is_ok());
+    }
+
+    /// SEC-2: wrong answers never drive out right ones, and the number of all stays bounded.
+    #[test]
+    fn guesses_drive_out_nobody() {
+        let mut answers = HashMap::new();
+        let key = |n: usize| digest(&n.to_be_bytes());
+        for n in 0..ANSWERS_MAX {
+            remember(&mut answers, key(n), true);
+        }
+        for n in 0..1_000 {
+            remember(&mut answers, key(10_000 + n), false);
+        }
+        assert!((0..ANSWERS_MAX).all(|n| answers.get(&key(n)) == Some(&true)));
+        remember(&mut answers, key(5_000), true);
+        assert!(answers.len() <= ANSWERS_MAX && answers.get(&key(5_000)) == Some(&true));
+    }
+
+    /// SEC-2: what was right is known by peer, user and password, until it is wrong; the oldest makes room.
+    #[test]
+    fn what_was_right_is_known() {
+        let (proven, here, there) = (Proven::default(), IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        proven.note(here, "alice", "pass", true);
+        proven.note(there, "alice", "pass", false);
+        for (peer, user, password, known) in [
+            (here, "alice", "pass", true),
+            (there, "alice", "pass", false),
+            (here, "bob", "pass", false),
+            (here, "alice", "word", false),
+            (here, "alicep", "ass", false),
+        ] {
+            assert_eq!(proven.has(peer, user, password), known, "{peer} {user} {password}");
+        }
+        proven.note(here, "alice", "pass", false);
+        assert!(!proven.has(here, "alice", "pass"));
+        for n in 0..=PROVEN_MAX {
+            proven.note(here, "alice", &n.to_string(), true);
+            proven.note(here, "alice", &n.to_string(), true);
+        }
+        assert!(!proven.has(here, "alice", "0") && proven.has(here, "alice", "1"));
     }
 }

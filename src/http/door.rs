@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use crate::model::Problem;
 
 use super::access::Access;
-use super::credentials::Passwords;
+use super::credentials::{Passwords, Proven};
 use super::handle::Handle;
 use super::need::Group;
 use super::rate::{Bucket, Buckets, peer_of};
@@ -58,6 +58,7 @@ pub(super) struct Door {
     file: Mutex<Option<PathBuf>>,
     changed: Notify,
     pub(super) passwords: Passwords,
+    pub(super) proven: Proven,
     pub(super) used: Used,
     rates: Mutex<HashMap<Group, Buckets>>,
     failures: Mutex<HashMap<Group, Buckets>>,
@@ -82,6 +83,7 @@ impl AccessControl {
             file: Mutex::new(settings.web_config.clone()),
             changed: Notify::new(),
             passwords: Passwords::default(),
+            proven: Proven::default(),
             used: Used::default(),
             rates: Mutex::default(),
             failures: Mutex::default(),

@@ -21,12 +21,14 @@ use axum::response::{IntoResponse, Response};
 use crate::model::Caller;
 
 use super::access::{Credential, Presented, Right, Rules, decide};
+use super::body::{Sender, Sent};
 use super::certificate::Names;
 use super::credentials::{Header, read};
 use super::need::{Group, Need, need};
 use super::problem::Problem;
+use super::rate::peer_of;
 use super::router::Shared;
-use super::signature::{Scheme, Tag, verify};
+use super::signature::{Claim, Scheme, Tag};
 use super::{allow, body, webhook};
 
 /// The headers of a signed request to the API.
@@ -41,6 +43,10 @@ pub(super) struct Peer {
     pub(super) certificate: Option<Arc<Names>>,
 }
 
+/// The client's address: the other end, or who is behind trusted proxies. In every request that goes on.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Client(pub(super) IpAddr);
+
 /// Lets through what has the right to be answered. Every request that goes on carries its [`Caller`].
 pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, next: Next) -> Response {
     let group = need(request.method(), request.uri().path(), &shared.telemetry_path).group;
@@ -48,6 +54,9 @@ pub(super) async fn guard(State(shared): State<Arc<Shared>>, request: Request, n
     let response = match admit(&shared, parts, body).await {
         Ok((request, tag)) => {
             let response = next.run(request).await;
+            if let Some(problem) = response.extensions().get::<Problem>().filter(|problem| problem.quiet) {
+                shared.handle.turned_away(group, problem.code);
+            }
             // Whoever is told to come again must be able to.
             if let Some(tag) = tag
                 && response.status().is_server_error()
@@ -78,14 +87,16 @@ async fn admit(shared: &Shared, mut parts: Parts, body: Body) -> Result<(Request
     allow::check(client, need.group, &access.allow)?;
     let now = shared.clock.since_boot();
     door.take(need.group, client, now).map_err(|wait| too_often(need.group, wait, "requests"))?;
-    let (caller, right) = identify(shared, need, &parts, client, certificate.as_deref(), now).await?;
+    let (caller, right) = identify(shared, need, &parts, (address.ip(), client), certificate.as_deref(), now).await?;
     let webhook = shared.handle.webhook_settings();
+    let remembered = now.saturating_sub(shared.started);
     let scheme = match (need.group, &webhook.hmac, &access.signing) {
         (Group::Webhook, Some(hmac), _) => Some(Scheme {
             secrets: &hmac.secrets,
             signature_header: &hmac.signature_header,
             timestamp_header: &hmac.timestamp_header,
             window: hmac.window,
+            remembered,
         }),
         // Who comes over loopback without any credential has no key either.
         (Group::Change | Group::Push, _, Some(signing)) if right == Right::Credential => Some(Scheme {
@@ -93,14 +104,22 @@ async fn admit(shared: &Shared, mut parts: Parts, body: Body) -> Result<(Request
             signature_header: SIGNATURE,
             timestamp_header: TIMESTAMP,
             window: signing.window,
+            remembered,
         }),
         _ => None,
     };
     parts.extensions.insert(caller);
+    parts.extensions.insert(Client(client));
     let Some(scheme) = scheme else { return Ok((Request::from_parts(parts, body), None)) };
-    door.may_try(need.group, client, now).map_err(|wait| too_often(need.group, wait, "failures"))?;
-    let (body, tag) = signed(shared, need, &parts, body, scheme).await.map_err(|problem| {
-        let failed = if problem.code == "bad_signature" { door.failed(need.group, client, now) } else { Ok(()) };
+    // A right signature cannot be guessed, so that failures before it do not matter; but who failed too often is given
+    // no time. The webhook's own token is a credential beside the signature, so that its sender is known.
+    let stranger = need.group == Group::Webhook && webhook.bearer_tokens.is_empty();
+    let hurried = door.may_try(need.group, client, now).is_err();
+    let sender = if stranger { Sender::Stranger { hurried } } else { Sender::Known };
+    let sent = Sent { body, peer: client };
+    let (body, tag) = signed(shared, need, &parts, sent, sender, scheme).await.map_err(|problem| {
+        let guessed = problem.code == "bad_signature" || stranger && matches!(problem.code, "too_slow" | "unreadable");
+        let failed = if guessed { door.failed(need.group, client, now) } else { Ok(()) };
         failed.err().map_or(problem, |wait| too_often(need.group, wait, "failures"))
     })?;
     Ok((Request::from_parts(parts, body), Some(tag)))
@@ -111,7 +130,7 @@ async fn identify(
     shared: &Shared,
     need: Need,
     parts: &Parts,
-    client: IpAddr,
+    (socket, client): (IpAddr, IpAddr),
     certificate: Option<&Names>,
     now: Duration,
 ) -> Result<(Caller, Right), Problem> {
@@ -124,13 +143,19 @@ async fn identify(
         // A password is looked at only where it counts: that is dear.
         Header::Basic(..) if own || access.is_open(need.group, users) => Credential::Wrong("a bearer token is needed"),
         Header::Basic(user, password) => {
-            door.may_try(need.group, client, now).map_err(|wait| too_often(need.group, wait, "failures"))?;
-            let checked = door.passwords.check(user, password, &web.users).await;
-            checked.ok_or_else(|| Problem::unavailable("too many passwords wait to be looked at"))?
+            let peer = peer_of(client);
+            if !door.proven.has(peer, &user, &password) {
+                door.may_try(need.group, client, now).map_err(|wait| too_often(need.group, wait, "failures"))?;
+            }
+            let checked = door.passwords.check(user.clone(), password.clone(), &web.users).await;
+            let checked = checked.ok_or_else(|| Problem::overloaded("too many passwords wait to be looked at"))?;
+            door.proven.note(peer, &user, &password, matches!(checked, Credential::User(_)));
+            checked
         }
     };
     let presented = Presented {
         peer: client,
+        socket,
         headers: &parts.headers,
         authority: parts.uri.authority().map(axum::http::uri::Authority::as_str),
         credential: &credential,
@@ -146,22 +171,24 @@ async fn identify(
     })
 }
 
-/// Reads the body and looks at the signature over it; gives the body on.
+/// Looks at the headers, reads the body and looks at the signature over it; gives the body on.
 async fn signed(
     shared: &Shared,
     need: Need,
     parts: &Parts,
-    body: Body,
+    sent: Sent,
+    sender: Sender,
     scheme: Scheme<'_>,
 ) -> Result<(Body, Tag), Problem> {
     let webhook = need.group == Group::Webhook;
-    let bytes = body::read(shared, body)
+    let claim = Claim::of(scheme, &parts.headers, shared.clock.now())?;
+    let bytes = body::read(shared, sent, sender)
         .await
         .map_err(|problem| if webhook { webhook::retryable(problem) } else { problem })?;
     let target = parts.uri.path_and_query().map_or("/", axum::http::uri::PathAndQuery::as_str);
     let api = [parts.method.as_str().as_bytes(), b":", target.as_bytes(), b":", &bytes];
     let content = if webhook { &api[4..] } else { &api };
-    let tag = verify(scheme, &parts.headers, content, shared.clock.now())?;
+    let tag = claim.verify(scheme, content)?;
     shared.access.0.used.remember(tag, scheme.window, shared.clock.since_boot())?;
     Ok((Body::from(bytes), tag))
 }

@@ -74,12 +74,18 @@ pub(super) async fn identify(State(shared): State<Arc<Shared>>, request: Request
     response
 }
 
+/// Whether anybody can bring this about as often as they like, so that a line each would fill the log.
+fn is_quiet(problem: &Problem) -> bool {
+    problem.quiet || matches!(problem.code, "rate_limited" | "too_slow" | "unreadable")
+}
+
 /// The log of a refusal that is not the client's fault. What asks again and again is told of quietly: the state behind
 /// it is logged where it arises.
 fn tell(problem: &Problem, request_id: &str, method: &str, path: &str) {
     let Problem { status, code, detail, .. } = problem;
     let (status, path): (_, String) = (status.as_u16(), path.chars().take(100).collect());
     match (*code, status) {
+        _ if is_quiet(problem) => tracing::debug!(request_id, method, path, status, code, detail, "too much at once"),
         ("not_ready", _) => tracing::debug!(request_id, method, path, status, code, detail, "not ready"),
         (_, 500) => tracing::error!(request_id, method, path, status, code, detail, "a request failed"),
         _ => tracing::info!(request_id, method, path, status, code, detail, "a request was put off"),
@@ -89,6 +95,18 @@ fn tell(problem: &Problem, request_id: &str, method: &str, path: &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// SEC-2: what a client brings about by asking too much is no line of the log; our own trouble is one.
+    #[test]
+    fn overload_is_told_of_quietly() {
+        let limited = Problem::new(StatusCode::SERVICE_UNAVAILABLE, "rate_limited", "x");
+        let slow = Problem::unavailable("x").coded("too_slow");
+        let waiters = Problem::overloaded("x").coded("too_many_waiters");
+        for problem in [limited, slow, waiters, Problem::overloaded("x")] {
+            assert!(is_quiet(&problem), "{problem:?}");
+        }
+        assert!(!is_quiet(&Problem::unavailable("the journal cannot be written")));
+    }
 
     #[test]
     fn a_sane_id_is_kept_and_another_replaced() {

@@ -34,6 +34,7 @@ mod rate;
 mod router;
 mod server;
 mod settings;
+mod shares;
 mod signature;
 mod socket;
 mod tls;

@@ -15,11 +15,13 @@ pub(super) struct Problem {
     /// What was found, what was expected, what to do.
     pub(super) detail: String,
     header: Option<(HeaderName, HeaderValue)>,
+    /// Too much is asked at once, which anybody can bring about: not worth a line of the log each.
+    pub(super) quiet: bool,
 }
 
 impl Problem {
     pub(super) fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), header: None }
+        Self { status, code, detail: detail.into(), header: None, quiet: false }
     }
 
     pub(super) fn invalid(detail: impl Into<String>) -> Self {
@@ -30,6 +32,11 @@ impl Problem {
     pub(super) fn unavailable(detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
             .with(header::RETRY_AFTER, HeaderValue::from_static("1"))
+    }
+
+    /// The same because too much is asked at once.
+    pub(super) fn overloaded(detail: impl Into<String>) -> Self {
+        Self { quiet: true, ..Self::unavailable(detail) }
     }
 
     /// The same under a code of its own.

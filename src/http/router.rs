@@ -11,11 +11,11 @@ use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::IntoResponse;
 use axum::routing::{MethodFilter, MethodRouter, get, on};
-use tokio::sync::Semaphore;
 
 use crate::base::clock::Clock;
 
 use super::api::{actions, alerts, gate, health, history, issues, openapi, policy, push, recommendations, subsystems};
+use super::body::Bodies;
 use super::door::AccessControl;
 use super::guard::guard;
 use super::handle::{Handle, Refusal};
@@ -113,11 +113,13 @@ pub(super) const PATHS: [&str; ROUTES.len()] = {
 pub(super) struct Shared {
     pub(super) handle: Arc<dyn Handle>,
     pub(super) clock: Clock,
+    /// Time since boot as the server was made.
+    pub(super) started: Duration,
     pub(super) parse: ParseNotification,
     pub(super) access: AccessControl,
     pub(super) pages: Pages,
     pub(super) body_max: usize,
-    pub(super) bodies: Semaphore,
+    pub(super) bodies: Bodies,
     pub(super) telemetry_path: String,
     /// Codes of refused notifications that have been told of once.
     pub(super) told: Mutex<HashSet<&'static str>>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::Request;
+use axum::http::{Request, header};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -17,8 +17,8 @@ use hyper_util::server::conn::auto;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
-use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 use tower::Service as _;
@@ -30,7 +30,7 @@ use crate::model::Problem;
 use crate::telemetry::Progress;
 
 use super::Settings;
-use super::body::BODIES_MAX;
+use super::body::Bodies;
 use super::certificate::Names;
 use super::crowd::{Crowd, Place};
 use super::door::{AccessControl, Door};
@@ -168,12 +168,13 @@ pub async fn bind_with(
     let (access, print) = AccessControl::new(settings, &*handle).map_err(Error::WebConfig)?;
     let shared = Arc::new(Shared {
         handle: Arc::clone(&handle),
+        started: clock.since_boot(),
         clock,
         parse,
         access: access.clone(),
         pages: Pages::default(),
         body_max: settings.body_max,
-        bodies: Semaphore::new(BODIES_MAX),
+        bodies: Bodies::default(),
         telemetry_path: path.clone(),
         told: Mutex::default(),
         ids: Ids::default(),
@@ -283,6 +284,7 @@ async fn accept(listener: Arc<TcpListener>, address: SocketAddr, room: Arc<Room>
             biased;
             () = stop.cancelled() => break,
             _ = turns.tick() => {
+                room.crowd.sweep(Instant::now());
                 turn(room.progress.as_ref()).await;
                 continue;
             }
@@ -290,7 +292,7 @@ async fn accept(listener: Arc<TcpListener>, address: SocketAddr, room: Arc<Room>
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, peer)) => match room.crowd.enter(peer.ip()) {
+            Ok((stream, peer)) => match room.crowd.enter(peer.ip(), Instant::now()) {
                 Some(place) => {
                     turned_away = false;
                     let room = Arc::clone(&room);
@@ -352,7 +354,7 @@ async fn welcome(stream: TcpStream, peer: SocketAddr, place: Arc<Place>, room: &
     let leave = place.leave().clone();
     tokio::select! {
         biased;
-        () = leave.cancelled() => tracing::debug!(%peer, "an idle connection made room"),
+        () = leave.cancelled() => tracing::debug!(%peer, "a connection made room: it was idle, or took no answer"),
         () = greet(stream, peer, place, room) => {}
     }
 }
@@ -396,11 +398,13 @@ async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     let service = service_fn(move |request: Request<Incoming>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(peer.clone());
-        let asking = place.request();
+        let asking = place.request(Instant::now());
         let answer = router.clone().call(request);
         async move {
             // The request is under way until its answer is sent, or given up.
             let response = answer.await?;
+            let stream = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "text/event-stream");
+            asking.answered(stream, Instant::now());
             Ok::<_, std::convert::Infallible>(response.map(|body| Answer { body, _asking: asking }))
         }
     });

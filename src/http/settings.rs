@@ -1,6 +1,7 @@
 //! What the settings say about HTTP.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -13,7 +14,7 @@ use crate::model::Role;
 use super::need::Group;
 
 /// Where and how to listen, and who may ask for what.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct Settings {
     /// Addresses; default `127.0.0.1:19913`. Port 0 takes a free one.
     pub listen: Vec<SocketAddr>,
@@ -75,6 +76,34 @@ impl Default for Settings {
     }
 }
 
+/// Like the derived one, but for the tokens, of which only the number is shown (SEC-3).
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { listen, external_url, telemetry_path, bearer_tokens, tokens, user_roles, .. } = self;
+        let Self { certificate_roles, loopback, anonymous_read, allow, trusted_proxies, rate_limits, .. } = self;
+        let Self { signing, web_config, body_max, connections_max, connections_per_address_max, .. } = self;
+        f.debug_struct("Settings")
+            .field("listen", listen)
+            .field("external_url", external_url)
+            .field("telemetry_path", telemetry_path)
+            .field("bearer_tokens", &bearer_tokens.len())
+            .field("tokens", tokens)
+            .field("user_roles", user_roles)
+            .field("certificate_roles", certificate_roles)
+            .field("loopback", loopback)
+            .field("anonymous_read", anonymous_read)
+            .field("allow", allow)
+            .field("trusted_proxies", trusted_proxies)
+            .field("rate_limits", rate_limits)
+            .field("signing", signing)
+            .field("web_config", web_config)
+            .field("body_max", body_max)
+            .field("connections_max", connections_max)
+            .field("connections_per_address_max", connections_per_address_max)
+            .finish()
+    }
+}
+
 /// A bearer token with a name and a role.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NamedToken {
@@ -102,4 +131,18 @@ pub struct Signing {
     pub secrets: Vec<Secret>,
     /// How far the request's time may be from ours; default 5 min.
     pub window: Duration,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// SEC-3: debug output of the settings tells no token.
+    #[test]
+    fn no_token_is_shown() {
+        let token = NamedToken { name: "ci".to_owned(), role: Role::Read, secrets: vec![Secret::new("canary-named")] };
+        let bearer_tokens = vec!["canary-web".to_owned()];
+        let shown = format!("{:?}", Settings { bearer_tokens, tokens: vec![token], ..Settings::default() });
+        assert!(shown.contains("bearer_tokens: 1") && !shown.contains("canary"), "{shown}");
+    }
 }

@@ -1,5 +1,7 @@
 //! Signed requests (SEC-2): HMAC-SHA256 over time and content, good for a window of time and only once.
 //!
+//! Used signatures are kept in memory alone; what was signed before the start is therefore refused.
+//!
 //! **Invariant:** compared in constant time; a signature counts as used only after it was found right, so that nobody
 //! without the key can fill the memory of those used; that memory is bounded, and refuses when it is full.
 
@@ -16,6 +18,9 @@ use crate::model::Timestamp;
 
 use super::problem::Problem;
 
+/// How far the clock of a sender may be behind ours just after a start.
+const BEHIND_MAX: Duration = Duration::from_secs(5);
+
 /// Signatures remembered as used.
 const USED_MAX: usize = 16_384;
 
@@ -26,36 +31,61 @@ pub(super) struct Scheme<'a> {
     pub(super) signature_header: &'a str,
     pub(super) timestamp_header: &'a str,
     pub(super) window: Duration,
+    /// For how long used signatures have been remembered: what is older may have been used before.
+    pub(super) remembered: Duration,
 }
 
 /// A signature that was found right.
 pub(super) type Tag = [u8; 32];
 
-/// The signature of a request whose signed parts come after `timestamp:`, or why it is not good.
-pub(super) fn verify(scheme: Scheme<'_>, headers: &HeaderMap, parts: &[&[u8]], now: Timestamp) -> Result<Tag, Problem> {
-    let timestamp = one(headers, scheme.timestamp_header)?;
-    let signature = one(headers, scheme.signature_header)?;
-    let seconds = Some(timestamp)
-        .filter(|text| text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()))
-        .and_then(|text| text.parse::<i64>().ok())
-        .ok_or_else(|| bad(format!("{} is no whole number of Unix seconds", scheme.timestamp_header)))?;
-    let off = (now.millis() - seconds * 1000).unsigned_abs();
-    if u128::from(off) > scheme.window.as_millis() {
-        let window = scheme.window.as_secs();
-        return Err(bad(format!("the request's time is {} s from ours, more than {window} s", off / 1000)));
-    }
-    let given = unhex(signature).ok_or_else(|| bad(format!("{} is not 64 hex digits", scheme.signature_header)))?;
-    // No early end: which of two keys fits takes no different time.
-    let good = scheme.secrets.iter().fold(false, |good, secret| {
-        let mut mac = Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("any length of key will do");
-        mac.update(timestamp.as_bytes());
-        mac.update(b":");
-        for part in parts {
-            mac.update(part);
+/// What the headers of a signed request say, before its body is there: their form and time are good.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Claim<'a> {
+    timestamp: &'a str,
+    given: Tag,
+}
+
+impl<'a> Claim<'a> {
+    pub(super) fn of(scheme: Scheme<'_>, headers: &'a HeaderMap, now: Timestamp) -> Result<Self, Problem> {
+        let timestamp = one(headers, scheme.timestamp_header)?;
+        let signature = one(headers, scheme.signature_header)?;
+        let seconds = Some(timestamp)
+            .filter(|text| text.len() <= 12 && text.bytes().all(|byte| byte.is_ascii_digit()))
+            .and_then(|text| text.parse::<i64>().ok())
+            .ok_or_else(|| bad(format!("{} is no whole number of Unix seconds", scheme.timestamp_header)))?;
+        let off = (now.millis() - seconds * 1000).unsigned_abs();
+        if u128::from(off) > scheme.window.as_millis() {
+            let window = scheme.window.as_secs();
+            return Err(bad(format!("the request's time is {} s from ours, more than {window} s", off / 1000)));
         }
-        good | mac.verify_slice(&given).is_ok()
-    });
-    if good { Ok(given) } else { Err(bad("the signature is not of this request by a configured key")) }
+        let age = now.millis() - seconds * 1000;
+        if i128::from(age) > (scheme.remembered + BEHIND_MAX).as_millis().cast_signed() {
+            return Err(bad(format!(
+                "the request was signed {} s before chiron started, which does not know whether it was here before; sign \
+                 it anew",
+                age / 1000 - i64::try_from(scheme.remembered.as_secs()).unwrap_or(i64::MAX)
+            )));
+        }
+        let given = unhex(signature).ok_or_else(|| bad(format!("{} is not 64 hex digits", scheme.signature_header)))?;
+        Ok(Self { timestamp, given })
+    }
+
+    /// The signature of a request whose signed parts come after `timestamp:`, or why it is not good.
+    pub(super) fn verify(self, scheme: Scheme<'_>, parts: &[&[u8]]) -> Result<Tag, Problem> {
+        let Self { timestamp, given } = self;
+        // No early end: which of two keys fits takes no different time.
+        let good = scheme.secrets.iter().fold(false, |good, secret| {
+            let mut mac =
+                Hmac::<Sha256>::new_from_slice(secret.expose().as_bytes()).expect("any length of key will do");
+            mac.update(timestamp.as_bytes());
+            mac.update(b":");
+            for part in parts {
+                mac.update(part);
+            }
+            good | mac.verify_slice(&given).is_ok()
+        });
+        if good { Ok(given) } else { Err(bad("the signature is not of this request by a configured key")) }
+    }
 }
 
 fn one<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Problem> {
@@ -109,7 +139,7 @@ impl Used {
             return Err(bad("the same signed request was here before; sign it anew, with a later time"));
         }
         if seen.order.len() >= USED_MAX {
-            return Err(Problem::unavailable("too many signed requests within the window to remember them all"));
+            return Err(Problem::overloaded("too many signed requests within the window to remember them all"));
         }
         // A time of the future is good for up to two windows from now.
         let until = now + 2 * window;
@@ -132,14 +162,30 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(1_763_862_896_000);
 
     fn check(secrets: &[&str], headers: &[(&'static str, &str)], body: &str) -> Result<Tag, String> {
+        check_after(Duration::from_secs(3_600), secrets, headers, body)
+    }
+
+    fn check_after(
+        remembered: Duration,
+        secrets: &[&str],
+        headers: &[(&'static str, &str)],
+        body: &str,
+    ) -> Result<Tag, String> {
         let secrets: Vec<Secret> = secrets.iter().map(|secret| Secret::new(*secret)).collect();
-        let scheme =
-            Scheme { secrets: &secrets, signature_header: "x-sig", timestamp_header: "x-time", window: WINDOW };
+        let scheme = Scheme {
+            secrets: &secrets,
+            signature_header: "x-sig",
+            timestamp_header: "x-time",
+            window: WINDOW,
+            remembered,
+        };
         let mut map = HeaderMap::new();
         for (name, value) in headers {
             map.append(*name, HeaderValue::from_str(value).unwrap());
         }
-        verify(scheme, &map, &[body.as_bytes()], NOW).map_err(|problem| problem.detail)
+        Claim::of(scheme, &map, NOW)
+            .and_then(|claim| claim.verify(scheme, &[body.as_bytes()]))
+            .map_err(|problem| problem.detail)
     }
 
     /// SEC-2: right key, right content, right time; everything else is refused. The signatures were made by
@@ -185,6 +231,19 @@ mod tests {
                 (Err(found), Some(part)) if found.contains(part) => {}
                 (found, _) => panic!("{secrets:?} {headers:?} {body}: {found:?}, expected {expected:?}"),
             }
+        }
+    }
+
+    /// SEC-2: what was signed before chiron started may have been used before it; a clock may be a little behind.
+    #[test]
+    fn what_was_signed_before_the_start_is_refused() {
+        // Signed 300 s ago.
+        let early =
+            [("x-time", "1763862596"), ("x-sig", "9d7327234b75fb469669dddf778a8b64f129a9b46d2735c34d067f5e413fbf7c")];
+        for (up, good) in [(3_600, true), (300, true), (295, true), (294, false), (0, false)] {
+            let found = check_after(Duration::from_secs(up), &["key"], &early, "hello");
+            assert_eq!(found.is_ok(), good, "{up}: {found:?}");
+            assert!(found.err().is_none_or(|detail| detail.contains("before chiron started")));
         }
     }
 

@@ -25,6 +25,7 @@ use crate::model::*;
 use super::*;
 
 mod api;
+mod hostile;
 mod openapi;
 mod policy;
 
@@ -104,6 +105,7 @@ struct Fake {
     not_ready: AtomicBool,
     accepted: AtomicUsize,
     hook_tokens: Vec<String>,
+    hook_hmac: Option<alerts::Hmac>,
     asked: Mutex<Vec<String>>,
     turned_away: Mutex<Vec<String>>,
     /// Never answers `accept`.
@@ -175,7 +177,11 @@ impl Handle for Fake {
         true
     }
     fn webhook_settings(&self) -> Arc<alerts::Settings> {
-        Arc::new(alerts::Settings { bearer_tokens: self.hook_tokens.clone(), ..alerts::Settings::default() })
+        Arc::new(alerts::Settings {
+            bearer_tokens: self.hook_tokens.clone(),
+            hmac: self.hook_hmac.clone(),
+            ..alerts::Settings::default()
+        })
     }
     fn refused(&self, code: &'static str) {
         self.asked.lock().unwrap().push(format!("refused {code}"));

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
@@ -17,7 +16,7 @@ use crate::alerts::payload::{Notification, PayloadProblem};
 use crate::alerts::{self};
 use crate::model::Timestamp;
 
-use super::body;
+use super::body::{self, Sender, Sent};
 use super::problem::Problem;
 use super::router::Shared;
 
@@ -43,7 +42,7 @@ pub const REFUSALS: [&str; 11] = [
 pub type ParseNotification = fn(&[u8], Timestamp, &alerts::Settings) -> Result<Notification, PayloadProblem>;
 
 /// Takes a notification in. The guard has let it through.
-pub(super) async fn receive(State(shared): State<Arc<Shared>>, body: Body) -> Response {
+pub(super) async fn receive(State(shared): State<Arc<Shared>>, body: Sent) -> Response {
     match take(&shared, body).await {
         Ok(accepted) => Json(json!({ "accepted": accepted })).into_response(),
         Err(problem) => {
@@ -63,8 +62,8 @@ pub(super) fn retryable(problem: Problem) -> Problem {
     }
 }
 
-async fn take(shared: &Shared, body: Body) -> Result<usize, Problem> {
-    let bytes = body::read(shared, body).await.map_err(retryable)?;
+async fn take(shared: &Shared, body: Sent) -> Result<usize, Problem> {
+    let bytes = body::read(shared, body, Sender::Known).await.map_err(retryable)?;
     let settings = shared.handle.webhook_settings();
     let notification = (shared.parse)(&bytes, shared.clock.now(), &settings).map_err(|problem| {
         let large = problem.code == "too_large";

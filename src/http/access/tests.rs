@@ -23,6 +23,8 @@ struct Case<'a> {
     headers: Headers<'a>,
     /// A user whose password was found right.
     user: Option<&'a str>,
+    /// The other end of the connection, if the client is behind a proxy.
+    socket: Option<&'a str>,
     /// Alternative names of a verified certificate of `CN=bot`.
     certificate: Option<&'a [&'a str]>,
 }
@@ -42,9 +44,16 @@ impl Case<'_> {
             common: Some("bot".to_owned()),
             alternative: names.iter().map(|name| (*name).to_owned()).collect(),
         });
+        let socket = self.socket.unwrap_or(peer).parse().unwrap();
         let peer = peer.parse().unwrap();
-        let presented =
-            Presented { peer, headers: &map, authority: None, credential: &credential, certificate: names.as_ref() };
+        let presented = Presented {
+            peer,
+            socket,
+            headers: &map,
+            authority: None,
+            credential: &credential,
+            certificate: names.as_ref(),
+        };
         let access = Access::new(&self.settings);
         let rules =
             Rules { access: &access, users: self.users, hook_tokens: &self.hook_tokens, hook_signed: self.hook_signed };
@@ -277,4 +286,51 @@ fn a_browser_cannot_be_talked_into_a_change() {
     for (headers, expected) in cases {
         assert_eq!(with_tokens(CHANGE, HERE, headers, &[], &[]), *expected, "{headers:?}");
     }
+}
+
+/// SEC-1: a name that was rebound to loopback reads nothing without a right token; metrics and probes stay open, and
+/// off loopback any name will do.
+#[test]
+fn a_browser_cannot_be_talked_into_reading() {
+    let settings = Settings { bearer_tokens: vec!["root".to_owned()], ..Settings::default() };
+    let evil = ("host", "evil.example");
+    let [metrics, probes] = [Group::Metrics, Group::Probes].map(|group| Need { group, role: Role::Read });
+    fn with<'a>(settings: &Settings, headers: Headers<'a>) -> Case<'a> {
+        Case { settings: settings.clone(), headers, ..Case::default() }
+    }
+    assert_eq!(with(&settings, &[evil]).told(READ, HERE), "foreign_host");
+    assert_eq!(with(&settings, &[evil]).told(metrics, HERE), "127.0.0.1: read");
+    assert_eq!(with(&settings, &[evil]).told(probes, HERE), "127.0.0.1: read");
+    assert_eq!(with(&settings, &[evil]).told(READ, AWAY), "192.0.2.7: read");
+    assert_eq!(
+        Case { socket: Some(HERE), ..with(&settings, &[evil]) }.told(READ, AWAY),
+        "foreign_host",
+        "a header is made up"
+    );
+    assert_eq!(with(&settings, &[evil, ("authorization", "Bearer wrong")]).told(READ, HERE), "foreign_host");
+    assert_eq!(with(&settings, &[evil, ("authorization", "Bearer root")]).told(READ, HERE), "127.0.0.1: read");
+    assert_eq!(with(&settings, &[("host", "localhost:1")]).told(READ, HERE), "127.0.0.1: read");
+    assert_eq!(with(&settings, &[]).told(READ, HERE), "127.0.0.1: read");
+    let foreign: Headers<'_> = &[("host", "localhost:1"), ("origin", "http://evil.example")];
+    assert_eq!(with(&settings, foreign).told(READ, HERE), "foreign_origin");
+    let closed = Settings { anonymous_read: false, ..settings.clone() };
+    assert_eq!(Case { settings: closed, ..with(&settings, &[evil]) }.told(READ, HERE), "foreign_host");
+}
+
+/// SEC-1: what came through a proxy is never loopback: neither with a header that proxies add, nor from the address of
+/// one that is trusted.
+#[test]
+fn a_proxy_is_never_loopback() {
+    let names = ["Forwarded", "Via", "X-Forwarded-For", "X-Forwarded-Host", "X-Forwarded-Proto", "X-Real-IP"];
+    for name in names.into_iter().chain(["X-Client-IP", "CF-Connecting-IP"]) {
+        let name: &'static str = name.to_ascii_lowercase().leak();
+        let header: Headers<'_> = &[(name, "x")];
+        assert_eq!(Case { headers: header, ..Case::default() }.told(CHANGE, HERE), "forbidden", "{name}");
+    }
+    let settings = Settings { trusted_proxies: vec!["127.0.0.1/32".parse().unwrap()], ..Settings::default() };
+    let proxied = Case { settings, ..Case::default() };
+    assert_eq!(proxied.told(CHANGE, HERE), "forbidden");
+    assert_eq!(proxied.told(HOOK, HERE), "forbidden");
+    assert_eq!(proxied.told(CHANGE, "127.0.0.2"), "127.0.0.2 (loopback): admin");
+    assert_eq!(Case { socket: Some(HERE), ..proxied }.told(CHANGE, "127.0.0.2"), "forbidden", "a header is made up");
 }

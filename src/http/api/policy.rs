@@ -8,22 +8,23 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use serde::Deserialize;
-use tokio::sync::{OwnedSemaphorePermit, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
-use crate::http::body;
+use crate::http::body::{self, Sent};
 use crate::http::control::checked_reason;
+use crate::http::guard::Client;
 use crate::http::problem::Problem;
 use crate::http::query::{Params, short};
 use crate::http::router::{Shared, within};
+use crate::http::shares::Share;
 use crate::model::{Caller, Level, PolicyDocument};
 
 /// The longest a client may wait for a change.
@@ -43,6 +44,7 @@ type Documents = watch::Receiver<Arc<PolicyDocument>>;
 /// would be a 304 is held back until the policy changes, for so many seconds at most.
 pub(in crate::http) async fn current(
     State(shared): State<Arc<Shared>>,
+    Extension(Client(peer)): Extension<Client>,
     params: Params,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
@@ -51,7 +53,7 @@ pub(in crate::http) async fn current(
     let mut documents = shared.handle.policies();
     let mut document = Arc::clone(&documents.borrow_and_update());
     if wait > 0 && known.has(&document) {
-        let _place = shared.live.enter()?;
+        let _place = shared.live.enter(peer)?;
         document = changed(&known, documents, &shared.live.ending, Duration::from_secs(wait)).await;
     }
     let mut response =
@@ -113,8 +115,11 @@ impl Known {
 }
 
 /// `GET /api/v1/policy/stream`. `Last-Event-ID` is of no use: the first event is always the whole policy in force.
-pub(in crate::http) async fn stream(State(shared): State<Arc<Shared>>) -> Result<Response, Problem> {
-    let place = shared.live.enter()?;
+pub(in crate::http) async fn stream(
+    State(shared): State<Arc<Shared>>,
+    Extension(Client(peer)): Extension<Client>,
+) -> Result<Response, Problem> {
+    let place = shared.live.enter(peer)?;
     let now = Instant::now();
     let follower = Follower {
         documents: shared.handle.policies(),
@@ -137,7 +142,7 @@ struct Follower {
     renew_at: Instant,
     until: Instant,
     ending: CancellationToken,
-    _place: OwnedSemaphorePermit,
+    _place: Share,
 }
 
 impl Follower {
@@ -196,7 +201,7 @@ struct Wish {
 pub(in crate::http) async fn set(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let wish: Wish = body::json(&shared, body).await?;
     let level = Level::parse(&wish.level).ok_or_else(|| {
@@ -234,7 +239,7 @@ struct Release {
 pub(in crate::http) async fn release(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let wish: Release = body::json(&shared, body).await?;
     let reason = checked_reason(wish.reason)?;

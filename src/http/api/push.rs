@@ -5,13 +5,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Map, Value, json};
 
-use crate::http::body;
+use crate::http::body::{self, Sent};
 use crate::http::problem::Problem;
 use crate::http::query::{Segment, short};
 use crate::http::router::Shared;
@@ -30,7 +29,7 @@ pub(in crate::http) async fn told(State(shared): State<Arc<Shared>>) -> Response
 }
 
 /// `POST /api/v1/vitals`
-pub(in crate::http) async fn vitals(State(shared): State<Arc<Shared>>, body: Body) -> Result<Response, Problem> {
+pub(in crate::http) async fn vitals(State(shared): State<Arc<Shared>>, body: Sent) -> Result<Response, Problem> {
     let mut told: Map<String, Value> = body::json(&shared, body).await?;
     let name = match told.shift_remove("subsystem") {
         Some(Value::String(name)) => name,
@@ -44,7 +43,7 @@ pub(in crate::http) async fn vitals(State(shared): State<Arc<Shared>>, body: Bod
 pub(in crate::http) async fn heartbeat(
     State(shared): State<Arc<Shared>>,
     Segment(name): Segment,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let told: Map<String, Value> = body::json_or_nothing(&shared, body).await?.unwrap_or_default();
     if let Some(key) = told.keys().find(|key| !matches!(key.as_str(), "status" | "message")) {

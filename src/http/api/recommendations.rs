@@ -3,13 +3,12 @@
 use std::sync::Arc;
 
 use axum::Json;
-use axum::body::Body;
 use axum::extract::{Extension, State};
 use axum::response::{IntoResponse, Response};
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::http::body;
+use crate::http::body::{self, Sent};
 use crate::http::control::{checked_reason, optional_reason};
 use crate::http::paging::Wanted;
 use crate::http::problem::Problem;
@@ -54,7 +53,7 @@ pub(in crate::http) async fn approve(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Segment(id): Segment,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let (digest, reason) = body::json::<Answer>(&shared, body).await?.checked()?;
     let reason = optional_reason(reason)?;
@@ -66,7 +65,7 @@ pub(in crate::http) async fn reject(
     State(shared): State<Arc<Shared>>,
     Extension(caller): Extension<Caller>,
     Segment(id): Segment,
-    body: Body,
+    body: Sent,
 ) -> Result<Response, Problem> {
     let (digest, reason) = body::json::<Answer>(&shared, body).await?.checked()?;
     let reason = checked_reason(reason.unwrap_or_default())?;

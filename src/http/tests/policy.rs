@@ -1,7 +1,7 @@
 //! POL-5 at the socket, on timelines of paused time: tags, long polls, the stream, the lease.
 
 use super::*;
-use crate::http::live::WAITERS_MAX;
+use crate::http::live::{WAITERS_MAX, WAITERS_PER_PEER};
 
 /// A document that differs by its number.
 fn numbered(sequence: u64, level: Level) -> Arc<PolicyDocument> {
@@ -121,8 +121,12 @@ struct Events {
 
 impl Events {
     async fn open(server: &Running) -> Self {
+        Self::open_from(server, "127.0.0.1").await
+    }
+
+    async fn open_from(server: &Running, peer: &str) -> Self {
         let request = server.request(Method::GET, "/api/v1/policy/stream").header("last-event-id", "3");
-        let response = request.send().await.unwrap();
+        let response = request.header("x-forwarded-for", peer).send().await.unwrap();
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         assert_eq!(response.headers()["cache-control"], "no-cache");
         Self { response, text: String::new() }
@@ -228,10 +232,11 @@ async fn a_slow_client_gets_the_latest() {
 /// Long polls and streams are bounded in number; one more is put off, and asking without `wait` still works.
 #[tokio::test(start_paused = true)]
 async fn waiters_are_bounded() {
-    let server = Running::with(Fake::default(), Settings { connections_max: 300, ..settings() }).await;
+    let trusted_proxies = vec!["127.0.0.1/32".parse().unwrap()];
+    let server = Running::with(Fake::default(), Settings { connections_max: 300, trusted_proxies, ..settings() }).await;
     let mut waiting = Vec::new();
-    for _ in 0..WAITERS_MAX {
-        waiting.push(Events::open(&server).await);
+    for n in 0..WAITERS_MAX {
+        waiting.push(Events::open_from(&server, &format!("192.0.2.{}", n / WAITERS_PER_PEER)).await);
     }
     let refused = server.poll(5, "\"7-no_new_trades\"").send().await.unwrap();
     assert_eq!((refused.status().as_u16(), refused.headers().contains_key("retry-after")), (503, true));
