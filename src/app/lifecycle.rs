@@ -95,14 +95,20 @@ impl App {
                 () = stop.cancelled() => break None,
                 Some(end) = self.ends.recv() => self.ended(end),
                 () = until(due), if due.is_some() => self.start_due().await,
-                Some(request) = self.reloads.recv() => {
+                // A stop waits for neither a reload nor a restart: what they left half done ends with everything else.
+                Some(request) = self.reloads.recv() => tokio::select! {
+                    () = stop.cancelled() => break None,
                     // Whoever asked may have gone; the log says it too.
-                    let _ = request.answer.send(self.reload(request.by).await);
-                }
-                Some(()) = reload.recv() => drop(self.reload(None).await),
-                Some(RestartRequest { by, reason, answer }) = self.restarts.recv() => {
-                    let _ = answer.send(self.restart(&by, &reason).await);
-                }
+                    result = self.reload(request.by) => drop(request.answer.send(result)),
+                },
+                Some(()) = reload.recv() => tokio::select! {
+                    () = stop.cancelled() => break None,
+                    result = self.reload(None) => drop(result),
+                },
+                Some(RestartRequest { by, reason, answer }) = self.restarts.recv() => tokio::select! {
+                    () = stop.cancelled() => break None,
+                    result = self.restart(&by, &reason) => drop(answer.send(result)),
+                },
                 Ok(()) = policies.changed() => self.tell_manager(),
                 _ = turns.tick() => self.look(),
             }
