@@ -484,6 +484,7 @@ impl Drop for Tmpfs {
 fn hog(file: &Path, folder: &Path, spare: u64) {
     // The journal's thread may be moving its log just now; then what was free a moment ago no longer is.
     let taken = (0..100).any(|_| {
+        let _ = std::fs::remove_file(file);
         let stat = rustix::fs::statvfs(folder).unwrap();
         let free = stat.f_bavail * stat.f_frsize;
         std::fs::write(file, vec![1; usize::try_from(free.saturating_sub(spare)).unwrap()]).is_ok()
