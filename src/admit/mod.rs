@@ -6,9 +6,10 @@
 mod budget;
 mod cooldown;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::model::{Autonomy, Reason, Timestamp};
+use crate::model::{Autonomy, Name, Reason, Timestamp};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,6 +18,10 @@ pub struct Request {
     pub autonomy: Autonomy,
     /// It lowers risk.
     pub lowers_risk: bool,
+    /// It raises risk, and does not merely undo what made things worse.
+    pub raises_risk: bool,
+    /// It is only rehearsed, whatever else is acted upon.
+    pub dry_run: bool,
     /// It has a means, or chiron's own.
     pub bound: bool,
     /// It asks for the check's agreement, which is missing.
@@ -46,6 +51,20 @@ pub struct Ledger<'a> {
     pub target_starts: &'a [Timestamp],
     /// Starts of counted runs overall, oldest first.
     pub overall_starts: &'a [Timestamp],
+    /// The target's health is verified and no issue of it is open.
+    pub healthy: bool,
+    /// The Watchdog is heard, or none is configured.
+    pub watchdog_alive: bool,
+    /// The policy in force permits it.
+    pub policy_permits: bool,
+    /// A maintenance window that does not list the action is on until then.
+    pub maintenance_until: Option<Timestamp>,
+    /// Too much is broken at once, and the target is no root cause of it.
+    pub in_storm: bool,
+    /// Another member of the target's group is being acted upon.
+    pub group_busy: bool,
+    /// Too few other members of the target's group are healthy.
+    pub group_unhealthy: bool,
 }
 
 /// Whether it may run.
@@ -81,8 +100,18 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
         return answer(Verdict::No, Reason::Manual);
     }
     // A rehearsal shows what is not bound; a person is not asked to allow what cannot be done.
-    if !request.bound && (!settings.dry_run || request.autonomy == Autonomy::Approval) {
+    if !request.bound && (!(settings.dry_run || request.dry_run) || request.autonomy == Autonomy::Approval) {
         return answer(Verdict::No, Reason::Unbound);
+    }
+    // What raises risk needs all of these, and then a person where one is asked for.
+    if request.raises_risk && !ledger.healthy {
+        return answer(Verdict::Wait, Reason::Unhealthy);
+    }
+    if request.raises_risk && !ledger.watchdog_alive {
+        return answer(Verdict::Wait, Reason::Watchdog);
+    }
+    if request.raises_risk && !ledger.policy_permits {
+        return answer(Verdict::Wait, Reason::Policy);
     }
     if request.autonomy == Autonomy::Approval && !request.approved {
         return answer(Verdict::Ask, Reason::ApprovalPending);
@@ -99,7 +128,7 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
     if ledger.busy {
         return answer(Verdict::Wait, Reason::Busy);
     }
-    if settings.dry_run {
+    if settings.dry_run || request.dry_run {
         return answer(Verdict::Rehearse, Reason::DryRun);
     }
     // What a person has approved in sight of all this is not held up by what keeps chiron itself from hasty acts.
@@ -111,6 +140,18 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
     }
     if ledger.root_broken {
         return answer(Verdict::Wait, Reason::Dependency);
+    }
+    if let Some(until) = ledger.maintenance_until {
+        return Admission { verdict: Verdict::Wait, reason: Reason::Maintenance, not_before: Some(until) };
+    }
+    if ledger.in_storm {
+        return answer(Verdict::Wait, Reason::Storm);
+    }
+    if ledger.group_busy {
+        return answer(Verdict::Wait, Reason::GroupBusy);
+    }
+    if ledger.group_unhealthy {
+        return answer(Verdict::Wait, Reason::GroupUnhealthy);
     }
     if let Some(until) = cooldown::until(ledger.target_ended_at, settings, now) {
         return Admission { verdict: Verdict::Wait, reason: Reason::Cooldown, not_before: Some(until) };
@@ -129,6 +170,8 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
 pub struct Settings {
     /// Act on nothing. True unless `mode` is given, and with `--dry-run`.
     pub dry_run: bool,
+    /// Actions that are only rehearsed, whatever else is acted upon.
+    pub dry_run_actions: BTreeSet<Name>,
     /// Pause before the same target is touched again, from the end of the last action; default 60 s.
     pub cooldown: Duration,
     /// Runs per target within `target_window`; default 3.
@@ -151,6 +194,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             dry_run: true,
+            dry_run_actions: BTreeSet::new(),
             cooldown: Duration::from_secs(60),
             target_budget: 3,
             target_window: Duration::from_secs(900),

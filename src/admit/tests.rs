@@ -10,8 +10,15 @@ fn settings() -> Settings {
     Settings { dry_run: false, ..Settings::default() }
 }
 
-const REQUEST: Request =
-    Request { autonomy: Autonomy::Automatic, lowers_risk: false, bound: true, unconfirmed: false, approved: false };
+const REQUEST: Request = Request {
+    autonomy: Autonomy::Automatic,
+    lowers_risk: false,
+    raises_risk: false,
+    dry_run: false,
+    bound: true,
+    unconfirmed: false,
+    approved: false,
+};
 
 const LEDGER: Ledger<'static> = Ledger {
     stopping: false,
@@ -23,6 +30,13 @@ const LEDGER: Ledger<'static> = Ledger {
     target_ended_at: None,
     target_starts: &[],
     overall_starts: &[],
+    healthy: false,
+    watchdog_alive: true,
+    policy_permits: true,
+    maintenance_until: None,
+    in_storm: false,
+    group_busy: false,
+    group_unhealthy: false,
 };
 
 fn reason(request: Request, ledger: Ledger<'_>, settings: &Settings) -> (Verdict, Reason) {
@@ -53,10 +67,37 @@ fn each_concern() {
     wait(Ledger { running: 4, ..LEDGER }, Reason::Concurrency);
     wait(Ledger { root_broken: true, ..LEDGER }, Reason::Dependency);
     wait(Ledger { target_ended_at: Some(NOW.minus(Duration::from_secs(59))), ..LEDGER }, Reason::Cooldown);
+    wait(Ledger { maintenance_until: Some(NOW), ..LEDGER }, Reason::Maintenance);
+    wait(Ledger { in_storm: true, ..LEDGER }, Reason::Storm);
+    wait(Ledger { group_busy: true, ..LEDGER }, Reason::GroupBusy);
+    wait(Ledger { group_unhealthy: true, ..LEDGER }, Reason::GroupUnhealthy);
+    assert_eq!(reason(Request { dry_run: true, ..REQUEST }, LEDGER, &live), (Verdict::Rehearse, Reason::DryRun));
     let unconfirmed = Request { unconfirmed: true, ..REQUEST };
     assert_eq!(reason(unconfirmed, LEDGER, &live), (Verdict::Wait, Reason::Unconfirmed));
     let dry = Settings::default();
     assert_eq!(reason(Request { bound: false, ..REQUEST }, LEDGER, &dry), (Verdict::Rehearse, Reason::DryRun));
+}
+
+/// ACT-3 (asymmetry): what raises risk needs verified health, a live Watchdog and the policy's permission, whoever has
+/// approved it; only then is a person asked, where one is to be.
+#[test]
+fn raising_risk_needs_proof() {
+    let live = settings();
+    let raise = Request { raises_risk: true, ..REQUEST };
+    let sound = Ledger { healthy: true, ..LEDGER };
+    assert_eq!(reason(raise, sound, &live), (Verdict::Run, Reason::Admitted));
+    for approved in [false, true] {
+        for autonomy in [Autonomy::Automatic, Autonomy::Approval] {
+            let raise = Request { approved, autonomy, ..raise };
+            assert_eq!(reason(raise, LEDGER, &live), (Verdict::Wait, Reason::Unhealthy));
+            let deaf = Ledger { watchdog_alive: false, ..sound };
+            assert_eq!(reason(raise, deaf, &live), (Verdict::Wait, Reason::Watchdog));
+            let strict = Ledger { policy_permits: false, ..sound };
+            assert_eq!(reason(raise, strict, &live), (Verdict::Wait, Reason::Policy));
+        }
+    }
+    let ask = Request { autonomy: Autonomy::Approval, ..raise };
+    assert_eq!(reason(ask, sound, &live), (Verdict::Ask, Reason::ApprovalPending));
 }
 
 /// ACT-3: the moment a cooldown or a budget ends is the moment it admits.

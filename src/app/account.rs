@@ -151,6 +151,12 @@ impl Step<'_> {
             Record::InstanceStarted { .. }
             | Record::ConfigLoaded { .. }
             | Record::AlertBelieved { .. }
+            | Record::RecommendationHeld { .. }
+            | Record::MaintenanceSet { .. }
+            | Record::MaintenanceEnded { .. }
+            | Record::HookTold { .. }
+            | Record::HookAnswered { .. }
+            | Record::HookFollowed { .. }
             | Record::RunIntended { .. }
             | Record::RunFinished { .. }
             | Record::HoldSet { .. }

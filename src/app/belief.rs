@@ -12,7 +12,7 @@ impl Cycle {
         self.watchdog_alive(draft) && self.own_check_agrees(draft, subsystem)
     }
 
-    fn watchdog_alive(&self, draft: &Draft) -> bool {
+    pub(super) fn watchdog_alive(&self, draft: &Draft) -> bool {
         let Some(watchdog) = &self.rules.alerts.watchdog else { return true };
         self.world.watchdog_at.is_some_and(|last| draft.now.since(last) < watchdog.absent_after)
     }

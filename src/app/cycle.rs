@@ -77,6 +77,15 @@ pub struct Inquired {
     pub probe: ProbeAnswer,
 }
 
+/// What a run's means has told before the run is begun.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Prepared {
+    /// Which run.
+    pub key: RunKey,
+    /// What its probe will compare with.
+    pub evidence: Option<String>,
+}
+
 /// What a person asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
@@ -142,6 +151,8 @@ pub struct Inputs {
     pub answers: Vec<Answered>,
     /// From the executor, after a crash.
     pub inquiries: Vec<Inquired>,
+    /// From the executor, before a run is begun.
+    pub prepared: Vec<Prepared>,
     /// From a person; at most one a step, so that a refusal has one addressee.
     pub command: Option<Command>,
 }
@@ -149,6 +160,8 @@ pub struct Inputs {
 /// Something to be done once the records are durable.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Effect {
+    /// Ask the means of a run that is durably intended what its probe will compare with.
+    Prepare(RunKey),
     /// Carry out a run that is durably started.
     Start(RunKey),
     /// Find out what became of a run that a crash interrupted.
@@ -243,6 +256,7 @@ impl Cycle {
         let mut draft = Draft::new(state.clone(), now);
         let mut effects = Vec::new();
         self.world.take_due(now);
+        self.world.last_seen = now;
         self.world.asked_before = self.world.asking_check.clone();
         // What a person had loaded is told even if the file is the same: the files that it names may not be.
         let news = |(digest, by): &(String, Option<String>)| by.is_some() || *digest != draft.state.config_digest;
@@ -256,6 +270,7 @@ impl Cycle {
         self.release_orphans(&mut draft);
         self.take_answers(&mut draft, &inputs.answers);
         self.take_inquiries(&mut draft, &inputs.inquiries, &mut effects);
+        self.take_prepared(&mut draft, &inputs.prepared, &mut effects);
         for observation in &inputs.observations {
             self.take_observation(&draft, observation);
         }
@@ -395,6 +410,11 @@ impl Cycle {
         seen.health = Arc::new(health);
         seen.streak = streak;
         seen.seen = true;
+        seen.healthy_since = match (status, seen.healthy_since) {
+            (Status::Healthy, Some(since)) => Some(since),
+            (Status::Healthy, None) => Some(said.timestamp),
+            _ => None,
+        };
         if moves_policy(subsystem) && seen.cycle <= self.world.cycle {
             seen.cycle = self.world.cycle + 1;
             self.world.cycle_left = self.world.cycle_left.saturating_sub(1);

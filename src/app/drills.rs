@@ -52,6 +52,8 @@ impl Cycle {
             resolved_at: None,
             escalated: None,
             run: None,
+            began_at: None,
+            notes: Vec::new(),
         };
         let admission = self.admission(draft, &episode, 0, false, effects);
         if admission.verdict != Verdict::Run {
@@ -61,7 +63,14 @@ impl Cycle {
         }
         let (by, reason) = (by.to_owned(), reason.to_owned());
         draft.push(Record::DrillAsked { episode: id.clone(), by, reason });
-        draft.push(Record::EpisodeOpened { id: id.clone(), key, facts, ladder: vec![rung], by_check: false });
+        draft.push(Record::EpisodeOpened {
+            id: id.clone(),
+            key,
+            facts,
+            ladder: vec![rung],
+            by_check: false,
+            began_at: None,
+        });
         let Some(spec) = (self.rules.catalog)(&action) else {
             return Err(Refused::Conflict(format!("{action} is known no longer")));
         };

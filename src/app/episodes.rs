@@ -107,6 +107,7 @@ impl Cycle {
             facts: facts.clone(),
             ladder: ladder.clone(),
             by_check,
+            began_at: None,
         });
         let openings = draft.state.openings.get(key).cloned().unwrap_or_default();
         if flapping::is_flapping(&openings, &self.rules.detect, draft.now) {
@@ -178,6 +179,7 @@ impl Cycle {
                 origin: RungOrigin::Ladder,
                 outcome: None,
                 attempts: 0,
+                recommended_at: None,
             });
         }
         ladder
@@ -220,6 +222,7 @@ pub(super) fn grant(ladder: &mut Vec<Rung>, wish: &Wish, containing: bool) -> bo
         origin: wish.origin.clone(),
         outcome: None,
         attempts: 0,
+        recommended_at: None,
     };
     ladder.insert(untried, rung);
     true

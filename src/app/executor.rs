@@ -6,13 +6,16 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::execute::{self, Answer, Binding, Order, ProbeAnswer, survivors};
+use crate::execute::{self, About, Answer, Binding, Order, ProbeAnswer, survivors};
 use crate::journal::{Run, State};
 use crate::model::{Class, Ending, Name, RunKey};
 
-use super::cycle::{Answered, Inquired};
+use super::cycle::{Answered, Inquired, Prepared};
 use super::task::Event;
 use super::tasks::Tasks;
+
+/// How long a means may take to tell what its probe will compare with; without it the run is begun all the same.
+const EVIDENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// Bindings by action and subsystem.
 type Bindings = HashMap<(Name, Name), Arc<Binding>>;
@@ -48,14 +51,38 @@ impl Executor {
         self.closed = true;
     }
 
-    fn order(&self, run: &Run, timeout: Duration) -> Order {
+    fn order(&self, state: &State, run: &Run, timeout: Duration) -> Order {
+        let facts = state.episodes.get(&run.key.episode);
+        let about = About {
+            issue_type: facts.map_or_else(String::new, |episode| episode.key.kind.to_string()),
+            severity: facts.map_or("", |episode| episode.facts.severity.as_str()),
+            policy: state.level().as_str(),
+            sequence: 0,
+        };
         Order {
             key: run.key.clone(),
             action: run.action.clone(),
             target: run.target.clone(),
             epoch: self.epoch,
             timeout,
+            about,
+            evidence: run.evidence.clone(),
         }
+    }
+
+    /// Asks the means of a run that is durably intended what its probe will compare with.
+    pub fn prepare(&self, state: &State, bindings: &Bindings, key: &RunKey) {
+        let Some(run) = state.runs.get(key) else { return };
+        let binding = bindings.get(&(run.action.clone(), run.target.clone())).cloned();
+        let (events, key) = (self.events.clone(), key.clone());
+        let order = self.order(state, run, EVIDENCE_LIMIT);
+        self.tasks.spawn_short(async move {
+            let evidence = match binding {
+                Some(binding) => execute::engine::evidence(&order, Arc::clone(&binding.actuator)).await,
+                None => None,
+            };
+            send(&events, Event::Prepared(Prepared { key, evidence })).await;
+        });
     }
 
     /// Carries out a run that is durably started.
@@ -65,11 +92,11 @@ impl Executor {
         let events = self.events.clone();
         let Some(binding) = binding.filter(|_| !self.closed) else {
             let detail = if self.closed { "chiron is stopping" } else { "its binding is configured no longer" };
-            let answer = Answer { ending: Ending::NotStarted, detail: detail.to_owned(), output: String::new() };
+            let answer = Answer::new(Ending::NotStarted, detail);
             let answered = Answered { key: key.clone(), answer, duration: Duration::ZERO };
             return self.tasks.spawn_short(async move { send(&events, Event::Answered(answered)).await });
         };
-        let order = self.order(run, binding.timeout);
+        let order = self.order(state, run, binding.timeout);
         let key = key.clone();
         let at_work = Arc::clone(&self.at_work);
         self.at_work().insert(key.clone());
@@ -89,7 +116,7 @@ impl Executor {
             return;
         }
         let binding = bindings.get(&(run.action.clone(), run.target.clone())).cloned();
-        let order = self.order(run, binding.as_ref().map_or(Duration::from_secs(60), |binding| binding.timeout));
+        let order = self.order(state, run, binding.as_ref().map_or(Duration::from_secs(60), |binding| binding.timeout));
         let (class, key, events) = (run.class, key.clone(), self.events.clone());
         self.tasks.spawn_short(async move {
             let found = {

@@ -22,6 +22,7 @@ mod reconciler;
 mod recovery;
 mod report;
 mod restart;
+mod reverse;
 mod sender;
 mod supervisor;
 pub mod task;

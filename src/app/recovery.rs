@@ -14,8 +14,9 @@ use crate::model::{
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
 use crate::verify::{self, Evidence};
 
-use super::cycle::{Answered, Cycle, Effect};
+use super::cycle::{Answered, Cycle, Effect, Prepared};
 use super::draft::Draft;
+use super::reverse;
 use super::world::{Verifying, Waiting};
 
 /// The binding's id of a run that only holds a level of chiron's own policy.
@@ -40,15 +41,52 @@ impl Cycle {
                 detail: answer.detail.clone(),
                 output: answer.output.clone(),
                 duration_ms: u64::try_from(answered.duration.as_millis()).unwrap_or(u64::MAX),
+                changed: answer.changed.clone(),
             });
             self.after_finish(draft, &run, answer.ending, &answer.detail);
         }
     }
 
+    /// What a probe will compare with is known: the run is begun, unless the need for it has passed meanwhile.
+    pub(super) fn take_prepared(&mut self, draft: &mut Draft, prepared: &[Prepared], effects: &mut Vec<Effect>) {
+        for Prepared { key, evidence } in prepared {
+            let Some(run) = draft.state.runs.get(key).filter(|run| run.state == RunState::Intended).cloned() else {
+                continue;
+            };
+            let episode = draft.state.episodes.get(&key.episode);
+            let over = episode.is_none_or(|episode| self.is_over(episode));
+            let why_not = if self.world.stopping {
+                Some(Reason::Stopping)
+            } else if !self.world.journal_ok {
+                Some(Reason::JournalUnavailable)
+            } else if self.binding(&run.action, &run.target).is_none() {
+                Some(Reason::Unbound)
+            } else if over && !run.lowers_risk {
+                Some(Reason::Resolved)
+            } else {
+                run.not_after.is_some_and(|not_after| draft.now > not_after).then_some(Reason::Expired)
+            };
+            self.world.dirty_episodes.insert(key.episode.clone());
+            if let Some(reason) = why_not {
+                draft.push(Record::RunCancelled { key: key.clone(), reason });
+                self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency | Reason::GroupBusy));
+                continue;
+            }
+            draft.push(Record::RunStarted { key: key.clone(), evidence: evidence.clone() });
+            effects.push(Effect::Start(key.clone()));
+        }
+    }
+
+    /// Whether nothing holds an episode open: neither a check nor an alert, nor something that is to be undone or rehearsed.
+    fn is_over(&self, episode: &Episode) -> bool {
+        let of_its_own = [super::drills::DRILL, reverse::REVERSE].into_iter().any(|kind| episode.key.kind == *kind);
+        !episode.by_check && episode.alerts.is_empty() && !of_its_own
+    }
+
     /// A run has finished: verification begins, or is over at once.
     pub(super) fn after_finish(&mut self, draft: &mut Draft, run: &Run, ending: Ending, detail: &str) {
         let verdict = match ending {
-            Ending::Ok if !self.is_containing(&run.action) => None,
+            Ending::Ok if !contains(draft, &run.key) => None,
             Ending::Ok => Some((Outcome::Verified, format!("took effect: {detail}"))),
             Ending::DryRun => Some((Outcome::DryRun, detail.to_owned())),
             Ending::Failed | Ending::Timeout | Ending::NotStarted => Some((Outcome::Failed, detail.to_owned())),
@@ -58,7 +96,9 @@ impl Cycle {
             None => self.begin_verification(run, draft.now),
         }
         self.world.dirty_episodes.insert(run.key.episode.clone());
-        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency | Reason::Cooldown));
+        self.world.rouse(|reason| {
+            matches!(reason, Reason::Busy | Reason::Concurrency | Reason::Cooldown | Reason::GroupBusy)
+        });
     }
 
     /// Remembers from when checks of the run's target count as proof, and until when.
@@ -160,7 +200,7 @@ impl Cycle {
     fn drop_stale_wishes(&mut self, draft: &mut Draft, id: &EpisodeId) {
         let Some(episode) = draft.state.episodes.get(id).cloned() else { return };
         let is_stale = |rung: &Rung| match &rung.origin {
-            RungOrigin::Ladder => false,
+            RungOrigin::Ladder | RungOrigin::Undo(_) | RungOrigin::Reverse(_) => false,
             RungOrigin::Alert(wisher) | RungOrigin::AlertIfConfirmed(wisher) => {
                 rung.attempts == 0 && rung.outcome.is_none() && !episode.alerts.contains(wisher)
             }
@@ -187,7 +227,12 @@ impl Cycle {
             return;
         };
         let hold_down = self.binding(&run.action, &run.target).map_or(1, |binding| binding.verify.hold_down);
-        let evidence = Evidence { deadline: verifying.deadline, hold_down, healthy_in_a_row: verifying.healthy };
+        let evidence = Evidence {
+            deadline: verifying.deadline,
+            hold_down,
+            healthy_in_a_row: verifying.healthy,
+            worse: self.made_worse(run).is_some(),
+        };
         let Some(outcome) = verify::judge(&evidence, draft.now) else {
             if draft.now >= verifying.next_look
                 && let Some(index) = self.world.index.get(&run.target)
@@ -205,16 +250,24 @@ impl Cycle {
         let waited = draft.now.since(run.ended_at.unwrap_or(draft.now)).as_secs_f64();
         let detail = match outcome {
             Outcome::Verified => format!("{} is healthy {waited:.1} s after the action", run.target),
+            Outcome::Failed => {
+                let worse = self.made_worse(run).unwrap_or_default();
+                format!("it made things worse: {worse} {waited:.1} s after the action")
+            }
             _ => format!("{} is still {status} {waited:.1} s after the action", run.target),
         };
         self.world.verifying.remove(&run.key);
+        let worse = outcome == Outcome::Failed;
         draft.push(Record::RunVerified { key: run.key.clone(), outcome, detail });
-        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency));
+        if worse {
+            self.plan_undo(draft, run);
+        }
+        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency | Reason::GroupBusy));
     }
 
     /// Ends an episode that nothing holds open, after the damping of one that flaps.
     fn resolve_if_over(&mut self, draft: &mut Draft, episode: &Arc<Episode>) -> bool {
-        if episode.by_check || !episode.alerts.is_empty() {
+        if episode.by_check || !episode.alerts.is_empty() || self.reverse_goes_on(draft, episode) {
             self.world.clear_since.remove(&episode.id);
             return false;
         }
@@ -231,10 +284,14 @@ impl Cycle {
         self.world.asked_since.remove(&episode.id);
         self.withdraw_questions(draft, &episode.id, None);
         draft.push(Record::EpisodeResolved { id: episode.id.clone() });
+        self.plan_reverses(draft, episode);
         true
     }
 
     fn next_rung(&mut self, draft: &mut Draft, episode: &Arc<Episode>, effects: &mut Vec<Effect>) {
+        if episode.key.kind == *reverse::REVERSE {
+            return self.next_reverse(draft, episode, effects);
+        }
         loop {
             let Some(episode) = draft.state.episodes.get(&episode.id).cloned() else { return };
             let rungs = self.rung_views(&draft.state, &episode);
@@ -263,7 +320,7 @@ impl Cycle {
         }
     }
 
-    fn admit(&mut self, draft: &mut Draft, episode: &Arc<Episode>, index: usize, effects: &mut Vec<Effect>) {
+    pub(super) fn admit(&mut self, draft: &mut Draft, episode: &Arc<Episode>, index: usize, effects: &mut Vec<Effect>) {
         let Some(rung) = episode.ladder.get(index) else { return };
         let Some(spec) = (self.rules.catalog)(&rung.action) else { return };
         let admission = self.admission(draft, episode, index, false, effects);
@@ -319,6 +376,8 @@ impl Cycle {
         let request = Request {
             autonomy: view.autonomy,
             lowers_risk: spec.lowers_risk,
+            raises_risk: spec.raises_risk && !matches!(rung.origin, RungOrigin::Undo(_)),
+            dry_run: view.rehearsed_only,
             bound: view.bound,
             unconfirmed,
             approved,
@@ -332,11 +391,18 @@ impl Cycle {
             started_up: self.world.unseen == 0,
             // A level of chiron's own policy touches nothing, so it never waits for the target.
             busy: draft.state.is_busy(target) && (!spec.lowers_risk || has_means),
-            running: draft.state.executing as usize,
+            running: at_work(&draft.state),
             root_broken,
             target_ended_at: touch.and_then(|touch| touch.ended_at),
             target_starts: touch.map_or(&[], |touch| &touch.starts),
             overall_starts: &draft.state.starts,
+            healthy: self.is_verified_healthy(&draft.state, target, &episode.id),
+            watchdog_alive: self.watchdog_alive(draft),
+            policy_permits: spec.needs_policy.is_none_or(|level| draft.state.level() <= level),
+            maintenance_until: None,
+            in_storm: false,
+            group_busy: false,
+            group_unhealthy: false,
         };
         admit::admit(&request, &ledger, &self.rules.admit, draft.now)
     }
@@ -386,9 +452,15 @@ impl Cycle {
             dry_run,
             lowers_risk: spec.lowers_risk,
             not_after,
+            before: Some(self.how_things_stand(target)),
         });
-        draft.push(Record::RunStarted { key: key.clone(), evidence: None });
         let has_means = binding.is_some();
+        // What a probe will compare with is durable before anything is begun.
+        let takes_evidence = !dry_run
+            && binding.is_some_and(|binding| binding.class == Class::Probeable && binding.actuator.takes_evidence());
+        if !takes_evidence {
+            draft.push(Record::RunStarted { key: key.clone(), evidence: None });
+        }
         if !dry_run && let Some(level) = spec.holds {
             let reason = format!("{} for {}", spec.name, episode.facts.description);
             let key = HoldKey { source: crate::model::PolicySource::Action, subject: episode.id.clone() };
@@ -396,7 +468,7 @@ impl Cycle {
         }
         let Some(run) = draft.state.runs.get(&key).cloned() else { return };
         if has_means && !dry_run {
-            effects.push(Effect::Start(key.clone()));
+            effects.push(if takes_evidence { Effect::Prepare(key.clone()) } else { Effect::Start(key.clone()) });
             self.wait(&episode.id, key.rung, RecommendationState::Running, Reason::Running, None);
             return;
         }
@@ -407,7 +479,14 @@ impl Cycle {
         } else {
             (Ending::Ok, spec.holds.map_or_else(String::new, |level| format!("policy {level} is held")))
         };
-        draft.push(Record::RunFinished { key, ending, detail: detail.clone(), output: String::new(), duration_ms: 0 });
+        draft.push(Record::RunFinished {
+            key,
+            ending,
+            detail: detail.clone(),
+            output: String::new(),
+            duration_ms: 0,
+            changed: String::new(),
+        });
         self.after_finish(draft, &run, ending, &detail);
     }
 
@@ -471,6 +550,8 @@ impl Cycle {
                     && !(self.rules.catalog)(&rung.action).is_some_and(|spec| spec.lowers_risk);
                 RungView {
                     autonomy: if asks { Autonomy::Approval } else { rung.autonomy },
+                    rehearsed_only: binding.is_some_and(|binding| binding.dry_run)
+                        || self.rules.admit.dry_run_actions.contains(&rung.action),
                     containing: rung.containing,
                     bound: binding.is_some() || holds,
                     outcome: rung.outcome,
@@ -522,6 +603,18 @@ impl Cycle {
 }
 
 /// The 1-based number of a rung.
-fn number(index: usize) -> u32 {
+pub(super) fn number(index: usize) -> u32 {
     u32::try_from(index + 1).unwrap_or(u32::MAX)
+}
+
+/// Whether a run only contains: what it is verified by is its effect.
+fn contains(draft: &Draft, key: &RunKey) -> bool {
+    let episode = draft.state.episodes.get(&key.episode);
+    let rung = episode.and_then(|episode| episode.ladder.get((key.rung as usize).saturating_sub(1)));
+    rung.is_some_and(|rung| rung.containing)
+}
+
+/// Runs that are begun, or are about to be.
+fn at_work(state: &State) -> usize {
+    state.runs.values().filter(|run| matches!(run.state, RunState::Intended | RunState::Started)).count()
 }

@@ -137,7 +137,7 @@ impl Cycle {
     /// A person decides; whoever waited for the target or for a place may go on.
     fn give_up(&mut self, draft: &mut Draft, key: RunKey, detail: &str) {
         draft.push(Record::RunIndeterminate { key, detail: detail.to_owned() });
-        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency));
+        self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency | Reason::GroupBusy));
     }
 
     fn finish_interrupted(&mut self, draft: &mut Draft, run: &Run, detail: &str) {
@@ -147,6 +147,7 @@ impl Cycle {
             detail: detail.to_owned(),
             output: String::new(),
             duration_ms: 0,
+            changed: String::new(),
         });
         self.after_finish(draft, run, Ending::Ok, detail);
     }

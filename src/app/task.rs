@@ -23,7 +23,7 @@ use crate::telemetry::metrics::{BLIND_REASONS, Metrics};
 
 use super::account::Step;
 use super::board::{Board, View};
-use super::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Refused, Rules};
+use super::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Prepared, Refused, Rules};
 use super::executor::Executor;
 use super::report::policy_document;
 use super::tasks::Lent;
@@ -65,6 +65,8 @@ pub enum Event {
     Answered(Answered),
     /// An interrupted run was asked about.
     Inquired(Inquired),
+    /// A run that is to be begun was prepared.
+    Prepared(Prepared),
     /// The intake could not write the journal.
     JournalFailed(StoreError),
     /// A person asks for something; the answer is why it was refused.
@@ -320,6 +322,7 @@ impl Decider {
                 inputs.answers.push(answered);
             }
             Event::Inquired(inquired) => inputs.inquiries.push(inquired),
+            Event::Prepared(prepared) => inputs.prepared.push(prepared),
             // Nothing of the intake's is half done in memory: whether it was written or not, it will be sent again.
             Event::JournalFailed(error) if error.kind == StoreErrorKind::Ambiguous => {
                 self.journal_failed(&StoreError::new(StoreErrorKind::Unavailable, error.to_string()));
@@ -478,6 +481,7 @@ impl Decider {
         for effect in effects {
             match effect {
                 Effect::ForceCheck(index) => self.runner.force(index),
+                Effect::Prepare(key) => self.executor.prepare(&self.state, &self.cycle.rules().bindings, &key),
                 Effect::Start(key) => self.executor.start(&self.state, &self.cycle.rules().bindings, &key),
                 Effect::Inquire(key) => self.executor.inquire(&self.state, &self.cycle.rules().bindings, &key),
             }

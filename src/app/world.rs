@@ -20,6 +20,8 @@ pub(super) struct Seen {
     pub streak: Streak,
     /// Whether any check has answered since the start.
     pub seen: bool,
+    /// Since when every check has found it healthy, if the latest has.
+    pub healthy_since: Option<Timestamp>,
     /// The healthy-cycle number it was last counted in.
     pub cycle: u64,
 }
@@ -72,6 +74,8 @@ pub(super) struct World {
     pub counts: Counts,
     /// The host as last read.
     pub resources: Option<Resources>,
+    /// The time of the step that is under way, or was last.
+    pub last_seen: Timestamp,
     /// When this process began to decide.
     pub started_at: Timestamp,
     /// Subsystems that no check has answered for yet.
@@ -144,6 +148,7 @@ impl World {
                 health: Arc::new(Health::unknown(name.clone())),
                 streak: Streak::default(),
                 seen: false,
+                healthy_since: None,
                 cycle: 0,
             })
             .collect();
@@ -152,6 +157,7 @@ impl World {
             index: names.iter().enumerate().map(|(index, name)| (name.clone(), index)).collect(),
             counts: *unknown,
             resources: None,
+            last_seen: started_at,
             started_at,
             unseen: names.len(),
             cycle: 0,
@@ -218,6 +224,7 @@ impl World {
         self.asked_since.values_mut().for_each(|at| *at = moved(*at));
         for seen in &mut self.subsystems {
             seen.streak.critical_since = seen.streak.critical_since.map(moved);
+            seen.healthy_since = seen.healthy_since.map(moved);
         }
         self.started_at = moved(self.started_at);
         // Never heard, or lost, is no time that could move.

@@ -24,7 +24,7 @@ const VERIFY: VerifySettings =
     VerifySettings { settle: Duration::from_secs(1), within: Duration::from_secs(60), hold_down: 1 };
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The whole list. The actuators' own doubts become warnings.
+/// The whole list.
 pub(super) fn bindings(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, workspace: &Path) -> Vec<Binding> {
     let mut taken: Vec<Binding> = Vec::new();
     let mut first: HashMap<Name, Position> = HashMap::new();
@@ -42,9 +42,8 @@ pub(super) fn bindings(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known
             }
         }
         if let Some(binding) = binding {
-            for line in binding.actuator.preflight() {
-                intake.warn(node.at, &path, &line);
-            }
+            let mut binding = binding;
+            binding.place = intake.place(node.at, &path);
             taken.push(binding);
         }
     }
@@ -103,6 +102,8 @@ fn binding(
         verify,
         retries,
         timeout,
+        dry_run: false,
+        place: String::new(),
         actuator,
     });
     (Some(id), binding)

@@ -29,20 +29,22 @@ pub(super) struct Intake<'a> {
 impl Intake<'_> {
     /// Tells of something that works, but probably not as meant.
     pub(super) fn warn(&self, at: Position, path: &str, text: &str) {
-        let mut warning = String::new();
-        if !self.file.is_empty() {
-            warning.push_str(self.file);
-            if at.line > 0 {
-                warning.push_str(&format!(":{}:{}", at.line, at.column));
-            }
-            warning.push_str(": ");
-        }
-        if !path.is_empty() {
-            warning.push_str(path);
-            warning.push_str(": ");
-        }
-        warning.push_str(text);
+        let place = self.place(at, path);
+        let warning = if place.is_empty() { text.to_owned() } else { format!("{place}: {text}") };
         self.warnings.borrow_mut().push(warning);
+    }
+
+    /// `chiron.yml:12:5: bindings[0]`; what is not known is left out.
+    pub(super) fn place(&self, at: Position, path: &str) -> String {
+        let mut place = self.file.to_owned();
+        if !place.is_empty() && at.line > 0 {
+            place.push_str(&format!(":{}:{}", at.line, at.column));
+        }
+        if !place.is_empty() && !path.is_empty() {
+            place.push_str(": ");
+        }
+        place.push_str(path);
+        place
     }
 
     /// The same, about a key of a section.

@@ -10,10 +10,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::time::Instant;
 
 use super::{Actuator, Answer, Order};
-use crate::base::redact;
+use crate::base::{failpoint, redact};
 use crate::model::Ending;
 
 /// What an actuator gets beyond the order's timeout to end what it began: two seconds between the signals, and to spare.
@@ -28,23 +29,29 @@ pub async fn carry_out(order: Order, actuator: Arc<dyn Actuator>) -> (Answer, Du
     let limit = order.timeout.saturating_add(GRACE);
     let mut answer = match tokio::time::timeout(limit, guarded(&order, &*actuator)).await {
         Ok(answer) => answer,
-        Err(_) => Answer {
-            ending: Ending::Timeout,
-            detail: format!(
-                "no answer {GRACE:?} after the timeout of {:?}; whether it happened is not known",
-                order.timeout
-            ),
-            output: String::new(),
-        },
+        Err(_) => Answer::new(
+            Ending::Timeout,
+            format!("no answer {GRACE:?} after the timeout of {:?}; whether it happened is not known", order.timeout),
+        ),
     };
     // A command prints what it likes, its own credentials too.
     redact::string(&mut answer.detail);
     redact::string(&mut answer.output);
+    redact::string(&mut answer.changed);
     (answer, begun.elapsed())
+}
+
+/// What a probe of `order` will compare with, within the order's timeout; `None` if it cannot be told, or on a panic.
+pub async fn evidence(order: &Order, actuator: Arc<dyn Actuator>) -> Option<String> {
+    let asked = AssertUnwindSafe(actuator.evidence(order)).catch_unwind();
+    tokio::time::timeout(order.timeout, asked).await.ok()?.ok()?
 }
 
 /// `apply`, with a panic turned into an answer.
 async fn guarded(order: &Order, actuator: &dyn Actuator) -> Answer {
+    if failpoint::pass("effect.before") {
+        return Answer::new(Ending::NotStarted, "failpoint `effect.before`");
+    }
     let attempt = catch_unwind(AssertUnwindSafe(|| actuator.apply(order)));
     let outcome = match attempt {
         Ok(future) => {
@@ -58,13 +65,17 @@ async fn guarded(order: &Order, actuator: &dyn Actuator) -> Answer {
         }
         Err(payload) => Err(payload),
     };
+    if failpoint::pass("effect.after") {
+        let output = outcome.map_or_else(|_| String::new(), |answer| answer.output);
+        return Answer { output, ..Answer::new(Ending::Failed, "failpoint `effect.after`") };
+    }
     outcome.unwrap_or_else(|payload| {
         let message = payload
             .downcast_ref::<&str>()
             .copied()
             .or_else(|| payload.downcast_ref::<String>().map(String::as_str))
             .unwrap_or("no message");
-        Answer { ending: Ending::Failed, detail: format!("{PANICKED}: {message}"), output: String::new() }
+        Answer::new(Ending::Failed, format!("{PANICKED}: {message}"))
     })
 }
 
@@ -107,14 +118,14 @@ mod tests {
                 }
                 Self::Never => std::future::pending().await,
             }
-            Answer { ending: Ending::Ok, detail: order.key.to_string(), output: String::new() }
+            Answer::new(Ending::Ok, order.key.to_string())
         }
 
         async fn probe(&self, _order: &Order) -> ProbeAnswer {
             ProbeAnswer::Unknown
         }
 
-        fn preflight(&self) -> Vec<String> {
+        async fn preflight(&self) -> Vec<String> {
             Vec::new()
         }
 
@@ -130,6 +141,8 @@ mod tests {
             target: "ai_model".into(),
             epoch: 7,
             timeout: Duration::from_secs(60),
+            about: crate::execute::About::default(),
+            evidence: None,
         };
         carry_out(order, Arc::new(script)).await
     }

@@ -45,6 +45,10 @@ pub struct Binding {
     pub retries: u32,
     /// Ended at this time, with its process group; 60 s by default.
     pub timeout: Duration,
+    /// Only rehearsed, whatever else is acted upon.
+    pub dry_run: bool,
+    /// Where the settings have it (`chiron.yml:12:5: bindings[0]`), for what is told about it; empty if nowhere.
+    pub place: String,
     /// What carries it out.
     pub actuator: Arc<dyn Actuator>,
 }
@@ -68,6 +72,23 @@ pub struct Order {
     pub epoch: u64,
     /// Ended at this time.
     pub timeout: Duration,
+    /// What is to be told to the means about why, from fixed sets alone.
+    pub about: About,
+    /// What [`Actuator::evidence`] gave before the run was started.
+    pub evidence: Option<String>,
+}
+
+/// What an order is about; with the order's own fields, all that a template may use. Empty texts where there is nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// The issue's type.
+    pub issue_type: String,
+    /// The issue's severity.
+    pub severity: &'static str,
+    /// The policy in force, for a hook the one to be told.
+    pub policy: &'static str,
+    /// The policy's sequence number; 0 where it does not matter.
+    pub sequence: u64,
 }
 
 /// How the means answered.
@@ -79,6 +100,15 @@ pub struct Answer {
     pub detail: String,
     /// The end of what it printed, at most 4 KiB, valid UTF-8.
     pub output: String,
+    /// What is different now, one sentence: `main process 12 -> 34`. Empty if that is not known.
+    pub changed: String,
+}
+
+impl Answer {
+    /// An answer without output.
+    pub fn new(ending: Ending, detail: impl Into<String>) -> Self {
+        Self { ending, detail: detail.into(), output: String::new(), changed: String::new() }
+    }
 }
 
 /// What a probe says about a run that a crash interrupted.
@@ -100,15 +130,26 @@ pub trait Actuator: Send + Sync + 'static {
     /// Which means it is.
     fn means(&self) -> Means;
 
+    /// Whether [`Actuator::evidence`] is to be asked before a `probeable` run is started.
+    fn takes_evidence(&self) -> bool {
+        false
+    }
+
+    /// What tells before from after (a unit's invocation, a process's start), as a text that only [`Actuator::probe`] reads.
+    /// Taken before the run is `started`, and durable with it. `None` if it cannot be told now.
+    async fn evidence(&self, _order: &Order) -> Option<String> {
+        None
+    }
+
     /// Does it. Never panics on what it meets; ends within the order's timeout plus a short grace.
     async fn apply(&self, order: &Order) -> Answer;
 
     /// For class `probeable`, after a crash: did it happen?
     async fn probe(&self, order: &Order) -> ProbeAnswer;
 
-    /// What would keep it from working now (a missing program, an unwritable folder), for a warning when settings
-    /// load. Empty if all is well.
-    fn preflight(&self) -> Vec<String>;
+    /// What would keep it from working now (a missing program or unit, an unwritable folder, a socket that does not answer,
+    /// credentials that are refused). Changes nothing; empty if all is well. The caller bounds its time.
+    async fn preflight(&self) -> Vec<String>;
 
     /// One line for people: what would be done.
     fn describe(&self) -> String;

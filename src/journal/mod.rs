@@ -10,7 +10,9 @@ mod store;
 mod transitions;
 
 pub use audit::{AuditEntry, Line};
-pub use record::{AlertPart, ApprovalEnd, Entry, IssueFacts, Record, Rung, RungOrigin};
-pub use state::{ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Question, Run, State, Totals};
+pub use record::{AlertPart, ApprovalEnd, Before, Entry, IssueFacts, Record, Rung, RungOrigin};
+pub use state::{
+    ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Maintenance, Note, Question, Run, State, Told, Totals,
+};
 pub use store::{Epoch, JournalStore, Recovered, StoreError, StoreErrorKind};
 pub use transitions::{Guard, guard, is_legal};

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     AlertOutcome, AlertStatus, Autonomy, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, IssueSource, Level, Name,
-    Outcome, PolicySource, Reason, RunKey, Severity, Timestamp,
+    Outcome, PolicySource, Reason, RunKey, Severity, Status, Timestamp,
 };
 
 /// A record with its place in the journal.
@@ -78,6 +78,10 @@ pub enum RungOrigin {
     AlertIfConfirmed(Fingerprint),
     /// A routed alert asked for it.
     Alert(Fingerprint),
+    /// It undoes the rung of that number of the same ladder, which made things worse.
+    Undo(u32),
+    /// It undoes, now that the issue is over, what that run did.
+    Reverse(RunKey),
 }
 
 /// One step of an episode's ladder.
@@ -95,6 +99,19 @@ pub struct Rung {
     pub outcome: Option<Outcome>,
     /// Tries so far.
     pub attempts: u32,
+    /// When it was first the one to be done next: from then on it is a recommendation, which ends in one outcome.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recommended_at: Option<Timestamp>,
+}
+
+/// How things stood when a run was decided: what verification compares with.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Before {
+    /// The target's status.
+    pub status: Status,
+    /// Which subsystems that depend on the target were broken already.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub broken: Vec<Name>,
 }
 
 /// What an alert contributes to an episode.
@@ -146,6 +163,9 @@ pub enum Record {
         ladder: Vec<Rung>,
         /// Whether a check or rule holds it open (else alerts alone do).
         by_check: bool,
+        /// When the trouble began at the earliest: the last check that was not as bad, or the alert's own start.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        began_at: Option<Timestamp>,
     },
     /// The same episode, seen differently: severity, wording, ladder, or who holds it open.
     EpisodeChanged {
@@ -216,6 +236,9 @@ pub enum Record {
         lowers_risk: bool,
         /// Neither begun nor done again after this; `None` for what lowers risk, which never expires.
         not_after: Option<Timestamp>,
+        /// How things stood.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        before: Option<Before>,
     },
     /// It may have begun from here on.
     RunStarted {
@@ -243,6 +266,9 @@ pub enum Record {
         output: String,
         /// How long it took.
         duration_ms: u64,
+        /// What is different now, one sentence.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        changed: String,
     },
     /// Verification has answered.
     RunVerified {
@@ -275,6 +301,71 @@ pub enum Record {
         rung: u32,
         /// `unbound`.
         outcome: Outcome,
+    },
+    /// The rung that is next does not run now: why, in a row each reason once.
+    RecommendationHeld {
+        /// Whose.
+        episode: EpisodeId,
+        /// 1-based.
+        rung: u32,
+        /// Why.
+        reason: Reason,
+        /// Until when, if time alone changes it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        not_before: Option<Timestamp>,
+    },
+    /// A person announces maintenance: until then only the listed actions run on those subsystems.
+    MaintenanceSet {
+        /// Unique among those in force.
+        id: Name,
+        /// On which; empty for all.
+        subsystems: Vec<Name>,
+        /// What may run all the same; what lowers risk always may.
+        actions: Vec<Name>,
+        /// When it ends by itself.
+        until: Timestamp,
+        /// Who.
+        by: String,
+        /// Why.
+        reason: String,
+    },
+    /// Announced maintenance is over.
+    MaintenanceEnded {
+        /// Which.
+        id: Name,
+        /// The person who ended it; `None` if its time was up.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// Why they did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        reason: Option<String>,
+    },
+    /// A hook tells the bot of a policy from here on (POL-5).
+    HookTold {
+        /// Which.
+        hook: Name,
+        /// The policy to be told.
+        level: Level,
+        /// 1 for the first try at this level.
+        attempt: u32,
+    },
+    /// The hook's means has answered.
+    HookAnswered {
+        /// Which.
+        hook: Name,
+        /// Which policy it told.
+        level: Level,
+        /// How.
+        ending: Ending,
+        /// One sentence.
+        detail: String,
+    },
+    /// The bot shows the effect.
+    HookFollowed {
+        /// Which.
+        hook: Name,
+        /// Which policy it shows.
+        level: Level,
     },
     /// A person is asked to approve a run that has not been begun.
     ApprovalAsked {
@@ -383,6 +474,12 @@ impl Record {
             Self::RunCancelled { .. } => "run_cancelled",
             Self::RunIndeterminate { .. } => "run_indeterminate",
             Self::RungSkipped { .. } => "rung_skipped",
+            Self::RecommendationHeld { .. } => "recommendation_held",
+            Self::MaintenanceSet { .. } => "maintenance_set",
+            Self::MaintenanceEnded { .. } => "maintenance_ended",
+            Self::HookTold { .. } => "hook_told",
+            Self::HookAnswered { .. } => "hook_answered",
+            Self::HookFollowed { .. } => "hook_followed",
             Self::ApprovalAsked { .. } => "approval_asked",
             Self::ApprovalEnded { .. } => "approval_ended",
             Self::DrillAsked { .. } => "drill_asked",

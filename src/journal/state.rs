@@ -15,7 +15,7 @@ use crate::model::{
     Reason, RunKey, RunState, Timestamp,
 };
 
-use super::{ApprovalEnd, Entry, IssueFacts, Record, Rung, is_legal};
+use super::{ApprovalEnd, Before, Entry, IssueFacts, Record, Rung, is_legal};
 
 /// Ended episodes and runs kept for people.
 const RECENT_MAX: usize = 1_000;
@@ -23,6 +23,8 @@ const RECENT_MAX: usize = 1_000;
 const CLOSED_MAX: usize = 10_000;
 /// Starts and openings older than this are of no budget's and no damping's interest any more.
 const WINDOW_MAX: Duration = Duration::from_secs(86_400);
+/// Notes kept of why an episode's rungs did not run.
+const NOTES_MAX: usize = 50;
 /// Starts remembered per target and overall; no budget is larger.
 const STARTS_MAX: usize = 1_000;
 
@@ -51,6 +53,25 @@ pub struct Episode {
     pub escalated: Option<Reason>,
     /// The run under way.
     pub run: Option<RunKey>,
+    /// When the trouble began at the earliest.
+    #[serde(default)]
+    pub began_at: Option<Timestamp>,
+    /// Why rungs did not run, oldest first.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+}
+
+/// Why a rung did not run at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Note {
+    /// Since when.
+    pub at: Timestamp,
+    /// 1-based.
+    pub rung: u32,
+    /// Why.
+    pub reason: Reason,
+    /// Until when, if time alone changed it.
+    pub not_before: Option<Timestamp>,
 }
 
 /// One try of a rung.
@@ -98,6 +119,12 @@ pub struct Run {
     pub evidence: Option<String>,
     /// How long the means took, in milliseconds.
     pub duration_ms: u64,
+    /// What is different since, one sentence.
+    #[serde(default)]
+    pub changed: String,
+    /// How things stood when it was decided.
+    #[serde(default)]
+    pub before: Option<Before>,
 }
 
 /// An alert that fires, or says resolved without proof.
@@ -132,6 +159,42 @@ pub struct Question {
     pub asked_at: Timestamp,
     /// Not taken after this.
     pub expires_at: Timestamp,
+}
+
+/// Maintenance that a person has announced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Maintenance {
+    /// On which subsystems; empty for all.
+    pub subsystems: Vec<Name>,
+    /// What may run all the same.
+    pub actions: Vec<Name>,
+    /// Since when.
+    pub since: Timestamp,
+    /// When it ends by itself.
+    pub until: Timestamp,
+    /// Who announced it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// How far a hook has brought the policy to the bot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Told {
+    /// The policy told last.
+    pub level: Level,
+    /// Since when it is to be told.
+    pub since: Timestamp,
+    /// When it was told last.
+    pub told_at: Timestamp,
+    /// How often.
+    pub attempts: u32,
+    /// How the means answered last.
+    pub ending: Option<Ending>,
+    /// What it said.
+    pub detail: String,
+    /// When the bot showed the effect.
+    pub followed_at: Option<Timestamp>,
 }
 
 /// What was done to a target lately; budgets and cooldowns live here.
@@ -209,6 +272,12 @@ pub struct State {
     /// What waits for a person's approval, by the run it would be.
     #[serde(default, with = "as_list")]
     pub questions: OrdMap<RunKey, Question>,
+    /// Maintenance in force, by id.
+    #[serde(default)]
+    pub maintenance: OrdMap<Name, Maintenance>,
+    /// What each hook has told the bot.
+    #[serde(default)]
+    pub hooks: OrdMap<Name, Told>,
     /// Final runs, oldest first.
     pub ended_runs: Vector<Arc<Run>>,
     /// Alerts that hold episodes open.
@@ -295,6 +364,7 @@ impl State {
             | Record::EpisodeChanged { .. }
             | Record::EpisodeResolved { .. }
             | Record::EpisodeEscalated { .. }
+            | Record::RecommendationHeld { .. }
             | Record::RungSkipped { .. } => self.apply_episode(record, at)?,
             Record::AlertTaken { .. } | Record::AlertBelieved { .. } => self.apply_alert(record, at)?,
             Record::RunIntended { .. }
@@ -305,6 +375,10 @@ impl State {
             | Record::RunCancelled { .. }
             | Record::RunIndeterminate { .. } => self.apply_run(record, at)?,
             Record::ApprovalAsked { .. } | Record::ApprovalEnded { .. } => self.apply_approval(record, at)?,
+            Record::MaintenanceSet { .. } | Record::MaintenanceEnded { .. } => self.apply_maintenance(record, at)?,
+            Record::HookTold { .. } | Record::HookAnswered { .. } | Record::HookFollowed { .. } => {
+                self.apply_hook(record, at)?;
+            }
             Record::HoldSet { .. }
             | Record::HoldEnded { .. }
             | Record::Latched { .. }
@@ -317,7 +391,7 @@ impl State {
 
     fn apply_episode(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
         match record {
-            Record::EpisodeOpened { id, key, facts, ladder, by_check } => {
+            Record::EpisodeOpened { id, key, facts, ladder, by_check, began_at } => {
                 if self.episodes.contains_key(id) || self.open.contains_key(key) {
                     return Err(format!("episode `{id}` or its key is open already"));
                 }
@@ -333,6 +407,8 @@ impl State {
                     resolved_at: None,
                     escalated: None,
                     run: None,
+                    began_at: *began_at,
+                    notes: Vec::new(),
                 };
                 self.open.insert(key.clone(), id.clone());
                 self.episodes.insert(id.clone(), Arc::new(episode));
@@ -381,9 +457,73 @@ impl State {
                 self.edit_episode(id, |episode| episode.escalated = Some(*reason))?;
             }
             Record::RungSkipped { episode, rung, outcome } => {
-                self.edit_rung(episode, *rung, |rung| rung.outcome = Some(*outcome))?;
+                self.edit_rung(episode, *rung, |rung| {
+                    rung.recommended_at.get_or_insert(at);
+                    rung.outcome = Some(*outcome);
+                })?;
+            }
+            Record::RecommendationHeld { episode, rung, reason, not_before } => {
+                self.edit_rung(episode, *rung, |rung| _ = rung.recommended_at.get_or_insert(at))?;
+                self.edit_episode(episode, |episode| {
+                    if episode.notes.len() >= NOTES_MAX {
+                        episode.notes.remove(0);
+                    }
+                    episode.notes.push(Note { at, rung: *rung, reason: *reason, not_before: *not_before });
+                })?;
             }
             _ => unreachable!("only records of episodes come here"),
+        }
+        Ok(())
+    }
+
+    fn apply_maintenance(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
+        match record {
+            Record::MaintenanceSet { id, subsystems, actions, until, by, reason } => {
+                let (subsystems, actions) = (subsystems.clone(), actions.clone());
+                let (by, reason) = (by.clone(), reason.clone());
+                let announced = Maintenance { subsystems, actions, since: at, until: *until, by, reason };
+                self.maintenance.insert(id.clone(), announced);
+            }
+            Record::MaintenanceEnded { id, .. } => {
+                if self.maintenance.remove(id).is_none() {
+                    return Err(format!("maintenance `{id}` is not in force"));
+                }
+            }
+            _ => unreachable!("only records of maintenance come here"),
+        }
+        Ok(())
+    }
+
+    fn apply_hook(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
+        match record {
+            Record::HookTold { hook, level, attempt } => {
+                let since = match self.hooks.get(hook) {
+                    Some(told) if told.level == *level && *attempt > 1 => told.since,
+                    _ => at,
+                };
+                let told = Told {
+                    level: *level,
+                    since,
+                    told_at: at,
+                    attempts: *attempt,
+                    ending: None,
+                    detail: String::new(),
+                    followed_at: None,
+                };
+                self.hooks.insert(hook.clone(), told);
+            }
+            Record::HookAnswered { hook, level, ending, detail } => {
+                let told = self.hooks.get_mut(hook).filter(|told| told.level == *level);
+                let told = told.ok_or_else(|| format!("hook `{hook}` has not told {level}"))?;
+                told.ending = Some(*ending);
+                told.detail.clone_from(detail);
+            }
+            Record::HookFollowed { hook, level } => {
+                let told = self.hooks.get_mut(hook).filter(|told| told.level == *level);
+                let told = told.ok_or_else(|| format!("hook `{hook}` has not told {level}"))?;
+                told.followed_at = Some(at);
+            }
+            _ => unreachable!("only records of hooks come here"),
         }
         Ok(())
     }
@@ -487,11 +627,12 @@ impl State {
 
     fn apply_run(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
         match record {
-            Record::RunIntended { key, action, target, binding, class, dry_run, lowers_risk, not_after } => {
+            Record::RunIntended { key, action, target, binding, class, dry_run, lowers_risk, not_after, before } => {
                 if self.runs.contains_key(key) || self.ended_runs.iter().rev().take(64).any(|run| run.key == *key) {
                     return Err(format!("run `{key}` exists already"));
                 }
                 self.edit_rung(&key.episode, key.rung, |rung| {
+                    rung.recommended_at.get_or_insert(at);
                     rung.attempts = key.attempt;
                     rung.outcome = None;
                 })?;
@@ -518,6 +659,8 @@ impl State {
                     crashes: 0,
                     evidence: None,
                     duration_ms: 0,
+                    changed: String::new(),
+                    before: before.clone(),
                 };
                 *self.busy.entry(run.target.clone()).or_insert(0) += 1;
                 self.runs.insert(key.clone(), Arc::new(run));
@@ -539,13 +682,14 @@ impl State {
             Record::RunResumed { key } => {
                 self.move_run(key, RunState::Started, |run| run.started_at = Some(at))?;
             }
-            Record::RunFinished { key, ending, detail, output, duration_ms } => {
+            Record::RunFinished { key, ending, detail, output, duration_ms, changed } => {
                 self.move_run(key, RunState::Finished, |run| {
                     run.ended_at = Some(at);
                     run.ending = Some(*ending);
                     run.detail.clone_from(detail);
                     run.output.clone_from(output);
                     run.duration_ms = *duration_ms;
+                    run.changed.clone_from(changed);
                 })?;
                 let run = self.run(key)?;
                 if !run.lowers_risk && !run.dry_run {

@@ -56,6 +56,12 @@ pub fn guard(record: &Record) -> Guard<'_> {
         | Record::EpisodeEscalated { .. }
         | Record::AlertTaken { .. }
         | Record::AlertBelieved { .. }
+        | Record::RecommendationHeld { .. }
+        | Record::MaintenanceSet { .. }
+        | Record::MaintenanceEnded { .. }
+        | Record::HookTold { .. }
+        | Record::HookAnswered { .. }
+        | Record::HookFollowed { .. }
         | Record::RungSkipped { .. }
         | Record::ApprovalAsked { .. }
         | Record::ApprovalEnded { .. }

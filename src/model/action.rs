@@ -26,8 +26,31 @@ pub enum Means {
     Exec,
     /// A file written, touched or deleted.
     File,
+    /// A unit of systemd, over D-Bus.
+    Systemd,
+    /// A container, over the Docker API.
+    Container,
+    /// A signal to a process.
+    Signal,
+    /// A request over HTTP.
+    Http,
     /// chiron's own policy.
     Internal,
+}
+
+impl Means {
+    /// The word used as a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Exec => "exec",
+            Self::File => "file",
+            Self::Systemd => "systemd",
+            Self::Container => "container",
+            Self::Signal => "signal",
+            Self::Http => "http",
+            Self::Internal => "internal",
+        }
+    }
 }
 
 /// The verb of section 6: what it does and how far it may go. Declared once, in the action's own file.
@@ -45,6 +68,11 @@ pub struct ActionSpec {
     pub containing: bool,
     /// It lowers risk: needs no budget, cooldown or approval.
     pub lowers_risk: bool,
+    /// It raises risk, as what undoes a containing action does: needs verified health, a live Watchdog and a policy that
+    /// permits it. Never true together with `lowers_risk`.
+    pub raises_risk: bool,
+    /// Only while the policy in force is no stricter than this; `None` if it does not matter.
+    pub needs_policy: Option<Level>,
     /// The level that chiron holds for it until the episode ends (ACT-1), its built-in binding.
     pub holds: Option<Level>,
     /// The action that undoes it, where one exists.

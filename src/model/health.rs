@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Name, Timestamp};
 
 /// The one-word grade of a health (OBS-1). Ordered from best to worst, `Unknown` aside.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
     /// All is well.
@@ -17,6 +17,7 @@ pub enum Status {
     /// Does not work and recovery has had its chance.
     Failed,
     /// No data.
+    #[default]
     Unknown,
 }
 

@@ -60,6 +60,10 @@ pub enum IssueSource {
     Endpoint,
     /// A rehearsal that a person asked for.
     Drill,
+    /// chiron's own recovery: what it did is to be undone, or too much is broken at once.
+    Recovery,
+    /// The bot does not follow the policy.
+    Policy,
 }
 
 /// Something wrong, as detected now; the episode is its life over time.

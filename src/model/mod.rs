@@ -34,5 +34,5 @@ pub use recommendation::{Offer, Recommendation, RecommendationState};
 pub use report::{PolicyDocument, Report, SourceHold, Summary};
 pub use resources::{DiskUse, Resources};
 pub use run::{Class, Ending, RunState};
-pub use subsystem::{Criticality, HOST, Subsystem};
+pub use subsystem::{Criticality, HOST, PLATFORM, Subsystem};
 pub use time::Timestamp;

@@ -46,6 +46,22 @@ pub enum Reason {
     Unconfirmed,
     /// The rung is under way.
     Running,
+    /// A maintenance window lets only its own actions run.
+    Maintenance,
+    /// Too much is broken at once: only root causes are acted upon.
+    Storm,
+    /// Another member of its group is being acted upon.
+    GroupBusy,
+    /// Too few other members of its group are healthy.
+    GroupUnhealthy,
+    /// It raises risk, and the policy in force forbids that.
+    Policy,
+    /// It raises risk, and health has not been verified.
+    Unhealthy,
+    /// It raises risk, and the Watchdog is not heard.
+    Watchdog,
+    /// Another recommendation took its place before it was begun.
+    Superseded,
 }
 
 impl Reason {
@@ -72,6 +88,14 @@ impl Reason {
             Self::Indeterminate => "indeterminate",
             Self::Unconfirmed => "unconfirmed",
             Self::Running => "running",
+            Self::Maintenance => "maintenance",
+            Self::Storm => "storm",
+            Self::GroupBusy => "group_busy",
+            Self::GroupUnhealthy => "group_unhealthy",
+            Self::Policy => "policy",
+            Self::Unhealthy => "unhealthy",
+            Self::Watchdog => "watchdog",
+            Self::Superseded => "superseded",
         }
     }
 }
@@ -96,11 +120,13 @@ pub enum Outcome {
     DryRun,
     /// A person said no.
     Rejected,
+    /// The issue ended, or another recommendation took its place, before it was begun.
+    NotNeeded,
 }
 
 impl Outcome {
     /// Every outcome, in the order metrics list them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Verified,
         Self::Unverified,
         Self::Failed,
@@ -109,6 +135,7 @@ impl Outcome {
         Self::Unbound,
         Self::DryRun,
         Self::Rejected,
+        Self::NotNeeded,
     ];
 
     /// The word used as a label.
@@ -122,6 +149,7 @@ impl Outcome {
             Self::Unbound => "unbound",
             Self::DryRun => "dry_run",
             Self::Rejected => "rejected",
+            Self::NotNeeded => "not_needed",
         }
     }
 }

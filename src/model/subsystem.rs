@@ -7,6 +7,9 @@ use super::{Name, Status};
 /// The subsystem that resource issues belong to (OBS-4).
 pub const HOST: &str = "host";
 
+/// The subsystem that issues about the platform as a whole belong to: a storm, a bot that does not follow the policy.
+pub const PLATFORM: &str = "platform";
+
 /// How much trading depends on a subsystem (OBS-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

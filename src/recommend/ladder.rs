@@ -17,6 +17,8 @@ pub struct RungView {
     pub attempts: u32,
     /// Further tries that its last ending permits.
     pub retries_left: u32,
+    /// It is only rehearsed, whatever else is acted upon: the ladder goes on as if it were not there.
+    pub rehearsed_only: bool,
 }
 
 /// What comes next for an episode.
@@ -54,11 +56,14 @@ pub fn next(rungs: &[RungView], dry_run: bool, target_healthy: bool) -> Next {
                 }
                 return Next::Rung(asking.filter(|_| !by_itself).unwrap_or(index));
             }
+            Some(Outcome::DryRun) if rung.rehearsed_only && !dry_run => {}
             Some(Outcome::DryRun) => return if dry_run { Next::Rehearsed(index) } else { Next::Rung(index) },
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Next::Rung(index),
             Some(Outcome::Indeterminate) => return Next::Indeterminate,
             Some(Outcome::Verified) => helped = !rung.containing,
-            Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound | Outcome::Rejected) => helped = false,
+            Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound | Outcome::Rejected | Outcome::NotNeeded) => {
+                helped = false
+            }
         }
     }
     match asking {
@@ -81,7 +86,7 @@ pub enum Outlook {
 
 /// The outlook of a ladder. Containing rungs heal nothing and never count.
 pub fn outlook(rungs: &[RungView]) -> Outlook {
-    let healing = rungs.iter().filter(|rung| !rung.containing);
+    let healing = rungs.iter().filter(|rung| !rung.containing && !rung.rehearsed_only);
     let mut pending = false;
     let mut failed = false;
     for rung in healing {
@@ -94,7 +99,9 @@ pub fn outlook(rungs: &[RungView]) -> Outlook {
             }
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Outlook::Open,
             Some(Outcome::Failed | Outcome::Unverified) => failed = true,
-            Some(Outcome::Verified | Outcome::Indeterminate | Outcome::Unbound | Outcome::Rejected) => {}
+            Some(
+                Outcome::Verified | Outcome::Indeterminate | Outcome::Unbound | Outcome::Rejected | Outcome::NotNeeded,
+            ) => {}
         }
     }
     if failed && !pending { Outlook::Spent } else { Outlook::Nobody }
@@ -111,6 +118,7 @@ mod tests {
         outcome: None,
         attempts: 0,
         retries_left: 0,
+        rehearsed_only: false,
     };
 
     fn with(outcome: Outcome) -> RungView {
@@ -169,6 +177,16 @@ mod tests {
     fn dry_run_rehearses_once() {
         assert_eq!(next(&[with(Outcome::DryRun), RUNG], true, false), Next::Rehearsed(0));
         assert_eq!(next(&[with(Outcome::DryRun), RUNG], false, false), Next::Rung(0));
+    }
+
+    /// ACT-3: an action that is only tried out holds nothing up.
+    #[test]
+    fn what_is_only_rehearsed_is_passed() {
+        let tried = RungView { rehearsed_only: true, ..with(Outcome::DryRun) };
+        assert_eq!(next(&[tried, RUNG], false, false), Next::Rung(1));
+        assert_eq!(next(&[tried], false, false), Next::Exhausted);
+        assert_eq!(next(&[tried, RUNG], true, false), Next::Rehearsed(0), "in dry-run as a whole it is the first");
+        assert_eq!(outlook(&[RungView { rehearsed_only: true, ..RUNG }, with(Outcome::Failed)]), Outlook::Spent);
     }
 
     /// OBS-1: when recovery has had its chance.

@@ -7,9 +7,11 @@ pub mod ladder;
 pub mod selection;
 
 pub use ladder::{Next, RungView, next};
-pub use selection::{Step, ladder_for, recommendation};
+pub use selection::{Step, autonomy, ladder_for, recommendation};
 
-use crate::model::{Name, Severity};
+use std::collections::BTreeMap;
+
+use crate::model::{Autonomy, Name, Severity};
 
 /// How recommendations are chosen (REC-1, DET-5). By default nothing runs by itself that the settings must allow.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -20,6 +22,8 @@ pub struct Settings {
     pub auto_pause_on_critical: bool,
     /// `disable_module` may be the last rung of other subsystems' ladder; default false.
     pub allow_disable_module: bool,
+    /// How far actions may go alone, where the operator says so (`actions.NAME.autonomy`).
+    pub autonomy: BTreeMap<Name, Autonomy>,
     /// Ladders of the operator; the first that matches wins over the built-in ones.
     pub ladders: Vec<Ladder>,
 }

@@ -61,8 +61,12 @@ fn built_in(subsystem: &str, severity: Severity, settings: &Settings) -> Vec<&'s
     }
 }
 
-/// REC-1: two switches of the settings, else what the action says of itself.
-fn autonomy(spec: &ActionSpec, settings: &Settings) -> Autonomy {
+/// How far an action may go alone: what the operator says of it, else the two switches of REC-1, else what it says of
+/// itself.
+pub fn autonomy(spec: &ActionSpec, settings: &Settings) -> Autonomy {
+    if let Some(asked) = settings.autonomy.get(spec.name) {
+        return *asked;
+    }
     let switched = |on| if on { Autonomy::Automatic } else { Autonomy::Approval };
     match spec.name {
         "restart_subsystem" => switched(settings.auto_restart_enabled),
@@ -129,6 +133,8 @@ pub(super) mod tests {
             autonomy,
             containing,
             lowers_risk: containing,
+            raises_risk: false,
+            needs_policy: None,
             holds: None,
             reverse: None,
             settle: Duration::from_secs(1),

@@ -130,6 +130,10 @@ pub(super) fn intended(number: u32) -> Record {
         dry_run: false,
         lowers_risk: false,
         not_after: Some(at(300_000)),
+        before: Some(crate::journal::Before {
+            status: crate::model::Status::Critical,
+            broken: vec!["event_executor".into()],
+        }),
     }
 }
 
@@ -139,9 +143,14 @@ pub(super) fn moved(number: u32, to: RunState) -> Record {
     match to {
         RunState::Intended => intended(number),
         RunState::Started => Record::RunStarted { key, evidence: Some("pid 1".into()) },
-        RunState::Finished => {
-            Record::RunFinished { key, ending: Ending::Ok, detail, output: "done\n".into(), duration_ms: 12 }
-        }
+        RunState::Finished => Record::RunFinished {
+            key,
+            ending: Ending::Ok,
+            detail,
+            output: "done\n".into(),
+            duration_ms: 12,
+            changed: "pid 1 -> 2".into(),
+        },
         RunState::Verified => Record::RunVerified { key, outcome: Outcome::Verified, detail },
         RunState::Cancelled => Record::RunCancelled { key, reason: Reason::Expired },
         RunState::Indeterminate => Record::RunIndeterminate { key, detail },
@@ -197,6 +206,7 @@ fn every_kind() -> Vec<Record> {
         origin: RungOrigin::Alert("00ff".into()),
         outcome: None,
         attempts: 0,
+        recommended_at: None,
     };
     let about = EpisodeKey { subsystem: "database".into(), symbol: Some("BTC/USDT".into()), kind: "status".into() };
     let id = || episode.into();
@@ -204,7 +214,14 @@ fn every_kind() -> Vec<Record> {
     vec![
         Record::InstanceStarted { incarnation: "1f".into(), version: "0.1.0".into(), dry_run: false },
         Record::ConfigLoaded { generation: 1, digest: "00".into(), by: None },
-        Record::EpisodeOpened { id: id(), key: about, facts: facts.clone(), ladder: ladder.clone(), by_check },
+        Record::EpisodeOpened {
+            id: id(),
+            key: about,
+            facts: facts.clone(),
+            ladder: ladder.clone(),
+            by_check,
+            began_at: Some(at(-9)),
+        },
         Record::EpisodeChanged { id: id(), facts, ladder, by_check, flapping: false },
         taken(1),
         Record::AlertBelieved { fingerprint: "00ff".into(), episode: id() },
@@ -219,6 +236,7 @@ fn every_kind() -> Vec<Record> {
         moved(3, RunState::Started),
         moved(3, RunState::Indeterminate),
         Record::RungSkipped { episode: id(), rung: 2, outcome: Outcome::Unbound },
+        Record::RecommendationHeld { episode: id(), rung: 1, reason: Reason::Cooldown, not_before: Some(at(60_000)) },
         Record::EpisodeEscalated { id: id(), reason: Reason::Expired },
         Record::EpisodeResolved { id: id() },
         Record::HoldSet {
@@ -243,6 +261,23 @@ fn every_kind() -> Vec<Record> {
             by: "ada (basic)".into(),
             reason: "not now".into(),
         },
+        Record::MaintenanceSet {
+            id: "m1".into(),
+            subsystems: vec!["database".into()],
+            actions: vec!["clear_cache".into()],
+            until: at(60_000),
+            by: "ada".into(),
+            reason: "upgrade".into(),
+        },
+        Record::MaintenanceEnded { id: "m1".into(), by: Some("ada".into()), reason: Some("done".into()) },
+        Record::HookTold { hook: "bot".into(), level: Level::NoNewTrades, attempt: 1 },
+        Record::HookAnswered {
+            hook: "bot".into(),
+            level: Level::NoNewTrades,
+            ending: Ending::Ok,
+            detail: "200 OK".into(),
+        },
+        Record::HookFollowed { hook: "bot".into(), level: Level::NoNewTrades },
         Record::DrillAsked { episode: id(), by: "ada".into(), reason: "rehearsal".into() },
         Record::RestartAsked { by: "ada".into(), reason: "stuck".into() },
         Record::HoldEnded { source: PolicySource::Operator, subject: "database".into(), by: None, reason: None },

@@ -245,7 +245,7 @@ fn a_drill_is_real() {
     assert!(is_conflict(sim.command(drill()), "cooldown"));
 }
 
-/// ACT-3: a drill that does not restore health says so; what it broke is a real issue.
+/// ACT-3, ACT-4: a drill that makes things worse says so; what it broke is a real issue.
 #[test]
 fn a_drill_can_fail() {
     let mut sim = Sim::new(rules(ROUTER, BOUND));
@@ -255,7 +255,7 @@ fn a_drill_can_fail() {
     sim.break_("order_router", Status::Critical);
     sim.live(40);
     let drilled = sim.state.ended_runs.iter().find(|run| run.key.episode.starts_with("order_router"));
-    assert_eq!(drilled.and_then(|run| run.outcome), Some(Outcome::Unverified));
+    assert_eq!(drilled.and_then(|run| run.outcome), Some(Outcome::Failed));
     assert!(sim.state.episodes.values().any(|episode| episode.key.kind == *"subsystem_status"));
 }
 

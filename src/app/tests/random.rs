@@ -127,6 +127,7 @@ fn check_answers(sim: &Sim) {
 fn run(happenings: &[Happening], automatic: bool) -> Sim {
     let mut rules = rules(PARTS, BINDINGS);
     rules.recommend.auto_restart_enabled = automatic;
+    super::sim::with_evidence(&mut rules);
     let mut sim = Sim::new(rules);
     let mut shown = Vec::new();
     for happening in happenings {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::alerts;
-use crate::app::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Refused, Rules};
+use crate::app::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Prepared, Refused, Rules};
 use crate::execute::{Actuator, Answer, Binding, Order, ProbeAnswer, VerifySettings, actions};
 use crate::journal::{Entry, Record, State};
 use crate::model::{
@@ -19,7 +19,9 @@ use crate::observe::Observation;
 use crate::{admit, detect, policy, recommend};
 
 /// An actuator that is never called: the simulation plays its part.
-struct Played;
+struct Played {
+    evidence: bool,
+}
 
 #[async_trait]
 impl Actuator for Played {
@@ -27,12 +29,15 @@ impl Actuator for Played {
         Means::Exec
     }
     async fn apply(&self, _: &Order) -> Answer {
-        Answer { ending: Ending::Ok, detail: String::new(), output: String::new() }
+        Answer::new(Ending::Ok, "")
     }
     async fn probe(&self, _: &Order) -> ProbeAnswer {
         ProbeAnswer::AskCheck
     }
-    fn preflight(&self) -> Vec<String> {
+    fn takes_evidence(&self) -> bool {
+        self.evidence
+    }
+    async fn preflight(&self) -> Vec<String> {
         Vec::new()
     }
     fn describe(&self) -> String {
@@ -100,7 +105,9 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
                     },
                     retries: 0,
                     timeout: Duration::from_secs(10),
-                    actuator: Arc::new(Played),
+                    dry_run: false,
+                    place: String::new(),
+                    actuator: Arc::new(Played { evidence: false }),
                 };
                 ((binding.action.clone(), binding.subsystem.clone()), Arc::new(binding))
             })
@@ -108,6 +115,13 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
         stalled_after: Duration::from_secs(60),
         real_money: false,
         catalog: actions::action,
+    }
+}
+
+/// Lets every probeable means tell what its probe will compare with, before a run is begun.
+pub(super) fn with_evidence(rules: &mut Rules) {
+    for binding in rules.bindings.values_mut().filter(|binding| binding.class == Class::Probeable) {
+        *binding = Arc::new(Binding { actuator: Arc::new(Played { evidence: true }), ..Binding::clone(binding) });
     }
 }
 
@@ -131,6 +145,8 @@ pub(super) struct Sim {
     pub under_way: Vec<(RunKey, Name)>,
     /// How often each run's effect happened, counted by the world.
     pub effects: BTreeMap<RunKey, u32>,
+    /// Runs that are to be prepared.
+    pub preparing: Vec<RunKey>,
     /// Interrupted runs to be asked about.
     pub inquiries: Vec<RunKey>,
     /// Subsystems whose check was asked for at once.
@@ -157,6 +173,7 @@ impl Sim {
             intake: Vec::new(),
             under_way: Vec::new(),
             effects: BTreeMap::new(),
+            preparing: Vec::new(),
             inquiries: Vec::new(),
             forced: BTreeSet::new(),
             answers: Vec::new(),
@@ -189,6 +206,7 @@ impl Sim {
         self.under_way.clear();
         self.answers.clear();
         self.inquiries.clear();
+        self.preparing.clear();
         self.forced.clear();
         self.boot();
     }
@@ -217,7 +235,7 @@ impl Sim {
         self.cycle.set_journal_ok(false);
         self.cycle.not_durable(&self.state);
         self.inquiries.extend(inputs.inquiries.into_iter().map(|inquired| inquired.key));
-        let again = Inputs { answers: inputs.answers, ..Inputs::default() };
+        let again = Inputs { answers: inputs.answers, prepared: inputs.prepared, ..Inputs::default() };
         self.step(again);
     }
 
@@ -245,6 +263,7 @@ impl Sim {
                     *self.effects.entry(key.clone()).or_insert(0) += 1;
                     self.under_way.push((key, target));
                 }
+                Effect::Prepare(key) => self.preparing.push(key),
                 Effect::Inquire(key) => self.inquiries.push(key),
                 Effect::ForceCheck(index) => {
                     self.forced.insert(index);
@@ -283,6 +302,10 @@ impl Sim {
         Inputs {
             alerts: self.intake.iter().filter(|(number, _)| *number > taken).cloned().collect(),
             answers: std::mem::take(&mut self.answers),
+            prepared: std::mem::take(&mut self.preparing)
+                .into_iter()
+                .map(|key| Prepared { key, evidence: Some("before".to_owned()) })
+                .collect(),
             inquiries: std::mem::take(&mut self.inquiries)
                 .into_iter()
                 .map(|key| Inquired { key, probe: ProbeAnswer::AskCheck })
@@ -360,7 +383,7 @@ impl Sim {
             return None;
         }
         let (key, target) = self.under_way.remove(0);
-        let answer = Answer { ending, detail: format!("{ending:?}"), output: String::new() };
+        let answer = Answer::new(ending, format!("{ending:?}"));
         self.answers.push(Answered { key, answer, duration: Duration::from_millis(5) });
         Some(target)
     }

@@ -312,7 +312,7 @@ impl Actuator for Broken {
     async fn probe(&self, _: &Order) -> ProbeAnswer {
         ProbeAnswer::AskCheck
     }
-    fn preflight(&self) -> Vec<String> {
+    async fn preflight(&self) -> Vec<String> {
         Vec::new()
     }
     fn describe(&self) -> String {
@@ -361,12 +361,12 @@ impl Actuator for Slow {
     async fn apply(&self, _: &Order) -> Answer {
         self.0.fetch_add(1, Ordering::SeqCst);
         tokio::time::sleep(Duration::from_secs(8)).await;
-        Answer { ending: crate::model::Ending::Ok, detail: "done".to_owned(), output: String::new() }
+        Answer::new(crate::model::Ending::Ok, "done")
     }
     async fn probe(&self, _: &Order) -> ProbeAnswer {
         ProbeAnswer::AskCheck
     }
-    fn preflight(&self) -> Vec<String> {
+    async fn preflight(&self) -> Vec<String> {
         Vec::new()
     }
     fn describe(&self) -> String {

@@ -12,6 +12,8 @@ pub const SPEC: ActionSpec = ActionSpec {
     autonomy: Autonomy::Automatic,
     containing: false,
     lowers_risk: false,
+    raises_risk: false,
+    needs_policy: None,
     holds: None,
     reverse: None,
     settle: Duration::from_secs(2),

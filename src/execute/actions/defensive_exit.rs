@@ -12,6 +12,8 @@ pub const SPEC: ActionSpec = ActionSpec {
     autonomy: Autonomy::Approval,
     containing: true,
     lowers_risk: true,
+    raises_risk: false,
+    needs_policy: None,
     holds: Some(Level::DefensiveExit),
     reverse: None,
     settle: Duration::ZERO,

@@ -12,6 +12,8 @@ pub const SPEC: ActionSpec = ActionSpec {
     autonomy: Autonomy::Automatic,
     containing: true,
     lowers_risk: false,
+    raises_risk: false,
+    needs_policy: None,
     holds: None,
     reverse: Some("enable_module"),
     settle: Duration::ZERO,

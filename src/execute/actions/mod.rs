@@ -9,16 +9,20 @@ mod clear_cache;
 mod close_all_positions;
 mod defensive_exit;
 mod disable_module;
+mod enable_module;
 mod fallback_to_backup;
 mod no_new_trades;
 mod pause_trading;
 mod reduce_memory;
 mod reload_config;
 mod restart_subsystem;
+mod restore_primary;
+mod restore_profile;
+mod resume_trading;
 mod switch_to_safe_profile;
 
-/// Every action, in the order of SPEC 6, then those of the vitals procedures (REC-1).
-pub const ACTIONS: [&ActionSpec; 11] = [
+/// Every action, in the order of SPEC 6, then those of the vitals procedures (REC-1), then the reverses.
+pub const ACTIONS: [&ActionSpec; 15] = [
     &restart_subsystem::SPEC,
     &pause_trading::SPEC,
     &switch_to_safe_profile::SPEC,
@@ -30,6 +34,10 @@ pub const ACTIONS: [&ActionSpec; 11] = [
     &reload_config::SPEC,
     &clear_cache::SPEC,
     &reduce_memory::SPEC,
+    &resume_trading::SPEC,
+    &enable_module::SPEC,
+    &restore_profile::SPEC,
+    &restore_primary::SPEC,
 ];
 
 /// The headings of an action's page, in order.

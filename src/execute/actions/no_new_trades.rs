@@ -12,6 +12,8 @@ pub const SPEC: ActionSpec = ActionSpec {
     autonomy: Autonomy::Automatic,
     containing: true,
     lowers_risk: true,
+    raises_risk: false,
+    needs_policy: None,
     holds: Some(Level::NoNewTrades),
     reverse: None,
     settle: Duration::ZERO,

@@ -46,9 +46,28 @@ fn grades_are_as_specified() {
         ("reload_config", Manual, false, false, None),
         ("clear_cache", Automatic, false, false, None),
         ("reduce_memory", Automatic, false, false, None),
+        ("resume_trading", Approval, false, false, None),
+        ("enable_module", Approval, false, false, None),
+        ("restore_profile", Approval, false, false, None),
+        ("restore_primary", Approval, false, false, None),
     ];
     let found = ACTIONS.map(|spec| (spec.name, spec.autonomy, spec.containing, spec.lowers_risk, spec.holds));
     assert_eq!(found, expected);
+}
+
+/// ACT-1, ACT-3: each reverse is an action of its own, undoes the one that names it, and alone raises risk.
+#[test]
+fn reverses_pair_up() {
+    for spec in ACTIONS {
+        assert!(!(spec.lowers_risk && spec.raises_risk), "`{}`", spec.name);
+        let Some(reverse) = spec.reverse else {
+            assert!(!spec.raises_risk, "`{}` raises risk, so it undoes something", spec.name);
+            continue;
+        };
+        let back =
+            action(reverse).unwrap_or_else(|| panic!("`{reverse}`, the reverse of `{}`, is an action", spec.name));
+        assert_eq!((back.reverse, back.raises_risk), (Some(spec.name), !spec.raises_risk), "`{}`", spec.name);
+    }
 }
 
 #[test]

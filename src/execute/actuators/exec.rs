@@ -11,7 +11,6 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{ActuatorContext, ActuatorSpec, Span, Text};
-use crate::base::failpoint;
 use crate::base::tree::{FromNode, Node, Section, Value};
 use crate::execute::command::{self, End, Line};
 use crate::execute::survivors::{COMMAND_VARIABLE, RUN_KEY_VARIABLE, command_id};
@@ -84,17 +83,11 @@ impl Actuator for Exec {
     }
 
     async fn apply(&self, order: &Order) -> Answer {
-        let answer = |ending, detail: String, output| Answer { ending, detail, output };
+        let answer = |ending, detail: String, output| Answer { output, ..Answer::new(ending, detail) };
         let mut line = self.line(&self.argv, order);
         line.env.push((COMMAND_VARIABLE.to_owned(), command_id(&self.argv)));
         let limit = self.timeout.map_or(order.timeout, |own| own.min(order.timeout));
-        if failpoint::pass("effect.before") {
-            return answer(Ending::NotStarted, "failpoint `effect.before`".to_owned(), String::new());
-        }
         let (end, output) = command::run(&line, limit).await;
-        if failpoint::pass("effect.after") {
-            return answer(Ending::Failed, "failpoint `effect.after`".to_owned(), output);
-        }
         match end {
             End::Exited(status) if status.success() => answer(Ending::Ok, command::describe(status), output),
             End::Exited(status) => answer(Ending::Failed, command::describe(status), output),
@@ -121,7 +114,7 @@ impl Actuator for Exec {
         }
     }
 
-    fn preflight(&self) -> Vec<String> {
+    async fn preflight(&self) -> Vec<String> {
         let programs = std::iter::once(&self.argv).chain(&self.probe).filter_map(|argv| argv.first());
         let mut warnings: Vec<_> = programs.filter_map(|program| unusable(Path::new(program))).collect();
         if !self.cwd.is_dir() {

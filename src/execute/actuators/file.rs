@@ -13,8 +13,8 @@ use async_trait::async_trait;
 use rustix::fs::{Mode, OFlags};
 
 use super::{ActuatorContext, ActuatorSpec, Text, Yes};
+use crate::base::files;
 use crate::base::tree::Section;
-use crate::base::{failpoint, files};
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
 
@@ -61,7 +61,7 @@ pub struct File {
 impl File {
     /// Does it, on this thread.
     fn change(&self) -> Answer {
-        let answer = |ending, detail| Answer { ending, detail, output: String::new() };
+        let answer = |ending, detail: String| Answer::new(ending, detail);
         let shown = self.path.display();
         let before = match look(&self.path) {
             Ok(before) => before,
@@ -105,16 +105,9 @@ impl Actuator for File {
     }
 
     async fn apply(&self, _order: &Order) -> Answer {
-        let answer = |ending, detail: &str| Answer { ending, detail: detail.to_owned(), output: String::new() };
-        if failpoint::pass("effect.before") {
-            return answer(Ending::NotStarted, "failpoint `effect.before`");
-        }
         let file = self.clone();
         let changed = tokio::task::spawn_blocking(move || file.change()).await;
-        if failpoint::pass("effect.after") {
-            return answer(Ending::Failed, "failpoint `effect.after`");
-        }
-        changed.unwrap_or_else(|error| answer(Ending::Failed, &format!("whether it worked is not known: {error}")))
+        changed.unwrap_or_else(|error| Answer::new(Ending::Failed, format!("whether it worked is not known: {error}")))
     }
 
     async fn probe(&self, _order: &Order) -> ProbeAnswer {
@@ -122,7 +115,7 @@ impl Actuator for File {
         tokio::task::spawn_blocking(move || file.in_place()).await.unwrap_or(ProbeAnswer::Unknown)
     }
 
-    fn preflight(&self) -> Vec<String> {
+    async fn preflight(&self) -> Vec<String> {
         let folder = folder(&self.path);
         let mut warnings = Vec::new();
         if !folder.is_dir() {

@@ -118,6 +118,8 @@ fn run() -> crate::journal::Run {
         crashes: 0,
         evidence: None,
         duration_ms: 1,
+        changed: "main process 1 -> 2".to_owned(),
+        before: None,
     }
 }
 

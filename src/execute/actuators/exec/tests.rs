@@ -14,6 +14,8 @@ fn order(timeout: Duration) -> Order {
         target: "order_router".into(),
         epoch: 42,
         timeout,
+        about: crate::execute::About::default(),
+        evidence: None,
     }
 }
 
@@ -35,7 +37,12 @@ fn list(words: &[&str]) -> Node {
 #[tokio::test]
 async fn endings_are_told_apart() {
     let answer = exec(&["/bin/echo", "done"]).apply(&order(LONG)).await;
-    let expected = Answer { ending: Ending::Ok, detail: "exit code 0".to_owned(), output: "done\n".to_owned() };
+    let expected = Answer {
+        ending: Ending::Ok,
+        detail: "exit code 0".to_owned(),
+        output: "done\n".to_owned(),
+        changed: String::new(),
+    };
     assert_eq!(answer, expected);
     let answer = exec(&["/bin/false"]).apply(&order(LONG)).await;
     assert_eq!((answer.ending, answer.detail.as_str()), (Ending::Failed, "exit code 1"));
@@ -151,17 +158,17 @@ async fn a_probe_is_believed_by_its_exit_code() {
     assert_eq!(exec.probe(&order(LONG)).await, ProbeAnswer::AskCheck);
 }
 
-#[test]
-fn preflight_names_what_is_missing() {
-    assert_eq!(exec(&["/bin/true"]).preflight(), Vec::<String>::new());
+#[tokio::test]
+async fn preflight_names_what_is_missing() {
+    assert_eq!(exec(&["/bin/true"]).preflight().await, Vec::<String>::new());
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("notes.txt");
     std::fs::write(&file, "").unwrap();
-    let warning = |program: &str| exec(&[program]).preflight().join("; ");
-    assert!(warning("/no/such/program").contains("No such file"));
-    assert!(warning(folder.path().to_str().unwrap()).contains("not a regular file"));
-    assert!(warning(file.to_str().unwrap()).contains("is it marked executable?"));
-    let warnings = Exec { cwd: file, probe: Some(words(&["/no/probe"])), ..exec(&["/bin/true"]) }.preflight();
+    let warning = async |program: &str| exec(&[program]).preflight().await.join("; ");
+    assert!(warning("/no/such/program").await.contains("No such file"));
+    assert!(warning(folder.path().to_str().unwrap()).await.contains("not a regular file"));
+    assert!(warning(file.to_str().unwrap()).await.contains("is it marked executable?"));
+    let warnings = Exec { cwd: file, probe: Some(words(&["/no/probe"])), ..exec(&["/bin/true"]) }.preflight().await;
     assert!(warnings[0].contains("/no/probe") && warnings[1].contains("not a directory"), "{warnings:?}");
 }
 

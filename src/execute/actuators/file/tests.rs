@@ -14,6 +14,8 @@ fn order() -> Order {
         target: "logging".into(),
         epoch: 3,
         timeout: Duration::from_secs(60),
+        about: crate::execute::About::default(),
+        evidence: None,
     }
 }
 
@@ -140,14 +142,14 @@ async fn a_missing_folder_means_not_started() {
     assert_eq!(apply(&path, content("x")).await.0, Ending::NotStarted);
 }
 
-#[test]
-fn preflight_warns_of_what_would_fail() {
+#[tokio::test]
+async fn preflight_warns_of_what_would_fail() {
     let folder = tempfile::tempdir().unwrap();
     let file = |name: &str| File { path: folder.path().join(name), write: Write::Touch };
-    assert_eq!(file("flag").preflight(), Vec::<String>::new());
-    assert_eq!(file("absent/flag").preflight().len(), 1);
+    assert_eq!(file("flag").preflight().await, Vec::<String>::new());
+    assert_eq!(file("absent/flag").preflight().await.len(), 1);
     symlink("elsewhere", folder.path().join("link")).unwrap();
-    let warnings = file("link").preflight();
+    let warnings = file("link").preflight().await;
     assert!(warnings.len() == 1 && warnings[0].contains("symbolic link"), "{warnings:?}");
 }
 
