@@ -8,6 +8,11 @@ use crate::recommend;
 use super::cycle::Cycle;
 use super::draft::Draft;
 
+/// Whether an issue of that type is chiron's own affair, which no alert about its subsystem joins unless it names the type.
+pub(super) fn stands_apart(kind: &str) -> bool {
+    [super::drills::DRILL, super::reverse::REVERSE, "policy_not_followed", "storm"].contains(&kind)
+}
+
 /// A rung that an alert asks for.
 #[derive(Clone, Debug)]
 pub(super) struct Wish {

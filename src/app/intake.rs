@@ -218,7 +218,7 @@ fn find(draft: &Draft, routing: &Routing) -> Option<EpisodeId> {
             .range(from..)
             .take_while(|(key, _)| key.subsystem == routing.subsystem)
             // A rehearsal is nobody's issue.
-            .find(|(key, _)| key.symbol == routing.symbol && key.kind != *super::drills::DRILL)
+            .find(|(key, _)| key.symbol == routing.symbol && !super::episodes::stands_apart(&key.kind))
             .map(|(_, id)| id.clone())
     })
 }

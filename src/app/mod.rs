@@ -22,7 +22,7 @@ mod reconciler;
 mod recovery;
 mod report;
 mod restart;
-mod reverse;
+pub(crate) mod reverse;
 mod sender;
 mod supervisor;
 pub mod task;

@@ -79,8 +79,7 @@ impl Cycle {
 
     /// Whether nothing holds an episode open: neither a check nor an alert, nor something that is to be undone or rehearsed.
     fn is_over(&self, episode: &Episode) -> bool {
-        let of_its_own = [super::drills::DRILL, reverse::REVERSE].into_iter().any(|kind| episode.key.kind == *kind);
-        !episode.by_check && episode.alerts.is_empty() && !of_its_own
+        !episode.by_check && episode.alerts.is_empty() && !super::episodes::stands_apart(&episode.key.kind)
     }
 
     /// A run has finished: verification begins, or is over at once.

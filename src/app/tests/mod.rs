@@ -2,6 +2,7 @@
 
 mod approvals;
 mod random;
+mod reverse;
 mod shell;
 mod sim;
 mod supervision;
