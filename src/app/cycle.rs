@@ -419,6 +419,12 @@ impl Cycle {
             seen.cycle = self.world.cycle + 1;
             self.world.cycle_left = self.world.cycle_left.saturating_sub(1);
         }
+        if before != status || first {
+            seen.status_since = said.timestamp;
+        }
+        if let Some(waited) = self.world.news.remove(&index) {
+            self.world.dirty_episodes.extend(waited);
+        }
         if before != status {
             self.world.counts.remove(subsystem.criticality, before);
             self.world.counts.add(subsystem.criticality, status);

@@ -23,6 +23,7 @@ mod recovery;
 mod report;
 mod restart;
 pub(crate) mod reverse;
+mod roots;
 mod sender;
 mod supervisor;
 pub mod task;

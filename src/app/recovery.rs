@@ -382,7 +382,7 @@ impl Cycle {
             approved,
         };
         let has_means = self.binding(&rung.action, target).is_some();
-        let root_broken = !approved && self.waits_for_root(&episode.id, target, draft.now, effects);
+        let root_broken = !approved && self.waits_for_root(draft, episode, effects);
         let touch = draft.state.touches.get(target);
         let ledger = Ledger {
             stopping: self.world.stopping,
@@ -404,26 +404,6 @@ impl Cycle {
             group_unhealthy: false,
         };
         admit::admit(&request, &ledger, &self.rules.admit, draft.now)
-    }
-
-    /// Whether a broken subsystem that the target depends on is healed first; or it has been, and the target's own check
-    /// has not spoken since.
-    fn waits_for_root(&mut self, id: &EpisodeId, target: &Name, now: Timestamp, effects: &mut Vec<Effect>) -> bool {
-        if self.graph.root_cause(target, |name| self.world.is_broken(name)).is_some() {
-            self.world.recheck.insert(id.clone(), None);
-            return true;
-        }
-        let Some(whole_since) = self.world.recheck.get_mut(id) else { return false };
-        let Some(index) = self.world.index.get(target).copied() else { return false };
-        let since = *whole_since.get_or_insert_with(|| {
-            effects.push(Effect::ForceCheck(index));
-            now
-        });
-        if self.world.subsystems[index].health.timestamp < since {
-            return true;
-        }
-        self.world.recheck.remove(id);
-        false
     }
 
     pub(super) fn start(

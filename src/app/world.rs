@@ -20,6 +20,8 @@ pub(super) struct Seen {
     pub streak: Streak,
     /// Whether any check has answered since the start.
     pub seen: bool,
+    /// When its status was first found to be what it is.
+    pub status_since: Timestamp,
     /// Since when every check has found it healthy, if the latest has.
     pub healthy_since: Option<Timestamp>,
     /// The healthy-cycle number it was last counted in.
@@ -107,6 +109,8 @@ pub(super) struct World {
     /// Episodes that waited for a broken root: since when it is whole again, if it is. They act only on a check of
     /// their own that is newer (OBS-6).
     pub recheck: BTreeMap<EpisodeId, Option<Timestamp>>,
+    /// Episodes that wait for the next check of a subsystem, by its index.
+    pub news: BTreeMap<usize, BTreeSet<EpisodeId>>,
     /// Since when episodes wait for a person.
     pub asked_since: BTreeMap<EpisodeId, Timestamp>,
     /// Runs that a person is to be asked about in this step.
@@ -148,6 +152,7 @@ impl World {
                 health: Arc::new(Health::unknown(name.clone())),
                 streak: Streak::default(),
                 seen: false,
+                status_since: Timestamp::EPOCH,
                 healthy_since: None,
                 cycle: 0,
             })
@@ -173,6 +178,7 @@ impl World {
             verifying: BTreeMap::new(),
             asking_check: BTreeMap::new(),
             recheck: BTreeMap::new(),
+            news: BTreeMap::new(),
             asked_since: BTreeMap::new(),
             asking: BTreeSet::new(),
             unproven: BTreeSet::new(),
@@ -225,6 +231,7 @@ impl World {
         for seen in &mut self.subsystems {
             seen.streak.critical_since = seen.streak.critical_since.map(moved);
             seen.healthy_since = seen.healthy_since.map(moved);
+            seen.status_since = moved(seen.status_since);
         }
         self.started_at = moved(self.started_at);
         // Never heard, or lost, is no time that could move.

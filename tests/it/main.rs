@@ -25,6 +25,7 @@ mod policy_stream;
 mod push;
 mod reconcile;
 mod reference_report;
+mod recovery;
 mod reload;
 mod samples;
 mod stop;

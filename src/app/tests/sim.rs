@@ -322,6 +322,14 @@ impl Sim {
         self.step(inputs);
     }
 
+    /// One check answers with the truth.
+    pub fn check_one(&mut self, subsystem: &str) {
+        let mut inputs = self.inputs();
+        let index = self.rules.subsystems.iter().position(|one| one.name == *subsystem).expect("it is configured");
+        inputs.observations = vec![self.observation(index)];
+        self.step(inputs);
+    }
+
     /// The checks that were asked for answer with the truth.
     pub fn check_forced(&mut self) {
         let mut inputs = self.inputs();

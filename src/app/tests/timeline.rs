@@ -276,6 +276,37 @@ fn flapping_stays_within_the_budget() {
     assert!(sim.state.episodes.values().any(|episode| episode.flapping));
 }
 
+/// OBS-6: a dependant that is seen broken before its root is not acted upon: the root's check is asked for first. If that
+/// does not answer, patience has an end.
+#[test]
+fn the_dependant_is_seen_first() {
+    let parts: &[super::sim::Part] =
+        &[("exchange", Criticality::Partial, &[]), ("feed", Criticality::Partial, &["exchange"])];
+    let bound: &[(&str, &str, Class)] =
+        &[("restart_subsystem", "exchange", Class::Natural), ("restart_subsystem", "feed", Class::Natural)];
+    for answers in [true, false] {
+        let mut sim = Sim::new(rules(parts, bound));
+        sim.check_all();
+        sim.break_("exchange", Status::Critical);
+        sim.break_("feed", Status::Critical);
+        sim.pass(1);
+        sim.check_one("feed");
+        assert!(sim.under_way.is_empty(), "the exchange was last seen before the feed broke");
+        assert_eq!(sim.forced.iter().copied().collect::<Vec<_>>(), [0], "so it is checked now");
+        if answers {
+            sim.check_forced();
+            let targets: Vec<&str> = sim.under_way.iter().map(|(_, target)| target.as_str()).collect();
+            assert_eq!(targets, ["exchange"]);
+        } else {
+            sim.forced.clear();
+            sim.pass(10);
+            sim.check_forced();
+            let targets: Vec<&str> = sim.under_way.iter().map(|(_, target)| target.as_str()).collect();
+            assert_eq!(targets, ["feed"], "a root that is never heard of holds nothing up for ever");
+        }
+    }
+}
+
 /// OBS-1, POL-3: failed subsystems that trading depends on shut down, latched, until a person releases it.
 #[test]
 fn the_latch() {
