@@ -535,6 +535,8 @@ impl App {
         }
         self.generation = generation;
         self.keep.shared.metrics.take_textfiles(self.generation.settings.textfile_dir.as_deref());
+        let unverified = wiring::unverified(&self.generation.settings);
+        self.keep.shared.metrics.alertmanagers.configure_bindings(unverified);
         self.keep.runner.store(Arc::new(self.generation.runner.clone()));
         self.keep.inbox.replace(slots);
         // What was pushed while the old checks still listened.

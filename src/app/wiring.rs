@@ -113,6 +113,12 @@ pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Nam
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
+/// The bindings that speak TLS, and whether their server's certificate is not verified.
+pub(super) fn unverified(settings: &Settings) -> Vec<(Name, bool)> {
+    let speaks = settings.bindings.iter().filter_map(|binding| Some((binding, binding.actuator.verifies_tls()?)));
+    speaks.map(|(binding, verifies)| (binding.id.clone(), !verifies)).collect()
+}
+
 /// A runner of the checks of these settings.
 pub(super) fn runner(settings: &Settings, clock: &Clock, metrics: &Metrics) -> (Runner, RunnerHandle) {
     let (checks, host) = checks(settings);
@@ -252,6 +258,7 @@ impl App {
         });
         shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
         shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
+        shared.metrics.alertmanagers.configure_bindings(unverified(&settings));
         shared.metrics.config_reload(true, clock.now());
         let (events, events_in) = mpsc::channel(CHANNEL);
         let (reloads, reloads_in) = mpsc::channel(8);

@@ -144,6 +144,11 @@ fn special(stat: &Stat) -> Result<(), FileProblem> {
     }
 }
 
+/// Whether every user of the machine may read, write or execute what is under `path`.
+pub fn is_open_to_all(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|meta| meta.mode() & 0o007 != 0)
+}
+
 /// Opens a regular file to read, without ever waiting for the other end of a FIFO.
 pub fn open(path: &Path) -> Result<(File, FileMeta), FileProblem> {
     if stat(path)?.is_dir {

@@ -46,7 +46,7 @@ pub fn client_for(ca_pem: Option<&[u8]>, skip_verify: bool) -> Result<reqwest::C
     builder.build().map_err(|error| told(&error))
 }
 
-fn builder() -> reqwest::ClientBuilder {
+pub(super) fn builder() -> reqwest::ClientBuilder {
     reqwest::Client::builder()
         .redirect(reqwest::redirect::Policy::none())
         .no_proxy()

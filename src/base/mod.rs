@@ -7,5 +7,6 @@ pub mod failpoint;
 pub mod http;
 pub mod files;
 pub mod redact;
+pub mod request;
 pub mod secret;
 pub mod tree;

@@ -3,3 +3,4 @@
 //! **Invariant:** a client asks and tells, bounded in time and size; it decides nothing and remembers nothing.
 
 pub mod alertmanager;
+pub mod docker;

@@ -86,8 +86,17 @@ fn binding(
     let retries = checked(&mut section, "retries", 0, "expected a whole number from 0 to 10", |value| *value <= 10);
     let has_timeout = section.has("timeout");
     let mut timeout = span(&mut section, "timeout", TIMEOUT);
-    let context = ActuatorContext { workspace: workspace.to_owned(), probe };
+    let context = ActuatorContext {
+        workspace: workspace.to_owned(),
+        probe,
+        folder: intake.folder.clone(),
+        class,
+        warnings: Default::default(),
+    };
     let (actuator, own_timeout) = means(&mut section, path, &context);
+    for (at, path, text) in context.warnings.take() {
+        intake.warn(at, &path, &text);
+    }
     if let (false, Some(own)) = (has_timeout, own_timeout) {
         timeout = own;
     }
@@ -126,7 +135,7 @@ fn means(
     let mut timeout = None;
     for spec in ACTUATORS.iter().filter(|spec| named.contains(&spec.key)) {
         let Some(mut inner) = section.section(spec.key) else { continue };
-        if spec.key == "exec" && inner.has("timeout") {
+        if matches!(spec.key, "exec" | "http") && inner.has("timeout") {
             timeout = Some(span(&mut inner, "timeout", TIMEOUT));
         }
         built = (spec.build)(&mut inner, context);

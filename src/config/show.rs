@@ -18,7 +18,7 @@ use crate::store;
 const SECRET_KEYS: [&str; 8] =
     ["password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "credential"];
 /// Mappings whose values may be secrets: environments and request headers; and contents.
-const SECRET_VALUES: [&str; 4] = ["env", "headers", "http_headers", "write"];
+const SECRET_VALUES: [&str; 6] = ["env", "headers", "http_headers", "write", "body", "json"];
 /// Lists of arguments, of which some may be secrets.
 const ARGUMENTS: [&str; 2] = ["argv", "probe"];
 
@@ -331,7 +331,7 @@ mod tests {
         assert_eq!((&binding["exec"]["argv"], &binding["class"]), (&json!(["/bin/true"]), &json!("one_shot")));
     }
 
-    /// SEC-3: 20 canaries in every place that may hold a secret; none is shown.
+    /// SEC-3: 26 canaries in every place that may hold a secret; none is shown.
     #[test]
     fn no_secret_is_shown() {
         let text = r#"
@@ -346,6 +346,12 @@ bindings:
     probe: [/bin/true, --api-key, canary10]
     exec: {argv: [/bin/true, "--secret", canary11, "https://h/x?k=canary12"], env: {K: canary13}}
   - {action: disable_module, subsystem: a, file: {path: x, write: canary14}}
+  - action: clear_cache
+    subsystem: a
+    http: {url: "http://127.0.0.1/x/{{run_key}}?key=canary21", headers: {X-Any: canary22}, json: {a: [canary23], b: {c: canary24}}}
+  - action: reload_config
+    subsystem: a
+    http: {url: "http://127.0.0.1/", headers: {X-Any: {file: tests/config/two.token}}, body: "a canary25", probe: {url: "http://127.0.0.1/?canary26"}}
 endpoints: {market_data: [{url: "https://u:canary16@h", api_key: canary17, nested: {client_secret: canary18}}]}
 data: {tokens: [canary19, canary15], password: {a: 1, secret: canary20}}
 "#;

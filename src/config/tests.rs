@@ -263,13 +263,17 @@ fn built_in_subsystems_are_overridden_key_by_key() {
 fn a_binding_has_exactly_one_means_and_its_own_time_limit() {
     let two = "bindings: [{action: clear_cache, subsystem: host, exec: {argv: [/bin/true]}, file: {path: x}}]";
     assert!(
-        bad(two).contains("bindings[0]: expected exactly one means of `exec`, `file`, found exec and file"),
+        bad(two).contains(
+            "bindings[0]: expected exactly one means of `exec`, `http`, `container`, `file`, found exec and file"
+        ),
         "{}",
         bad(two)
     );
     let own = "bindings: [{action: clear_cache, subsystem: host, exec: {argv: [/bin/true], timeout: 7s}}]";
     assert_eq!(good(own).settings.bindings[0].timeout, Duration::from_secs(7));
     assert_eq!(good(own).settings.bindings[0].class, Class::OneShot);
+    let own = "bindings: [{action: clear_cache, subsystem: host, http: {url: \"http://127.0.0.1/\", timeout: 8s}}]";
+    assert_eq!(good(own).settings.bindings[0].timeout, Duration::from_secs(8));
 }
 
 #[test]

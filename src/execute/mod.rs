@@ -9,6 +9,7 @@ mod command;
 pub mod engine;
 mod processes;
 pub mod survivors;
+pub mod template;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -150,6 +151,11 @@ pub trait Actuator: Send + Sync + 'static {
     /// What would keep it from working now (a missing program or unit, an unwritable folder, a socket that does not answer,
     /// credentials that are refused). Changes nothing; empty if all is well. The caller bounds its time.
     async fn preflight(&self) -> Vec<String>;
+
+    /// Whether it verifies whom it speaks TLS with; `None` if it speaks none (SEC-2).
+    fn verifies_tls(&self) -> Option<bool> {
+        None
+    }
 
     /// One line for people: what would be done.
     fn describe(&self) -> String;

@@ -21,6 +21,8 @@ const SENT: [&str; 2] = ["sent", "failed"];
 pub struct Alertmanagers {
     rows: ArcSwap<Vec<Arc<Row>>>,
     wanted: AtomicU64,
+    /// Bindings that speak TLS, and whether their server's certificate is not verified.
+    bindings: ArcSwap<Vec<(Name, bool)>>,
 }
 
 struct Row {
@@ -61,6 +63,11 @@ impl Alertmanagers {
         self.rows.store(Arc::new(rows.collect()));
     }
 
+    /// Names every binding that speaks TLS, and whether its server's certificate is not verified (SEC-2).
+    pub fn configure_bindings(&self, bindings: Vec<(Name, bool)>) {
+        self.bindings.store(Arc::new(bindings));
+    }
+
     /// It was asked, and has answered or not.
     pub fn polled(&self, name: &Name, result: Result<Timestamp, &'static str>) {
         self.with(name, |row| {
@@ -96,9 +103,24 @@ impl Alertmanagers {
 
     pub(super) fn render(&self, text: &mut Text<'_>) {
         let rows = self.rows.load();
-        if rows.is_empty() {
+        let bindings = self.bindings.load();
+        if !rows.is_empty() {
+            self.render_rows(&rows, text);
+        }
+        if rows.is_empty() && bindings.is_empty() {
             return;
         }
+        let help = "Whether the certificate of a target is not verified.";
+        let mut family = text.family("chiron_tls_verification_disabled", Kind::Gauge, help);
+        for row in rows.iter() {
+            family.flag(&[("target", &row.name)], row.unverified.load(Relaxed));
+        }
+        for (binding, unverified) in bindings.iter() {
+            family.flag(&[("target", binding)], *unverified);
+        }
+    }
+
+    fn render_rows(&self, rows: &[Arc<Row>], text: &mut Text<'_>) {
         let help = "Whether an Alertmanager answered the latest poll.";
         let mut family = text.family("chiron_alertmanager_up", Kind::Gauge, help);
         for row in rows.iter() {
@@ -122,10 +144,5 @@ impl Alertmanagers {
         }
         text.family("chiron_alerts_wanted", Kind::Gauge, "Alerts of chiron's own that fire now.")
             .count(&[], self.wanted.load(Relaxed));
-        let help = "Whether the certificate of a target is not verified.";
-        let mut family = text.family("chiron_tls_verification_disabled", Kind::Gauge, help);
-        for row in rows.iter() {
-            family.flag(&[("target", &row.name)], row.unverified.load(Relaxed));
-        }
     }
 }

@@ -38,7 +38,7 @@ alerts:
 }
 
 /// Posts as Alertmanager does: again and again until 200. Answers false if chiron has died instead.
-fn deliver(chiron: &mut Chiron, body: &str) -> bool {
+pub(crate) fn deliver(chiron: &mut Chiron, body: &str) -> bool {
     let begun = Instant::now();
     loop {
         if chiron.ended().is_some() {
@@ -58,7 +58,7 @@ fn deliver(chiron: &mut Chiron, body: &str) -> bool {
 }
 
 /// Waits until nothing is under way; answers false if chiron has died instead.
-fn settle(chiron: &mut Chiron, what: &str) -> bool {
+pub(crate) fn settle(chiron: &mut Chiron, what: &str) -> bool {
     wait_for(what, || {
         if chiron.ended().is_some() {
             return Ok(false);

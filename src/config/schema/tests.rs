@@ -30,11 +30,12 @@ bindings:
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}
 monitoring: {dashboard_port: 8080}
 "#;
-const FILES: [&str; 5] = [
+const FILES: [&str; 6] = [
     include_str!("../../../tests/config/full.good.yml"),
     include_str!("../../../tests/config/web_access.good.yml"),
     include_str!("../../../tests/config/contract.good.yml"),
     include_str!("../../../tests/config/older_shape.good.yml"),
+    include_str!("../../../tests/config/means.good.yml"),
     KINDS,
 ];
 
@@ -157,6 +158,9 @@ fn the_loader_takes_every_key_of_the_schema() {
                 steps[2] = "*".to_owned();
             }
             if steps.len() > 4 && steps[2] == "check" && steps[3] == "ranges" {
+                steps[4] = "*".to_owned();
+            }
+            if steps.len() > 4 && steps[2] == "http" && steps[3] == "headers" {
                 steps[4] = "*".to_owned();
             }
             asked.insert(steps.join(".").replace(".[]", "[]"));

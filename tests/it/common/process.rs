@@ -72,6 +72,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         "mount" | "umount" => "mount",
         "mkfifo" => "coreutils",
         "openssl" => "openssl",
+        "busybox" => "busybox-static",
         "setsid" => "util-linux",
         "python3" => "python3 python3-venv",
         other => other,

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::chiron::series;
 use super::{
-    Alertmanager, Bot, Process, Prometheus, alert, in_order, notification, now_millis, pid_alive, request, timestamp,
-    tool, wait_for,
+    Alertmanager, Bot, HttpServer, Podman, Process, Prometheus, alert, in_order, notification, now_millis, pid_alive,
+    request, timestamp, tool, wait_for,
 };
 
 /// A real Prometheus scrapes, a rule fires, and a real Alertmanager has the alert.
@@ -106,4 +106,45 @@ fn notifications_and_orders() {
     let found = ["a", "b", "c"].map(str::to_owned);
     assert!(in_order(&found, &["a", "c"]).is_ok());
     assert!(in_order(&found, &["c", "a"]).is_err());
+}
+
+/// The engine serves, counts starts by itself, and leaves nothing behind.
+#[test]
+fn podman_runs_containers_of_its_own() {
+    let mut podman = Podman::start();
+    let before = podman.run("one");
+    assert!(before.running && pid_alive(before.pid.try_into().expect("a pid is small")), "{before:?}");
+    assert_eq!((podman.starts("one"), podman.state("two")), (1, None));
+    let get = |path: &str| {
+        let mut command = Command::new(tool("curl"));
+        command.args(["--silent", "--unix-socket"]).arg(podman.socket()).arg(format!("http://engine{path}"));
+        String::from_utf8_lossy(&command.output().expect("curl runs").stdout).into_owned()
+    };
+    assert_eq!(get("/_ping"), "OK");
+    assert!(get("/containers/one/json").contains(&before.started_at.replace("+00:00", "Z")), "{before:?}");
+    podman.kill("one");
+    assert!(!pid_alive(before.pid.try_into().expect("a pid is small")));
+    let service = podman.service_pid();
+    podman.kill_service();
+    assert!(!pid_alive(service) && podman.state("one").is_some());
+    podman.start_service();
+    podman.remove("one");
+    assert_eq!(podman.state("one"), None);
+    let alive = podman.run("three").pid;
+    drop(podman);
+    assert!(!pid_alive(alive.try_into().expect("a pid is small")));
+}
+
+/// The counting server tells what it received.
+#[test]
+fn requests_are_counted() {
+    let server = HttpServer::start();
+    let limit = Duration::from_secs(5);
+    let answer = request(server.address(), "POST", "/a?b", &[("X-Any", "1")], b"body", limit).expect("an answer");
+    assert_eq!((answer.status, answer.body.as_str()), (200, "ok"));
+    let received = server.received();
+    let told: Vec<_> =
+        received.iter().map(|one| (one.method.as_str(), one.path.as_str(), one.header("x-any"), &*one.body)).collect();
+    assert_eq!(told, [("POST", "/a?b", Some("1"), "body")]);
+    assert_eq!((server.connections(), server.url("/c")), (1, format!("http://{}/c", server.address())));
 }
