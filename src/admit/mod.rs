@@ -3,6 +3,7 @@
 //! In: what is to be done, and the ledger of what was done. Out: an [`Admission`], always with a reason.
 //! **Invariant:** pure; what lowers risk, or was approved by a person, is never held up by budgets or cooldowns.
 
+mod backoff;
 mod budget;
 mod cooldown;
 
@@ -10,6 +11,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::model::{Autonomy, Name, Reason, Timestamp};
+
+pub use backoff::Backoff;
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,6 +50,8 @@ pub struct Ledger<'a> {
     pub root_broken: bool,
     /// When the last counted run on the target ended.
     pub target_ended_at: Option<Timestamp>,
+    /// The same rung was tried before and did not help; until then it is not tried again.
+    pub retry_at: Option<Timestamp>,
     /// Starts of counted runs on the target, oldest first.
     pub target_starts: &'a [Timestamp],
     /// Starts of counted runs overall, oldest first.
@@ -153,7 +158,8 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
     if ledger.group_unhealthy {
         return answer(Verdict::Wait, Reason::GroupUnhealthy);
     }
-    if let Some(until) = cooldown::until(ledger.target_ended_at, settings, now) {
+    let retry = ledger.retry_at.filter(|until| now < *until);
+    if let Some(until) = cooldown::until(ledger.target_ended_at, settings, now).max(retry) {
         return Admission { verdict: Verdict::Wait, reason: Reason::Cooldown, not_before: Some(until) };
     }
     if let Some(until) = budget::until(ledger, settings, now) {
@@ -174,6 +180,8 @@ pub struct Settings {
     pub dry_run_actions: BTreeSet<Name>,
     /// Pause before the same target is touched again, from the end of the last action; default 60 s.
     pub cooldown: Duration,
+    /// Pause between the tries of one rung.
+    pub retry_backoff: Backoff,
     /// Runs per target within `target_window`; default 3.
     pub target_budget: u32,
     /// Default 15 min.
@@ -196,6 +204,7 @@ impl Default for Settings {
             dry_run: true,
             dry_run_actions: BTreeSet::new(),
             cooldown: Duration::from_secs(60),
+            retry_backoff: Backoff::default(),
             target_budget: 3,
             target_window: Duration::from_secs(900),
             overall_budget: 10,

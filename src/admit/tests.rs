@@ -28,6 +28,7 @@ const LEDGER: Ledger<'static> = Ledger {
     running: 0,
     root_broken: false,
     target_ended_at: None,
+    retry_at: None,
     target_starts: &[],
     overall_starts: &[],
     healthy: false,
@@ -98,6 +99,27 @@ fn raising_risk_needs_proof() {
     }
     let ask = Request { autonomy: Autonomy::Approval, ..raise };
     assert_eq!(reason(ask, sound, &live), (Verdict::Ask, Reason::ApprovalPending));
+}
+
+/// ACT-3: the next try of a rung waits for its pause and for the cooldown, whichever ends later; what lowers risk, or was
+/// approved, waits for neither.
+#[test]
+fn a_retry_waits() {
+    let live = settings();
+    let later = NOW.plus(Duration::from_secs(90));
+    let retry = Ledger { retry_at: Some(later), target_ended_at: Some(NOW), ..LEDGER };
+    let told = |ledger: Ledger<'_>, now| {
+        let admission = admit(&REQUEST, &ledger, &live, now);
+        (admission.reason, admission.not_before)
+    };
+    assert_eq!(told(retry, NOW), (Reason::Cooldown, Some(later)));
+    assert_eq!(told(retry, later.minus(Duration::from_millis(1))), (Reason::Cooldown, Some(later)));
+    assert_eq!(told(retry, later), (Reason::Admitted, None));
+    let soon = Ledger { retry_at: Some(NOW.plus(Duration::from_secs(5))), ..retry };
+    assert_eq!(told(soon, NOW), (Reason::Cooldown, Some(NOW.plus(live.cooldown))));
+    for request in [Request { lowers_risk: true, ..REQUEST }, Request { approved: true, ..REQUEST }] {
+        assert_eq!(reason(request, retry, &live), (Verdict::Run, Reason::Admitted));
+    }
 }
 
 /// ACT-3: the moment a cooldown or a budget ends is the moment it admits.

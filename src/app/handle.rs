@@ -71,6 +71,8 @@ pub struct AppHandle {
     pub away: Away,
     /// The settings in force, for people.
     pub config: Arc<arc_swap::ArcSwap<Value>>,
+    /// The bindings, and whether each would work.
+    pub readiness: Arc<super::preflight::Readiness>,
     /// The policy as it changes and is renewed.
     pub policies: watch::Receiver<Arc<PolicyDocument>>,
     /// Woken when the Alertmanagers are to be asked now.
@@ -215,6 +217,10 @@ impl Handle for AppHandle {
         let view = board.view.load();
         let open = view.state.runs.values().rev();
         open.chain(view.state.ended_runs.iter().rev()).filter_map(|run| serde_json::to_value(&**run).ok()).collect()
+    }
+
+    fn bindings(&self) -> Vec<Value> {
+        self.readiness.tell()
     }
 
     fn ready(&self) -> Result<(), String> {

@@ -17,6 +17,7 @@ mod holds;
 mod intake;
 mod lifecycle;
 mod notify;
+pub mod preflight;
 mod publisher;
 mod reconciler;
 mod recovery;

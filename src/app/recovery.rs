@@ -393,6 +393,7 @@ impl Cycle {
             running: at_work(&draft.state),
             root_broken,
             target_ended_at: touch.and_then(|touch| touch.ended_at),
+            retry_at: self.retry_at(&draft.state, episode, index, draft.now),
             target_starts: touch.map_or(&[], |touch| &touch.starts),
             overall_starts: &draft.state.starts,
             healthy: self.is_verified_healthy(&draft.state, target, &episode.id),
@@ -404,6 +405,18 @@ impl Cycle {
             group_unhealthy: false,
         };
         admit::admit(&request, &ledger, &self.rules.admit, draft.now)
+    }
+
+    /// Until when a rung that was tried and did not help is not tried again.
+    fn retry_at(&self, state: &State, episode: &Episode, index: usize, now: Timestamp) -> Option<Timestamp> {
+        let rung = episode.ladder.get(index)?;
+        if !matches!(rung.outcome, Some(Outcome::Failed | Outcome::Unverified)) {
+            return None;
+        }
+        let last = RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts };
+        let ended = state.ended_runs.iter().rev().find(|run| run.key == last).and_then(|run| run.ended_at);
+        let touched = || state.touches.get(&episode.key.subsystem).and_then(|touch| touch.ended_at);
+        Some(self.rules.admit.retry_backoff.until(&last, ended.or_else(touched)?, now))
     }
 
     pub(super) fn start(

@@ -31,6 +31,7 @@ use super::executor::Executor;
 use super::handle::{AppHandle, ReloadRequest, RestartRequest};
 use super::lifecycle::Supervision;
 use super::notify::Notifier;
+use super::preflight::{Preflight, Readiness};
 use super::publisher::{self, Places};
 use super::reconciler::Reconciler;
 use super::report::policy_document;
@@ -74,6 +75,7 @@ pub(super) struct Keep {
     pub(super) runner: Arc<arc_swap::ArcSwap<RunnerHandle>>,
     pub(super) inbox: Arc<Inbox>,
     pub(super) config: Arc<arc_swap::ArcSwap<serde_json::Value>>,
+    pub(super) readiness: Arc<Readiness>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) events_in: Home<mpsc::Receiver<Event>>,
     pub(super) policy: watch::Sender<Arc<PolicyDocument>>,
@@ -272,6 +274,7 @@ impl App {
         let inbox = Arc::new(Inbox::default());
         inbox.replace(slots(&settings));
         let config = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&settings.shown)));
+        let readiness = Arc::new(Readiness::new(&settings.bindings, settings.preflight_every, &shared.metrics));
         let (policy, policies) = watch::channel(first);
         let away = Away::default();
         let handle = Arc::new(AppHandle {
@@ -285,6 +288,7 @@ impl App {
             inbox: Arc::clone(&inbox),
             away: away.clone(),
             config: Arc::clone(&config),
+            readiness: Arc::clone(&readiness),
             policies: policies.clone(),
             poll_now: Notify::new(),
             clock: clock.clone(),
@@ -304,6 +308,7 @@ impl App {
             runner: runner_slot,
             inbox,
             config,
+            readiness,
             events,
             events_in: Home::new(events_in),
             policy,
@@ -326,6 +331,7 @@ impl App {
         app.start_decider(journal, state, last.as_ref(), Memory::default());
         app.supervise("http", move |until| server.clone().run(until));
         app.supervise_alertmanagers(&handle);
+        app.supervise_bindings();
         Ok(app)
     }
 
@@ -337,6 +343,13 @@ impl App {
         let progress = metrics.progress("sender", &self.keep.clock);
         let sender = Sender::new(Arc::clone(handle), (self.scheme(), &self.addresses), progress);
         self.supervise("sender", move |until| sender.clone().run(until));
+    }
+
+    fn supervise_bindings(&mut self) {
+        let metrics = Arc::clone(&self.keep.shared.metrics);
+        let progress = metrics.progress("bindings", &self.keep.clock);
+        let preflight = Preflight::new(Arc::clone(&self.keep.readiness), metrics, self.tasks.clone(), progress);
+        self.supervise("bindings", move |until| preflight.clone().run(until));
     }
 
     fn supervise_publisher(

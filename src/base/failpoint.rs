@@ -53,10 +53,12 @@ fn armed() -> &'static HashMap<String, Armed> {
     ARMED.get_or_init(|| std::env::var("CHIRON_FAILPOINTS").map(|text| parse(&text)).unwrap_or_default())
 }
 
-/// What `CHIRON_TEST_MEMORY_PERCENT` says instead of the host's memory, 0 to 100; for the reference report.
+/// What `CHIRON_TEST_MEMORY_PERCENT` says instead of the host's memory, 0 to 100; for the reference report. An absolute path
+/// names a file that holds the figure and is read each time, so that an action of a test can lower it.
 pub fn injected_memory_percent() -> Option<f64> {
-    static INJECTED: OnceLock<Option<f64>> = OnceLock::new();
-    *INJECTED.get_or_init(|| std::env::var("CHIRON_TEST_MEMORY_PERCENT").ok().and_then(|text| text.parse().ok()))
+    static INJECTED: OnceLock<Option<String>> = OnceLock::new();
+    let text = INJECTED.get_or_init(|| std::env::var("CHIRON_TEST_MEMORY_PERCENT").ok()).as_deref()?;
+    if text.starts_with('/') { std::fs::read_to_string(text).ok()?.trim().parse().ok() } else { text.parse().ok() }
 }
 
 /// Whether this process is under test: it dies or lies on purpose. Said in the log at start.

@@ -9,8 +9,10 @@ use serde_json::{Value, json};
 use super::SettingsArgs;
 use super::client::{Client, Remote};
 use super::output::{Console, Output};
+use crate::app::preflight;
 use crate::base::clock::Clock;
 use crate::config::{Inputs, excerpt, load, read_config};
+use crate::execute::Binding;
 
 /// Nagios: all is well.
 const OK: i32 = 0;
@@ -27,7 +29,7 @@ fn write(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
     let name = inputs.config_file.as_ref().map_or_else(|| "defaults".to_owned(), |file| file.display().to_string());
     match load(inputs, Clock::system()) {
         Ok(loaded) => {
-            for warning in &loaded.warnings {
+            for warning in loaded.warnings.iter().chain(&doubts(&loaded.settings.bindings)) {
                 writeln!(out, "warning: {warning}")?;
             }
             let settings = &loaded.settings;
@@ -58,10 +60,29 @@ fn write(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
     }
 }
 
+/// What would keep each binding from working now, with its place; asked once, here and as whoever runs this.
+fn doubts(bindings: &[Binding]) -> Vec<String> {
+    if bindings.is_empty() {
+        return Vec::new();
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return vec![format!("the bindings cannot be asked whether they would work: {error}")],
+    };
+    let doubts = runtime.block_on(preflight::once(bindings));
+    // One that hangs in a file system is not waited for.
+    runtime.shutdown_background();
+    let placed = bindings.iter().zip(doubts);
+    placed.flat_map(|(binding, doubts)| doubts.into_iter().map(|doubt| format!("{}: {doubt}", binding.place))).collect()
+}
+
 /// The same as JSON: `problems` and `warnings`.
 pub(super) fn check_json(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
     let (problems, warnings) = match load(inputs, Clock::system()) {
-        Ok(loaded) => (Vec::new(), loaded.warnings),
+        Ok(loaded) => {
+            let doubts = doubts(&loaded.settings.bindings);
+            (Vec::new(), loaded.warnings.into_iter().chain(doubts).collect())
+        }
         Err(problems) => (problems, Vec::new()),
     };
     writeln!(out, "{:#}", json!({ "problems": problems, "warnings": warnings }))?;
@@ -195,6 +216,35 @@ mod tests {
             (code, text.as_str()),
             (0, "tests/config/minimal.good.yml: ok, 13 subsystems, 0 bindings, 0 routes\n")
         );
+    }
+
+    /// ACT-2: what would keep a binding from working is a warning with its place, and no mistake.
+    #[test]
+    fn what_would_not_work_is_a_warning() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let file = folder.path().join("chiron.yml");
+        let text = "profile: none\nworkspace: .\nsubsystems: {feed: {check: {kind: tcp, address: \"127.0.0.1:1\"}}}\nbindings:\n  \
+                    - {action: clear_cache, subsystem: feed, exec: {argv: [/no/such/program]}}\n  \
+                    - {action: reload_config, subsystem: feed, exec: {argv: [/bin/true]}}\n  \
+                    - {action: disable_module, subsystem: feed, file: {path: nowhere/flag, touch: true}}\n";
+        std::fs::write(&file, text).expect("a file");
+        let (code, said) = answer(file.to_str().expect("text"));
+        let at = file.display();
+        let expected = [
+            format!("warning: {at}:5:5: bindings[0]: `/no/such/program` cannot be executed: No such file"),
+            format!("warning: {at}:7:5: bindings[2]: `{}/nowhere` is not a directory", folder.path().display()),
+            format!("{at}: ok, 1 subsystem, 3 bindings, 0 routes"),
+        ];
+        let lines: Vec<&str> = said.lines().collect();
+        assert_eq!((code, lines.len()), (0, 3), "{said}");
+        for (line, expected) in lines.iter().zip(&expected) {
+            assert!(line.starts_with(expected), "{line}\n{expected}");
+        }
+        let mut json = Vec::new();
+        let inputs = Inputs { config_file: Some(file), ..Inputs::default() };
+        assert_eq!(check_json(&inputs, &mut json).expect("written"), 0);
+        let json: Value = serde_json::from_slice(&json).expect("JSON");
+        assert_eq!(json["warnings"].as_array().map(Vec::len), Some(2), "{json}");
     }
 
     #[test]

@@ -202,6 +202,7 @@ impl SettingsArgs {
             telemetry_path: self.telemetry_path.clone(),
             external_url: self.external_url.clone(),
             web_config_file: self.web_config_file.clone(),
+            environment: crate::execute::Environment::of_this_process(),
         }
     }
 }

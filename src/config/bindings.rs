@@ -9,7 +9,7 @@ use super::intake::{Intake, action, checked, pause, span};
 use super::subsystems::Known;
 use crate::base::tree::{Position, Section};
 use crate::execute::actuators::{ACTUATORS, ActuatorContext};
-use crate::execute::{Actuator, Binding, VerifySettings};
+use crate::execute::{Actuator, Binding, Environment, VerifySettings};
 use crate::model::{Class, Name};
 
 const CLASSES: [(&str, Class); 4] = [
@@ -19,19 +19,34 @@ const CLASSES: [(&str, Class); 4] = [
     ("one_shot", Class::OneShot),
 ];
 
-/// How success is looked for where nothing is said.
-const VERIFY: VerifySettings =
-    VerifySettings { settle: Duration::from_secs(1), within: Duration::from_secs(60), hold_down: 1 };
+/// How success is looked for where nothing is said: not before the action's own settle time, and never at once.
+const SETTLE_MIN: Duration = Duration::from_secs(1);
+const WITHIN: Duration = Duration::from_secs(60);
+const HOLD_DOWN: u32 = 1;
 const TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The whole list.
-pub(super) fn bindings(top: &mut Section<'_>, intake: &Intake<'_>, known: &Known, workspace: &Path) -> Vec<Binding> {
+pub(super) fn bindings(
+    top: &mut Section<'_>,
+    intake: &Intake<'_>,
+    known: &Known,
+    workspace: &Path,
+    environment: &Environment,
+) -> Vec<Binding> {
+    let context = ActuatorContext {
+        workspace: workspace.to_owned(),
+        probe: None,
+        folder: intake.folder.clone(),
+        class: Class::OneShot,
+        environment: environment.clone(),
+        warnings: Default::default(),
+    };
     let mut taken: Vec<Binding> = Vec::new();
     let mut first: HashMap<Name, Position> = HashMap::new();
     for (index, node) in top.list("bindings").iter().enumerate() {
         let path = format!("bindings[{index}]");
         let Some(section) = Section::open(node, &path, intake.problems) else { continue };
-        let (id, binding) = binding(section, &path, intake, known, workspace);
+        let (id, binding) = binding(section, &path, intake, known, &context);
         if let Some(id) = id {
             if let Some(at) = first.get(&id) {
                 let rule =
@@ -56,7 +71,7 @@ fn binding(
     path: &str,
     intake: &Intake<'_>,
     known: &Known,
-    workspace: &Path,
+    context: &ActuatorContext,
 ) -> (Option<Name>, Option<Binding>) {
     let missing = |section: &mut Section<'_>, key: &'static str, what: &str| {
         if !section.has(key) {
@@ -82,16 +97,18 @@ fn binding(
         }
         right
     });
-    let verify = verify(&mut section);
+    let verify = verify(&mut section, action.as_ref());
+    let dry_run = section.or("dry_run", false);
     let retries = checked(&mut section, "retries", 0, "expected a whole number from 0 to 10", |value| *value <= 10);
     let has_timeout = section.has("timeout");
     let mut timeout = span(&mut section, "timeout", TIMEOUT);
     let context = ActuatorContext {
-        workspace: workspace.to_owned(),
+        workspace: context.workspace.clone(),
         probe,
-        folder: intake.folder.clone(),
+        folder: context.folder.clone(),
         class,
         warnings: Default::default(),
+        environment: context.environment.clone(),
     };
     let (actuator, own_timeout) = means(&mut section, path, &context);
     for (at, path, text) in context.warnings.take() {
@@ -111,7 +128,7 @@ fn binding(
         verify,
         retries,
         timeout,
-        dry_run: false,
+        dry_run,
         place: String::new(),
         actuator,
     });
@@ -144,12 +161,21 @@ fn means(
     (built.filter(|_| named.len() == 1), timeout)
 }
 
-fn verify(section: &mut Section<'_>) -> VerifySettings {
-    let Some(mut section) = section.section("verify") else { return VERIFY };
-    let settle = pause(&mut section, "settle", VERIFY.settle);
-    let within = span(&mut section, "within", VERIFY.within.max(settle));
+fn verify(section: &mut Section<'_>, action: Option<&Name>) -> VerifySettings {
+    let spec = action.and_then(|name| crate::execute::actions::action(name));
+    let usual = spec.map_or(SETTLE_MIN, |spec| spec.settle.max(SETTLE_MIN));
+    let Some(mut section) = section.section("verify") else {
+        return VerifySettings { settle: usual, within: WITHIN.max(usual), hold_down: HOLD_DOWN };
+    };
+    let within_given = section.has("within");
+    let mut settle = pause(&mut section, "settle", usual);
+    let within = span(&mut section, "within", WITHIN.max(settle));
     let rule = "expected a whole number from 1 to 100";
-    let hold_down = checked(&mut section, "hold_down", VERIFY.hold_down, rule, |value| (1..=100).contains(value));
+    let hold_down = checked(&mut section, "hold_down", HOLD_DOWN, rule, |value| (1..=100).contains(value));
+    if within_given && !section.has("settle") {
+        // A short deadline alone also shortens the usual wait before it.
+        settle = settle.min(within);
+    }
     if within < settle {
         section.reject("within", "expected at least as long as `settle`", None);
     }

@@ -8,6 +8,10 @@ use crate::base::tree::{FromNode, Section, Value};
 use crate::model::Name;
 use crate::{admit, detect, policy, recommend};
 
+/// How often every binding is asked whether it would work.
+const PREFLIGHT_EVERY: Duration = Duration::from_secs(300);
+const PREFLIGHT_RULE: &str = "expected a duration such as 5m, from 1s to 1d";
+
 /// What the two presets differ in (OBS-3).
 struct Thresholds {
     error_rate: f64,
@@ -60,14 +64,33 @@ fn percent(section: &mut Section<'_>, key: &'static str, default: f64) -> f64 {
 }
 
 /// `auto_restart_enabled`, `auto_pause_on_critical` and `recovery`: what is recommended and what is admitted.
-pub(super) fn recovery(top: &mut Section<'_>, known: &Known) -> (recommend::Settings, admit::Settings) {
+pub(super) fn recovery(
+    top: &mut Section<'_>,
+    intake: &Intake<'_>,
+    known: &Known,
+) -> (recommend::Settings, admit::Settings, Duration) {
+    let actions = super::actions::actions(top, intake);
     let mut recommend = recommend::Settings {
         auto_restart_enabled: top.or("auto_restart_enabled", false),
         auto_pause_on_critical: top.or("auto_pause_on_critical", false),
+        autonomy: actions.autonomy,
         ..recommend::Settings::default()
     };
-    let mut admit = admit::Settings::default();
-    let Some(mut section) = top.section("recovery") else { return (recommend, admit) };
+    let mut admit = admit::Settings { dry_run_actions: actions.dry_run, ..admit::Settings::default() };
+    let mut preflight_every = PREFLIGHT_EVERY;
+    let Some(mut section) = top.section("recovery") else { return (recommend, admit, preflight_every) };
+    preflight_every = checked(&mut section, "preflight_every", preflight_every, PREFLIGHT_RULE, |value| {
+        (Duration::from_secs(1)..=Duration::from_secs(86_400)).contains(value)
+    });
+    if let Some(mut section) = section.section("retry_backoff") {
+        let backoff = &mut admit.retry_backoff;
+        backoff.first = pause(&mut section, "first", backoff.first);
+        backoff.max = pause(&mut section, "max", backoff.max.max(backoff.first));
+        if backoff.max < backoff.first {
+            section.reject("max", "expected at least as long as `first`", None);
+        }
+        section.finish();
+    }
     recommend.allow_disable_module = section.or("allow_disable_module", false);
     admit.cooldown = pause(&mut section, "cooldown", admit.cooldown);
     admit.approval_valid = span(&mut section, "approval_valid", admit.approval_valid);
@@ -83,7 +106,7 @@ pub(super) fn recovery(top: &mut Section<'_>, known: &Known) -> (recommend::Sett
         recommend.ladders.extend(Section::open(node, &path, section.problems()).and_then(|entry| ladder(entry, known)));
     }
     section.finish();
-    (recommend, admit)
+    (recommend, admit, preflight_every)
 }
 
 fn ladder(mut section: Section<'_>, known: &Known) -> Option<recommend::Ladder> {

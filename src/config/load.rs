@@ -39,6 +39,8 @@ pub struct Inputs {
     pub external_url: Option<String>,
     /// `--web.config.file`, relative to the current directory.
     pub web_config_file: Option<PathBuf>,
+    /// chiron's own environment, for what bindings pass on.
+    pub environment: crate::execute::Environment,
 }
 
 /// Settings that are right, and what about them is probably not as meant.
@@ -170,12 +172,12 @@ fn settings(
     };
     let intervals = Intervals { check: check_interval, critical: critical_check_interval };
     let (subsystems, known) = subsystems(&mut top, intake, profile(profile_name), &context, intervals);
-    let (recommend, mut admit) = limits::recovery(&mut top, &known);
+    let (recommend, mut admit, preflight_every) = limits::recovery(&mut top, intake, &known);
     admit.dry_run = inputs.dry_run || asked_dry == Some(true) || mode.is_none();
     if top.has("thresholds") && top.entries("thresholds").iter().any(|(key, ..)| key == "max_error_rate") {
         intake.warn_key(&mut top, "thresholds", "`max_error_rate` is accepted and has no effect in this version");
     }
-    let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace);
+    let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace, &inputs.environment);
     let mut alerts = alerts::alerts(&mut top, intake, &known, &bindings);
     let dashboard_port = later(&mut top, intake);
     let http = web::web(&mut top, intake, inputs, dashboard_port);
@@ -203,6 +205,7 @@ fn settings(
         admit,
         policy,
         alerts,
+        preflight_every,
         bindings,
         storage: paths.storage,
         http,

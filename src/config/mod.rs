@@ -3,6 +3,7 @@
 //! Flow: text -> `base::tree` -> each part takes its own keys -> [`Settings`], or every [`Problem`](crate::model::Problem).
 //! **Invariant:** nothing here acts or keeps state; the same text, flags and files give the same settings.
 
+mod actions;
 mod alertmanagers;
 mod alerts;
 mod bindings;
@@ -104,6 +105,8 @@ pub struct Settings {
     pub policy: policy::Settings,
     /// Alerts.
     pub alerts: crate::alerts::Settings,
+    /// `recovery.preflight_every`: how often every binding is asked whether it would work; default 5 min.
+    pub preflight_every: Duration,
     /// Bindings, checked against the known actions and the configured subsystems.
     pub bindings: Vec<execute::Binding>,
     /// Storage.

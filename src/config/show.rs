@@ -198,6 +198,7 @@ fn in_force(settings: &Settings) -> Value {
         "failed_after": span(detect.failed_after),
         "auto_restart_enabled": recommend.auto_restart_enabled,
         "auto_pause_on_critical": recommend.auto_pause_on_critical,
+        "actions": actions(settings),
         "thresholds": {
             "max_cpu_percent": detect.max_cpu_percent,
             "max_memory_percent": detect.max_memory_percent,
@@ -217,6 +218,8 @@ fn in_force(settings: &Settings) -> Value {
         "bindings": bindings(settings),
         "recovery": {
             "cooldown": span(admit.cooldown),
+            "retry_backoff": {"first": span(admit.retry_backoff.first), "max": span(admit.retry_backoff.max)},
+            "preflight_every": span(settings.preflight_every),
             "approval_valid": span(admit.approval_valid),
             "target_budget": admit.target_budget,
             "target_window": span(admit.target_window),
@@ -258,6 +261,16 @@ fn subsystems(settings: &Settings) -> Value {
     Value::Object(settings.subsystems.iter().map(one).collect::<Map<_, _>>())
 }
 
+/// How far every action may go alone here, and which are only rehearsed.
+fn actions(settings: &Settings) -> Value {
+    let one = |spec: &&crate::model::ActionSpec| {
+        let autonomy = crate::recommend::autonomy(spec, &settings.recommend);
+        let dry_run = settings.admit.dry_run_actions.contains(spec.name);
+        (spec.name.to_owned(), json!({"autonomy": autonomy, "dry_run": dry_run}))
+    };
+    Value::Object(crate::execute::actions::ACTIONS.iter().map(one).collect::<Map<_, _>>())
+}
+
 fn bindings(settings: &Settings) -> Value {
     let one = |binding: &crate::execute::Binding| {
         json!({
@@ -265,6 +278,7 @@ fn bindings(settings: &Settings) -> Value {
             "subsystem": binding.subsystem,
             "class": binding.class,
             "retries": binding.retries,
+            "dry_run": binding.dry_run,
             "timeout": span(binding.timeout),
             "verify": {
                 "settle": span(binding.verify.settle),
@@ -310,7 +324,7 @@ mod tests {
     #[test]
     fn every_layer_is_shown() {
         let inputs = Inputs { telemetry_path: Some("/m".to_owned()), ..Inputs::default() };
-        let text = "preset: production\ncheck_interval: 90s\nsubsystems:\n  feed: {check: {kind: tcp, address: \"127.0.0.1:1\"}}\n  \
+        let text = "preset: production\ncheck_interval: 90s\nactions: {reload_config: {autonomy: automatic}, restart_subsystem: {dry_run: true}}\nsubsystems:\n  feed: {check: {kind: tcp, address: \"127.0.0.1:1\"}}\n  \
                     universe_os: {enabled: false}\nbindings:\n  - {action: restart_subsystem, subsystem: feed, exec: {argv: [/bin/true]}}\n";
         let shown = of(text, &inputs);
         assert!(shown["file"].as_str().unwrap().ends_with("tests/config/test.yml"));
@@ -323,6 +337,15 @@ mod tests {
         assert_eq!(settings["dry_run"], true, "in force, since no mode is given");
         assert_eq!(settings["web"]["telemetry_path"], "/m", "the flag's");
         assert_eq!(settings["recovery"]["cooldown"], "1m", "a default");
+        assert_eq!(settings["recovery"]["retry_backoff"], json!({"first": "5s", "max": "5m"}));
+        assert_eq!(
+            settings["actions"]["reload_config"],
+            json!({"autonomy": "automatic", "dry_run": false}),
+            "the file's"
+        );
+        assert_eq!(settings["actions"]["restart_subsystem"], json!({"autonomy": "approval", "dry_run": true}));
+        assert_eq!(settings["bindings"][0]["dry_run"], false);
+        assert_eq!(settings["bindings"][0]["verify"]["settle"], "2s", "the action's own");
         assert_eq!(settings["subsystems"]["feed"]["check"], json!({"kind": "tcp", "address": "127.0.0.1:1"}));
         assert_eq!(settings["subsystems"]["feed"]["interval"], "1m30s");
         assert_eq!(settings["subsystems"]["universe_os"], json!({"enabled": false}));

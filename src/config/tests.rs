@@ -179,6 +179,7 @@ fn flags_win() {
         telemetry_path: Some("/m".into()),
         external_url: Some("http://x/".into()),
         web_config_file: None,
+        environment: crate::execute::Environment::default(),
     };
     let settings = with(FULL, &inputs).expect("right").settings;
     assert_eq!(settings.workspace, workspace.path());

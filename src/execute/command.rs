@@ -42,6 +42,8 @@ pub(super) struct Line {
     pub(super) env: Vec<(String, String)>,
     /// The working directory.
     pub(super) cwd: PathBuf,
+    /// The ids of the user and the group to run as; chiron's own by default. Only root may.
+    pub(super) ids: Option<(u32, u32)>,
 }
 
 /// How a command ended.
@@ -86,7 +88,8 @@ pub(super) async fn run(line: &Line, limit: Duration) -> (End, String) {
 }
 
 /// Starts the command. `posix_spawn` does it as long as nothing but a group and a directory is asked for, so the cost
-/// does not grow with our memory; on a blocking thread, because a file system that hangs would stop a worker.
+/// does not grow with our memory; another user needs a `fork`, and gets no supplementary groups. On a blocking thread,
+/// because a file system that hangs would stop a worker.
 async fn spawn(line: &Line) -> Result<(Child, Receiver), End> {
     let prepare = || -> std::io::Result<_> {
         let (reader, writer) = std::io::pipe()?;
@@ -98,7 +101,11 @@ async fn spawn(line: &Line) -> Result<(Child, Receiver), End> {
     let line = line.clone();
     let spawned = tokio::task::spawn_blocking(move || {
         let (program, arguments) = line.argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
-        std::process::Command::new(program)
+        let mut command = std::process::Command::new(program);
+        if let Some((uid, gid)) = line.ids {
+            command.uid(uid).gid(gid);
+        }
+        command
             .args(arguments)
             .env_clear()
             .envs(line.env)
@@ -195,6 +202,8 @@ fn drain(pipe: Receiver, tail: &mut Tail) {
 /// unreaped child, or known by its start time to be the same process.
 pub(super) async fn end_group(group: Pid) -> &'static str {
     let _ = rustix::process::kill_process_group(group, Signal::TERM);
+    // What is stopped gets the chance too.
+    let _ = rustix::process::kill_process_group(group, Signal::CONT);
     let polite = gone_within(group, TERM_GRACE).await;
     // Also when none is left to be seen: one that was born while we looked must not stay.
     let _ = rustix::process::kill_process_group(group, Signal::KILL);

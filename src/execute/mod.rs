@@ -7,7 +7,10 @@ pub mod actions;
 pub mod actuators;
 mod command;
 pub mod engine;
+mod environment;
+mod identity;
 mod processes;
+mod program;
 pub mod survivors;
 pub mod template;
 
@@ -17,6 +20,8 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use crate::model::{Class, Ending, Means, Name, RunKey};
+
+pub use environment::Environment;
 
 /// How success is looked for after an action (ACT-4).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -56,6 +56,10 @@ pub trait Handle: Send + Sync + 'static {
     fn ended_issues(&self) -> Vec<serde_json::Value>;
     /// Runs of actions, latest first.
     fn runs(&self) -> Vec<serde_json::Value>;
+    /// Every binding: its `action`, `subsystem` and means, and whether it would work.
+    fn bindings(&self) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
     /// The settings in force, without secrets.
     fn config(&self) -> Arc<serde_json::Value>;
     /// Whether chiron has started up and replayed its journal; else why not.

@@ -27,12 +27,13 @@ const RUNS_MAX: usize = 20;
 const DIGEST_SHOWN: usize = 12;
 
 /// Where the page leads, and under which word.
-const LINKS: [(&str, &str); 13] = [
+const LINKS: [(&str, &str); 14] = [
     ("api/v1/report", "report"),
     ("api/v1/subsystems", "subsystems"),
     ("api/v1/issues", "issues"),
     ("api/v1/recommendations", "recommendations"),
     ("api/v1/actions", "actions"),
+    ("api/v1/bindings", "bindings"),
     ("api/v1/alerts", "alerts"),
     ("api/v1/policy", "policy"),
     ("api/v1/vitals", "vitals"),

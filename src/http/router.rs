@@ -14,7 +14,9 @@ use axum::routing::{MethodFilter, MethodRouter, get, on};
 
 use crate::base::clock::Clock;
 
-use super::api::{actions, alerts, gate, health, history, issues, openapi, policy, push, recommendations, subsystems};
+use super::api::{
+    actions, alerts, bindings, gate, health, history, issues, openapi, policy, push, recommendations, subsystems,
+};
 use super::body::Bodies;
 use super::door::AccessControl;
 use super::guard::guard;
@@ -82,6 +84,7 @@ pub(super) const ROUTES: &[Route] = &[
     route(POST, "/api/v1/recommendations/{recommendation_id}/approve", NONE, |m| on(m, recommendations::approve)),
     route(POST, "/api/v1/recommendations/{recommendation_id}/reject", NONE, |m| on(m, recommendations::reject)),
     route(GET, "/api/v1/actions", ACTIONS, |m| on(m, actions::list)),
+    route(GET, "/api/v1/bindings", PAGED, |m| on(m, bindings::list)),
     route(GET, "/api/v1/alerts", NONE, |m| on(m, alerts::active)),
     route(GET, "/api/v1/policy", Some(&["wait"]), |m| on(m, policy::current)),
     route(POST, "/api/v1/policy", NONE, |m| on(m, policy::set)),

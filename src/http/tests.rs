@@ -164,6 +164,9 @@ impl Handle for Fake {
     fn subsystems(&self) -> Vec<Value> {
         self.subsystems.clone()
     }
+    fn bindings(&self) -> Vec<Value> {
+        ["b", "a"].map(|name| json!({"action": "clear_cache", "subsystem": name})).into()
+    }
     fn active_alerts(&self) -> Vec<Value> {
         vec![json!({"alertname": "A"})]
     }

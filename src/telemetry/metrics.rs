@@ -14,6 +14,7 @@ use crate::base::clock::Clock;
 use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, Timestamp};
 
 use super::alertmanagers::Alertmanagers;
+use super::bindings::Bindings;
 use super::counts::{Alerts, Process, Reasons, Refused};
 use super::tables::{Tables, decrease};
 use super::tasks::{Progress, TaskRows};
@@ -64,6 +65,8 @@ pub struct Metrics {
     alerts: Alerts,
     /// The Alertmanagers that are asked and told.
     pub alertmanagers: Alertmanagers,
+    /// Whether each binding would work.
+    pub bindings: Bindings,
     webhook_refused: Reasons,
     requests_refused: Refused,
     /// Whether the web configuration was taken over, and until when our certificate holds; 0 without one.
@@ -99,6 +102,7 @@ impl Metrics {
             growing: Mutex::default(),
             alerts: Alerts::default(),
             alertmanagers: Alertmanagers::default(),
+            bindings: Bindings::default(),
             webhook_refused: Reasons::new(
                 "chiron_webhook_refused_total",
                 counter,
@@ -297,11 +301,18 @@ impl Metrics {
         self.clock.since_boot()
     }
 
+    /// What of the page is counted here, by itself.
+    #[cfg(test)]
+    pub fn page(&self, format: super::PageFormat, out: &mut Vec<u8>) {
+        self.render(&mut Text::new(format, out));
+    }
+
     /// Writes every family of this module, and what the textfile folder has.
     pub(super) fn render(&self, text: &mut Text<'_>) {
         self.tables.load().render(text);
         self.alerts.render(text);
         self.alertmanagers.render(text);
+        self.bindings.render(text);
         for reasons in [&self.webhook_refused, &self.journal_errors, &self.admissions_refused, &self.blind] {
             reasons.render(text);
         }

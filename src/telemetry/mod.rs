@@ -6,6 +6,7 @@
 
 pub mod build;
 mod alertmanagers;
+mod bindings;
 mod counts;
 pub mod exposition;
 mod family;

@@ -109,6 +109,13 @@ fn full_page_in(format: PageFormat) -> String {
     metrics.alertmanagers.sent(&alertmanagers[0], 3, true);
     metrics.alertmanagers.sent(&alertmanagers[1], 3, false);
     metrics.alertmanagers.wanted(3);
+    let (restart, disable) = (Name::from("restart_subsystem"), Name::from("disable_module"));
+    let database = Name::from("database");
+    metrics.bindings.configure([
+        (restart.clone(), database.clone(), crate::model::Means::Systemd),
+        (disable, "ai_model".into(), crate::model::Means::Exec),
+    ]);
+    metrics.bindings.checked(&restart, &database, true, Timestamp::from_millis(1_763_862_882_750));
     metrics.expect_refusals(["unauthenticated", "too_large"]);
     metrics.webhook_refused("too_large");
     metrics.journal_error("full");

@@ -53,6 +53,45 @@ fn detects_acts_verifies_resolves() {
     assert_eq!(sim.state.ended_runs.back().and_then(|run| run.outcome), Some(Outcome::Verified));
 }
 
+/// ACT-3: the tries of one rung stand further and further apart, whatever the cooldown; what is another rung does not wait
+/// for that.
+#[test]
+fn tries_of_one_rung_stand_further_apart() {
+    let mut rules = rules(ROUTER, RESTART);
+    rules.admit.cooldown = std::time::Duration::ZERO;
+    rules.admit.target_budget = 100;
+    rules.admit.overall_budget = 100;
+    for binding in rules.bindings.values_mut() {
+        let natural = crate::execute::Binding { retries: 3, class: Class::Natural, ..(**binding).clone() };
+        *binding = std::sync::Arc::new(natural);
+    }
+    let mut sim = Sim::new(rules);
+    sim.check_all();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    let mut pauses = Vec::new();
+    for _ in 0..4 {
+        assert_eq!(sim.under_way.len(), 1);
+        sim.answer(Ending::Failed);
+        sim.check_forced();
+        let mut waited = 0;
+        while sim.under_way.is_empty() {
+            let reason = sim.cycle.waiting().values().next().map(|waiting| waiting.reason);
+            assert_eq!(reason, Some(Reason::Cooldown));
+            sim.pass(1);
+            waited += 1;
+        }
+        pauses.push(waited);
+    }
+    let key = &sim.under_way[0].0;
+    assert_eq!((key.rung, key.attempt), (2, 1), "after three retries the next rung");
+    assert!(
+        (3..=6).contains(&pauses[0]) && (5..=11).contains(&pauses[1]) && (10..=21).contains(&pauses[2]),
+        "{pauses:?}"
+    );
+    assert_eq!(pauses[3], 0, "the next rung waits for no retry");
+}
+
 /// ACT-5: the second rung waits for its cooldown; after the last one a person is told, once.
 #[test]
 fn escalates_to_a_person() {

@@ -1,7 +1,7 @@
 //! `exec`: a command of the operator's.
 //!
 //! **Invariant:** never a shell, never a word from an alert; the command line is exactly what the settings say (SEC-5).
-#![expect(clippy::disallowed_methods, reason = "looks at the program before it is needed")]
+#![expect(clippy::disallowed_methods, reason = "looks at accounts, programs and folders off the async threads")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,13 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 use super::{ActuatorContext, ActuatorSpec, Span, Text};
+use crate::base::redact;
 use crate::base::tree::{FromNode, Node, Section, Value};
 use crate::execute::command::{self, End, Line};
+use crate::execute::identity::{Identity, RunAs};
+use crate::execute::program;
 use crate::execute::survivors::{COMMAND_VARIABLE, RUN_KEY_VARIABLE, command_id};
-use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
+use crate::execute::{Actuator, Answer, Environment, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
 
 /// How the registry lists it.
@@ -24,17 +27,23 @@ const DOC: &str = "\
 ## What it calls
 
 The program of `argv`, by its absolute path and without a shell, in `cwd` (the workspace if not given). Its environment is
-`PATH=/usr/bin:/bin`, what `env` adds, and `CHIRON_RUN_KEY`, `CHIRON_ACTION`, `CHIRON_SUBSYSTEM`, `CHIRON_EPOCH`,
-`CHIRON_COMMAND_ID`. It reads nothing from stdin and leads a process group of its own.
+`PATH=/usr/bin:/bin`, `HOME`, `USER` and `LOGNAME` of `user` if one is named, the variables that `env_from` lists with the
+values that chiron itself was started with, what `env` adds, and `CHIRON_RUN_KEY`, `CHIRON_ACTION`, `CHIRON_SUBSYSTEM`,
+`CHIRON_EPOCH`, `CHIRON_COMMAND_ID`; of two values the later one in this list counts. It reads nothing from stdin and leads
+a process group of its own.
 
 Exit code 0 is success. The end is the exit of the program, not the closing of its pipes: a daemon that it started lives
 on, and should have its output redirected, because nobody reads the pipe any more. At the timeout (the shorter of
-`timeout` and the binding's) the process group gets SIGTERM and 2 s later SIGKILL. The last 4 KiB of its output are kept.
+`timeout` and the binding's) the process group gets SIGTERM, is let go on if it was stopped, and gets SIGKILL 2 s later.
+The last 4 KiB of its output are kept.
 
 ## Permissions
 
-It runs as the user that chiron runs as. The program must be executable for that user, and only trusted users should be
-able to write to it.
+It runs as the user that chiron runs as, or as `user` with its primary group or `group`, and no other groups. Another user
+is for root alone, with `CAP_SETUID`, `CAP_SETGID`, `CAP_KILL`, and `CAP_SYS_PTRACE` to find the command again after a
+crash; both are looked up in `/etc/passwd` and `/etc/group` at each run, and the program must be one of this machine or a
+script that begins with `#!`. The program must be executable for that user, and only trusted users should be able to write
+to it.
 
 ## Idempotence
 
@@ -55,24 +64,82 @@ pub struct Exec {
     pub timeout: Option<Duration>,
     /// Added to the environment.
     pub env: BTreeMap<String, String>,
+    /// What of chiron's own environment is passed on.
+    pub inherited: Inherited,
+    /// Whom it runs as; chiron's own user by default.
+    pub run_as: Option<RunAs>,
     /// The working directory, absolute or relative to chiron's own.
     pub cwd: PathBuf,
     /// The command that tells after a crash whether the effect happened.
     pub probe: Option<Vec<String>>,
 }
 
+/// Variables of chiron's own environment that a command gets (`env_from`).
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Inherited {
+    /// Those that chiron was started with.
+    pub found: BTreeMap<String, String>,
+    /// Those that it was not.
+    pub absent: Vec<String>,
+}
+
+impl std::fmt::Debug for Inherited {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inherited").field("found", &self.found.keys()).field("absent", &self.absent).finish()
+    }
+}
+
 impl Exec {
-    /// The command line with the environment of `order`.
-    fn line(&self, argv: &[String], order: &Order) -> Line {
-        let mut env = vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned())];
-        env.extend(self.env.iter().map(|(name, value)| (name.clone(), value.clone())));
+    /// The command line with the environment of `order`, or why it cannot be run as the user that is asked for.
+    async fn line(&self, argv: &[String], order: &Order) -> Result<Line, String> {
+        let identity = match self.run_as.clone() {
+            None => None,
+            Some(run_as) => {
+                let program = PathBuf::from(&argv[0]);
+                let looked = tokio::task::spawn_blocking(move || {
+                    let identity = run_as.resolve()?;
+                    // What the kernel refuses would be handed to a shell on this way.
+                    program::bad_format(&program, 0).map_or(Ok(identity), Err)
+                });
+                Some(looked.await.map_err(|error| error.to_string())??)
+            }
+        };
+        let mut env = BTreeMap::from([("PATH".to_owned(), "/usr/bin:/bin".to_owned())]);
+        if let (Some(identity), Some(run_as)) = (&identity, &self.run_as) {
+            let named = [("HOME", &identity.home), ("USER", &run_as.user), ("LOGNAME", &run_as.user)];
+            env.extend(named.map(|(name, value)| (name.to_owned(), value.clone())));
+        }
+        let given = self.inherited.found.iter().chain(&self.env);
+        env.extend(given.map(|(name, value)| (name.clone(), value.clone())));
         env.extend([
             (RUN_KEY_VARIABLE.to_owned(), order.key.to_string()),
             ("CHIRON_ACTION".to_owned(), order.action.to_string()),
             ("CHIRON_SUBSYSTEM".to_owned(), order.target.to_string()),
             ("CHIRON_EPOCH".to_owned(), order.epoch.to_string()),
         ]);
-        Line { argv: argv.to_vec(), env, cwd: self.cwd.clone() }
+        let ids = identity.map(|Identity { uid, gid, .. }| (uid, gid));
+        Ok(Line { argv: argv.to_vec(), env: env.into_iter().collect(), cwd: self.cwd.clone(), ids })
+    }
+
+    /// What would keep it from working, looked at on this thread.
+    fn doubts(&self) -> Vec<String> {
+        let absent =
+            |name: &String| format!("`{name}` of `env_from` is not in chiron's environment, so it is not passed on");
+        let mut doubts: Vec<_> = self.inherited.absent.iter().map(absent).collect();
+        let user = match self.run_as.as_ref().map(RunAs::resolve).transpose() {
+            Ok(user) => user,
+            Err(why) => {
+                doubts.push(why);
+                None
+            }
+        };
+        let programs = std::iter::once(&self.argv).chain(&self.probe).filter_map(|argv| argv.first());
+        doubts.extend(programs.filter_map(|program| program::unusable(Path::new(program), user.as_ref())));
+        if !self.cwd.is_dir() {
+            doubts
+                .push(format!("`{}` is not a directory, expected the command's working directory", self.cwd.display()));
+        }
+        doubts
     }
 }
 
@@ -84,7 +151,10 @@ impl Actuator for Exec {
 
     async fn apply(&self, order: &Order) -> Answer {
         let answer = |ending, detail: String, output| Answer { output, ..Answer::new(ending, detail) };
-        let mut line = self.line(&self.argv, order);
+        let mut line = match self.line(&self.argv, order).await {
+            Ok(line) => line,
+            Err(why) => return answer(Ending::NotStarted, why, String::new()),
+        };
         line.env.push((COMMAND_VARIABLE.to_owned(), command_id(&self.argv)));
         let limit = self.timeout.map_or(order.timeout, |own| own.min(order.timeout));
         let (end, output) = command::run(&line, limit).await;
@@ -104,7 +174,8 @@ impl Actuator for Exec {
 
     async fn probe(&self, order: &Order) -> ProbeAnswer {
         let Some(argv) = &self.probe else { return ProbeAnswer::AskCheck };
-        match command::run(&self.line(argv, order), PROBE_TIMEOUT).await.0 {
+        let Ok(line) = self.line(argv, order).await else { return ProbeAnswer::Unknown };
+        match command::run(&line, PROBE_TIMEOUT).await.0 {
             End::Exited(status) => match status.code() {
                 Some(0) => ProbeAnswer::Happened,
                 Some(1) => ProbeAnswer::DidNotHappen,
@@ -115,29 +186,14 @@ impl Actuator for Exec {
     }
 
     async fn preflight(&self) -> Vec<String> {
-        let programs = std::iter::once(&self.argv).chain(&self.probe).filter_map(|argv| argv.first());
-        let mut warnings: Vec<_> = programs.filter_map(|program| unusable(Path::new(program))).collect();
-        if !self.cwd.is_dir() {
-            warnings
-                .push(format!("`{}` is not a directory, expected the command's working directory", self.cwd.display()));
-        }
-        warnings
+        let exec = self.clone();
+        let looked = tokio::task::spawn_blocking(move || exec.doubts()).await;
+        looked.unwrap_or_else(|error| vec![format!("it cannot be looked at: {error}")])
     }
 
     fn describe(&self) -> String {
-        format!("run {}", quoted(&self.argv))
-    }
-}
-
-/// Why a program could not be executed now.
-fn unusable(program: &Path) -> Option<String> {
-    let shown = program.display();
-    match std::fs::metadata(program) {
-        Err(error) => Some(format!("`{shown}` cannot be executed: {error}")),
-        Ok(metadata) if !metadata.is_file() => Some(format!("`{shown}` is not a regular file, expected a program")),
-        Ok(_) => rustix::fs::access(program, rustix::fs::Access::EXEC_OK)
-            .err()
-            .map(|error| format!("`{shown}` cannot be executed: {error}; is it marked executable?")),
+        let user = self.run_as.as_ref().map_or_else(String::new, |run_as| format!(" as {}", run_as.user));
+        format!("run {}{user}", quoted(&self.argv))
     }
 }
 
@@ -154,12 +210,60 @@ fn build(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Arc<dyn
     let argv = section.req::<Argv>("argv");
     let timeout = section.opt::<Span>("timeout").map(|span| span.0);
     let env = section.opt::<Env>("env").map(|env| env.0).unwrap_or_default();
+    let inherited =
+        section.opt::<Vec<String>>("env_from").map(|names| inherited(section, &names, &context.environment));
+    let user = account(section, "user");
+    let group = account(section, "group");
+    if user.is_none() && group.is_some() {
+        section.reject("group", "expected `user` beside it", None);
+    }
+    let run_as = user.map(|user| RunAs { user, group });
     let cwd = section.opt::<Text>("cwd").map_or_else(|| context.workspace.clone(), |cwd| context.workspace.join(cwd.0));
     if let Some(Err((rule, hint))) = context.probe.as_deref().map(check_argv) {
         section.reject("probe", &rule, hint);
         return None;
     }
-    Some(Arc::new(Exec { argv: argv?.0, timeout, env, cwd, probe: context.probe.clone() }))
+    let inherited = inherited.unwrap_or_default();
+    Some(Arc::new(Exec { argv: argv?.0, timeout, env, inherited, run_as, cwd, probe: context.probe.clone() }))
+}
+
+/// What chiron's own environment has of the variables that are asked for.
+fn inherited(section: &mut Section<'_>, names: &[String], environment: &Environment) -> Inherited {
+    let mut inherited = Inherited::default();
+    for name in names {
+        if name.is_empty() || name.contains(['=', '\0']) || name.starts_with("CHIRON_") {
+            let rule = format!("expected names of variables, but `{name}` cannot be one that is passed on");
+            let own = name.starts_with("CHIRON_").then(|| "names beginning with CHIRON_ are set by chiron".to_owned());
+            section.reject("env_from", &rule, own);
+        }
+        match environment.get(name) {
+            Some(value) => {
+                // A command prints its environment sooner or later.
+                if names_a_secret(name) {
+                    redact::remember(value);
+                }
+                inherited.found.insert(name.clone(), value.to_owned());
+            }
+            None => inherited.absent.push(name.clone()),
+        }
+    }
+    inherited
+}
+
+/// Whether a variable of that name usually holds a secret.
+fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_uppercase();
+    ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL"].iter().any(|part| name.contains(part))
+}
+
+/// The name of a user or a group.
+fn account(section: &mut Section<'_>, key: &'static str) -> Option<String> {
+    let name = section.opt::<Text>(key)?.0;
+    if name.is_empty() || name.starts_with('-') || name.contains([':', '/', '\n', '\0']) {
+        section.reject(key, "expected the name of an account, such as `bot`", None);
+        return None;
+    }
+    Some(name)
 }
 
 /// A command line that may be run.

@@ -79,8 +79,38 @@ impl File {
             (Write::Delete, Some(_)) => (delete(&self.path), "deleted"),
         };
         match result {
-            Ok(()) => answer(Ending::Ok, format!("`{shown}` {done}")),
+            Ok(()) => {
+                Answer { changed: self.changed(before.as_ref()), ..answer(Ending::Ok, format!("`{shown}` {done}")) }
+            }
             Err(error) => answer(Ending::Failed, format!("`{shown}` cannot be {done}: {error}")),
+        }
+    }
+
+    /// What would keep it from working, looked at on this thread.
+    fn doubts(&self) -> Vec<String> {
+        let folder = folder(&self.path);
+        let mut doubts = Vec::new();
+        if !folder.is_dir() {
+            doubts.push(format!("`{}` is not a directory, expected a folder to write to", folder.display()));
+        } else if let Err(error) =
+            rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
+        {
+            doubts.push(format!("`{}` cannot be written to: {error}", folder.display()));
+        }
+        doubts.extend(look(&self.path).err());
+        doubts
+    }
+
+    /// What is different now that it was done; empty if nothing is.
+    fn changed(&self, before: Option<&Metadata>) -> String {
+        let shown = self.path.display();
+        let was = before.map_or_else(|| "was absent".to_owned(), |before| format!("had {} bytes", before.len()));
+        match (&self.write, before) {
+            (Write::Content(content), _) => format!("`{shown}` written, {} bytes, {was}", content.len()),
+            (Write::Touch, None) => format!("`{shown}` created, was absent"),
+            (Write::Touch, Some(_)) => format!("`{shown}` is dated now"),
+            (Write::Delete, None) => String::new(),
+            (Write::Delete, Some(_)) => format!("`{shown}` is gone, {was}"),
         }
     }
 
@@ -116,17 +146,9 @@ impl Actuator for File {
     }
 
     async fn preflight(&self) -> Vec<String> {
-        let folder = folder(&self.path);
-        let mut warnings = Vec::new();
-        if !folder.is_dir() {
-            warnings.push(format!("`{}` is not a directory, expected a folder to write to", folder.display()));
-        } else if let Err(error) =
-            rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
-        {
-            warnings.push(format!("`{}` cannot be written to: {error}", folder.display()));
-        }
-        warnings.extend(look(&self.path).err());
-        warnings
+        let file = self.clone();
+        let looked = tokio::task::spawn_blocking(move || file.doubts()).await;
+        looked.unwrap_or_else(|error| vec![format!("it cannot be looked at: {error}")])
     }
 
     fn describe(&self) -> String {

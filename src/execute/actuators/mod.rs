@@ -14,7 +14,7 @@ use crate::base::tree::{FromNode, Node, Position, Section, Value, parse_duration
 use crate::base::{files, request};
 use crate::model::Class;
 
-use super::Actuator;
+use super::{Actuator, Environment};
 
 mod container;
 mod exec;
@@ -22,7 +22,7 @@ mod file;
 mod http;
 
 pub use container::Container;
-pub use exec::Exec;
+pub use exec::{Exec, Inherited};
 pub use file::{File, Write};
 pub use http::Http;
 
@@ -37,6 +37,8 @@ pub struct ActuatorContext {
     pub folder: PathBuf,
     /// The binding's class.
     pub class: Class,
+    /// chiron's own environment, for what a binding passes on.
+    pub environment: Environment,
     /// What works, but probably not as meant: where it stands, its path, and the sentence.
     pub warnings: RefCell<Vec<(Position, String, String)>>,
 }

@@ -13,6 +13,7 @@ fn script(folder: &Path, code: &str) -> Line {
         argv: vec!["/bin/sh".to_owned(), path.to_str().unwrap().to_owned(), "one two".to_owned()],
         env: vec![("PATH".to_owned(), "/usr/bin:/bin".to_owned()), ("KEY".to_owned(), "value".to_owned())],
         cwd: folder.to_owned(),
+        ids: None,
     }
 }
 
@@ -69,6 +70,7 @@ async fn what_cannot_be_executed_never_began() {
         argv: vec![program.to_str().unwrap().to_owned()],
         env: Vec::new(),
         cwd: cwd.to_owned(),
+        ids: None,
     };
     let not_started = |end: &End, what: &str| match end {
         End::NotStarted(why) => assert!(why.contains(what), "{why}"),
@@ -90,7 +92,8 @@ async fn what_cannot_be_executed_never_began() {
         run(&Line { argv: vec!["/bin/true".to_owned(), "\0".to_owned()], ..line(Path::new("/"), folder.path()) }, LONG)
             .await;
     not_started(&end, "nul byte");
-    let (end, _) = run(&Line { argv: Vec::new(), env: Vec::new(), cwd: folder.path().to_owned() }, LONG).await;
+    let (end, _) =
+        run(&Line { argv: Vec::new(), env: Vec::new(), cwd: folder.path().to_owned(), ids: None }, LONG).await;
     assert!(matches!(end, End::NotStarted(_)), "{end:?}");
 }
 
@@ -149,6 +152,38 @@ async fn a_stubborn_group_ends_by_sigkill() {
         for file in ["pid", "pid2"] {
             assert!(!lives(pid_in(&folder.path().join(file))), "{file}");
         }
+    }
+}
+
+/// ACT-3: a command that is stopped (SIGSTOP) is let go on, so that it may end politely, and is gone at the timeout.
+#[tokio::test]
+async fn a_stopped_group_is_ended() {
+    for (code, how, said) in [
+        ("trap 'echo bye; exit 0' TERM; echo $$ > pid; kill -STOP $$; while :; do sleep 0.1; done", "SIGTERM", "bye\n"),
+        ("trap '' TERM; echo $$ > pid; kill -STOP $$; while :; do sleep 0.1; done", "SIGKILL", ""),
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let (end, output) = run(&script(folder.path(), code), Duration::from_millis(700)).await;
+        assert_eq!((end, output.as_str()), (End::TimedOut(how), said));
+        assert!(!lives(pid_in(&folder.path().join("pid"))));
+    }
+}
+
+/// ACT-3: a script whose interpreter is missing, and a program for another machine, have provably not begun.
+#[tokio::test]
+async fn what_has_no_interpreter_or_another_machine_never_began() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut foreign = std::fs::read("/bin/true").unwrap();
+    foreign[18..20].copy_from_slice(&0xfe_u16.to_le_bytes());
+    for (name, content, why) in
+        [("script", b"#!/no/such/interpreter\n".to_vec(), "No such file"), ("foreign", foreign, "Exec format")]
+    {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+        let argv = vec![path.to_str().unwrap().to_owned()];
+        let (end, _) = run(&Line { argv, env: Vec::new(), cwd: folder.path().to_owned(), ids: None }, LONG).await;
+        assert!(matches!(&end, End::NotStarted(found) if found.contains(why)), "{name}: {end:?}");
     }
 }
 

@@ -2,6 +2,7 @@
 
 pub(super) mod actions;
 pub(super) mod alerts;
+pub(super) mod bindings;
 pub(super) mod gate;
 pub(super) mod health;
 pub(super) mod history;

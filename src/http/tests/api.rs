@@ -76,6 +76,8 @@ async fn runs_and_subsystems_are_paged() {
     assert_eq!(keys("limit=2").await, [&["b/1/3", "b/1/2"][..], &["a/1/1"]]);
     assert_eq!(keys("subsystem=b&outcome=failed").await, [["b/1/2"]]);
     assert_eq!(server.get("/api/v1/actions?outcome=won").await.0, 400);
+    let names = walk(&server, "/api/v1/bindings?limit=1", "bindings", "subsystem").await;
+    assert_eq!(names.concat(), ["a", "b"]);
     let names = walk(&server, "/api/v1/subsystems?limit=2", "subsystems", "subsystem").await;
     assert_eq!(names, [&["a", "b"][..], &["c"]]);
     assert_eq!(server.get("/api/v1/subsystems/b").await.1, subsystems[1]);

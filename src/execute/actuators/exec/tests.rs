@@ -22,7 +22,15 @@ fn order(timeout: Duration) -> Order {
 const LONG: Duration = Duration::from_secs(30);
 
 fn exec(argv: &[&str]) -> Exec {
-    Exec { argv: words(argv), timeout: None, env: BTreeMap::new(), cwd: "/".into(), probe: None }
+    Exec {
+        argv: words(argv),
+        timeout: None,
+        env: BTreeMap::new(),
+        inherited: Inherited::default(),
+        run_as: None,
+        cwd: "/".into(),
+        probe: None,
+    }
 }
 
 fn words(argv: &[&str]) -> Vec<String> {
@@ -86,6 +94,154 @@ async fn the_environment_is_cleared_and_filled() {
             "PATH=/opt/bin",
         ]
     );
+}
+
+/// ACT-2: of chiron's own environment only what is named is passed on; what `env` says wins, and what was not there is a
+/// doubt, not an empty text.
+#[tokio::test]
+async fn named_variables_are_passed_on() {
+    let environment: Environment =
+        [("HOME", "/srv/bot"), ("LANG", "C.UTF-8"), ("API_TOKEN", "canary-of-env-from"), ("OTHER", "kept back")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into_iter()
+            .collect();
+    let context = ActuatorContext {
+        workspace: "/".into(),
+        probe: None,
+        folder: "/".into(),
+        class: crate::model::Class::OneShot,
+        environment,
+        warnings: Default::default(),
+    };
+    let built = |yaml: &str| {
+        let problems = crate::base::tree::Problems::new("test.yml");
+        let root = crate::base::tree::parse(yaml, &problems).unwrap();
+        let mut section = Section::open(&root, "exec", &problems).unwrap();
+        let built = build(&mut section, &context);
+        section.finish();
+        (built, problems.into_vec().iter().map(ToString::to_string).collect::<Vec<_>>())
+    };
+    let (exec, problems) = built("{argv: [/usr/bin/env], env_from: [HOME, LANG, API_TOKEN, NOWHERE], env: {LANG: C}}");
+    assert_eq!(problems, [] as [String; 0]);
+    let exec = exec.unwrap();
+    let output = exec.apply(&order(LONG)).await.output;
+    let lines: Vec<_> = output.lines().filter(|line| !line.starts_with("CHIRON_")).collect();
+    assert_eq!(lines, ["API_TOKEN=canary-of-env-from", "HOME=/srv/bot", "LANG=C", "PATH=/usr/bin:/bin"]);
+    assert_eq!(redact::text("it says canary-of-env-from"), "it says <redacted>", "a secret is known as one");
+    let doubts = exec.preflight().await;
+    assert_eq!(doubts, ["`NOWHERE` of `env_from` is not in chiron's environment, so it is not passed on"]);
+    for (bad, why) in [
+        ("env_from: [CHIRON_EPOCH]", "names beginning with CHIRON_"),
+        ("env_from: [\"A=B\"]", "expected names of variables"),
+        ("group: bot", "expected `user` beside it"),
+        ("user: a/b", "expected the name of an account"),
+        ("user: \"\"", "expected the name of an account"),
+    ] {
+        let (_, problems) = built(&format!("{{argv: [/bin/true], {bad}}}"));
+        assert!(problems.len() == 1 && problems[0].contains(why), "{bad}: {problems:?}");
+    }
+}
+
+/// The account that every machine has beside root's.
+fn nobody() -> Option<RunAs> {
+    Some(RunAs { user: "nobody".to_owned(), group: None })
+}
+
+fn is_root() -> bool {
+    rustix::process::geteuid().is_root()
+}
+
+/// ACT-2: another user, its primary group and no other, its own home; without root nothing is begun, and it is said
+/// beforehand.
+#[tokio::test]
+async fn another_user_is_for_root_alone() {
+    let id = Exec { run_as: nobody(), ..exec(&["/usr/bin/id"]) };
+    let answer = id.apply(&order(LONG)).await;
+    if !is_root() {
+        assert_eq!(answer.ending, Ending::NotStarted);
+        assert!(answer.detail.contains("expected root"), "{}", answer.detail);
+        assert!(id.preflight().await[0].contains("expected root"));
+        return;
+    }
+    assert_eq!((answer.ending, id.preflight().await), (Ending::Ok, Vec::new()), "{answer:?}");
+    assert!(answer.output.starts_with("uid=65534(nobody) gid=65534("), "{}", answer.output);
+    assert_eq!(answer.output.matches("groups=65534(").count(), 1, "{}", answer.output);
+    assert!(!answer.output.contains(','), "no supplementary group: {}", answer.output);
+    assert_eq!(id.describe(), "run /usr/bin/id as nobody");
+
+    let env = BTreeMap::from([("LOGNAME".to_owned(), "given".to_owned())]);
+    let shown = Exec { env, ..Exec { run_as: nobody(), ..exec(&["/usr/bin/env"]) } }.apply(&order(LONG)).await.output;
+    for line in ["HOME=/nonexistent", "USER=nobody", "LOGNAME=given"] {
+        assert!(shown.lines().any(|shown| shown == line), "{line}: {shown}");
+    }
+    let group = Some(RunAs { user: "nobody".to_owned(), group: Some("daemon".to_owned()) });
+    let output = Exec { run_as: group, ..exec(&["/usr/bin/id", "-gn"]) }.apply(&order(LONG)).await.output;
+    assert_eq!(output, "daemon\n");
+}
+
+/// ACT-3: what cannot be run as another user has provably not been started, and no shell takes its place.
+#[tokio::test]
+async fn what_another_user_cannot_run_is_not_started() {
+    if !is_root() {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let script = |name: &str, code: &str, mode: u32| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, code).unwrap();
+        std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    };
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let no_format = script("no_format", "touch \"${0%/*}/ran\"\n", 0o755);
+    let private = script("private", "#!/bin/sh\nexit 0\n", 0o700);
+    let user = |user: &str, group: Option<&str>| Some(RunAs { user: user.to_owned(), group: group.map(str::to_owned) });
+    for (program, run_as, why) in [
+        (no_format.as_str(), nobody(), "begins with `#!`"),
+        (private.as_str(), nobody(), "Permission denied"),
+        ("/bin/true", user("no_such_user", None), "no user `no_such_user` in /etc/passwd"),
+        ("/bin/true", user("nobody", Some("no_such_group")), "no group `no_such_group` in /etc/group"),
+    ] {
+        let exec = Exec { run_as, ..exec(&[program]) };
+        let answer = exec.apply(&order(LONG)).await;
+        assert_eq!(answer.ending, Ending::NotStarted, "{answer:?}");
+        assert!(answer.detail.contains(why), "{why}: {}", answer.detail);
+        let doubts = exec.preflight().await.join("; ");
+        assert!(doubts.contains(why), "{why}: {doubts}");
+        let probing = Exec { probe: Some(exec.argv.clone()), ..exec };
+        assert_eq!(probing.probe(&order(LONG)).await, ProbeAnswer::Unknown);
+    }
+    assert!(!folder.path().join("ran").exists(), "no shell has run it");
+}
+
+/// Invariant 7: a command of another user is found after a crash, and ended at its timeout.
+#[tokio::test]
+async fn a_command_of_another_user_is_found_and_ended() {
+    if !is_root() {
+        return;
+    }
+    let sleep = Exec { run_as: nobody(), ..exec(&["/bin/sleep", "306"]) };
+    let mut order = order(LONG);
+    order.key.episode = format!("other_user_{}", std::process::id()).into();
+    let found = async {
+        loop {
+            let found = survivors::find(&order.key);
+            if !found.is_empty() {
+                return found;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    let found = tokio::select! {
+        answer = sleep.apply(&order) => panic!("{answer:?}"),
+        found = found => found,
+    };
+    assert_eq!(found.len(), 1);
+    assert_eq!(survivors::await_end(found, Duration::ZERO).await, survivors::Aftermath::Killed);
+    assert_eq!(survivors::find(&order.key), []);
+    order.timeout = Duration::from_millis(300);
+    let answer = sleep.apply(&order).await;
+    assert_eq!((answer.ending, survivors::find(&order.key)), (Ending::Timeout, Vec::new()), "{answer:?}");
 }
 
 /// Invariant 7: a dropped run is what a crash leaves behind; its command is found as a survivor, its probe is not.
@@ -168,6 +324,10 @@ async fn preflight_names_what_is_missing() {
     assert!(warning("/no/such/program").await.contains("No such file"));
     assert!(warning(folder.path().to_str().unwrap()).await.contains("not a regular file"));
     assert!(warning(file.to_str().unwrap()).await.contains("is it marked executable?"));
+    let other = folder.path().join("other");
+    std::fs::write(&other, "#!/no/such/interpreter\n").unwrap();
+    std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    assert!(warning(other.to_str().unwrap()).await.contains("its interpreter `/no/such/interpreter`"));
     let warnings = Exec { cwd: file, probe: Some(words(&["/no/probe"])), ..exec(&["/bin/true"]) }.preflight().await;
     assert!(warnings[0].contains("/no/probe") && warnings[1].contains("not a directory"), "{warnings:?}");
 }

@@ -60,6 +60,24 @@ async fn content_is_written_replaced_and_probed() {
     assert_eq!(names(folder.path()), ["flag.json"], "nothing temporary is left");
 }
 
+/// ACT-4: what was changed is told, and nothing where nothing was.
+#[tokio::test]
+async fn what_was_changed_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flag");
+    let shown = path.display().to_string();
+    let changed = async |write| File { path: path.clone(), write }.apply(&order()).await.changed;
+    assert_eq!(changed(content("on")).await, format!("`{shown}` written, 2 bytes, was absent"));
+    assert_eq!(changed(content("")).await, format!("`{shown}` written, 0 bytes, had 2 bytes"));
+    assert_eq!(changed(Write::Touch).await, format!("`{shown}` is dated now"));
+    assert_eq!(changed(Write::Delete).await, format!("`{shown}` is gone, had 0 bytes"));
+    assert_eq!(changed(Write::Delete).await, "");
+    assert_eq!(changed(Write::Touch).await, format!("`{shown}` created, was absent"));
+    std::fs::remove_file(&path).unwrap();
+    std::fs::create_dir(&path).unwrap();
+    assert_eq!(changed(Write::Delete).await, "", "what failed has changed nothing");
+}
+
 /// A reader that holds the old file keeps the old file, whole.
 #[tokio::test]
 async fn a_reader_sees_the_old_file_or_the_new_one() {
