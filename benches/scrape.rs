@@ -137,6 +137,9 @@ impl Handle for Platform {
     fn active_alerts(&self) -> Vec<Value> {
         Vec::new()
     }
+    async fn story(&self, _: String) -> Result<Value, Refusal> {
+        unreachable!("only the page is asked for")
+    }
     fn runs(&self) -> Vec<Value> {
         Vec::new()
     }

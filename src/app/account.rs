@@ -3,13 +3,15 @@
 //! **Invariant:** the text of an event is constant and its keys are fixed; `docs/logs.md` has them all. What varies is a
 //! value, so that a search finds it and no text of an alert passes itself off as an event.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::execute::actions;
 use crate::journal::{ApprovalEnd, Episode, Record, Run, State};
 use crate::model::{
-    AlertOutcome, AlertStatus, EpisodeId, EpisodeKey, IntakeAlert, Level, Outcome, Reason, RunKey, Severity, Status,
+    AlertOutcome, AlertStatus, Ending, EpisodeId, EpisodeKey, IntakeAlert, Level, Name, Outcome, Reason, RunKey,
+    Severity, Status,
 };
 use crate::publish::OperatorAlert;
 use crate::telemetry::metrics::Metrics;
@@ -47,6 +49,9 @@ impl Step<'_> {
         for record in self.records {
             self.account_one(record, metrics, &mut severities, &mut told);
         }
+        for (episode, index, outcome) in self.ended() {
+            self.account_end(&episode, index, outcome, metrics);
+        }
         self.log_critical(&severities);
         self.log_healed();
         let (from, to) = (self.before.level(), self.after.level());
@@ -64,8 +69,11 @@ impl Step<'_> {
         told: &mut Vec<OperatorAlert>,
     ) {
         match record {
-            Record::EpisodeOpened { id, key, facts, .. } => {
+            Record::EpisodeOpened { id, key, facts, began_at, .. } => {
                 severities.insert(id.clone(), (key.clone(), facts.severity));
+                if let Some(began_at) = began_at {
+                    metrics.detected(&key.kind, self.now.since(*began_at));
+                }
                 metrics.issue_opened(&key.subsystem, &key.kind, facts.severity);
                 let (subsystem, kind, severity) = (&key.subsystem, &key.kind, facts.severity.as_str());
                 let description = &facts.description;
@@ -85,7 +93,9 @@ impl Step<'_> {
             Record::EpisodeResolved { id } => {
                 let Some((key, severity)) = self.severity(id, severities) else { return };
                 metrics.issue_resolved(&key.subsystem, &key.kind, severity);
-                let seconds = self.now.since(self.episode_opened(id).unwrap_or(self.now)).as_secs_f64();
+                let took = self.now.since(self.episode_opened(id).unwrap_or(self.now));
+                metrics.issue_over(&key.kind, took);
+                let seconds = took.as_secs_f64();
                 let subsystem = key.subsystem.clone();
                 severities.insert(id.clone(), (key, severity));
                 tracing::info!(issue = %id, %subsystem, seconds, "issue resolved");
@@ -109,6 +119,10 @@ impl Step<'_> {
             }
             Record::RunStarted { key, .. } | Record::RunResumed { key } => {
                 if let Some(run) = self.run(key).filter(|run| !run.dry_run) {
+                    // What a crash interrupted is begun again, and counted once.
+                    if let (Some(episode), Record::RunStarted { .. }) = (self.episode(&key.episode), record) {
+                        metrics.reacted(&episode.key.kind, &run.action, self.now.since(episode.opened_at));
+                    }
                     let (action, subsystem, issue) = (&run.action, &run.target, &key.episode);
                     tracing::info!(run = %key, %action, %subsystem, %issue, "action started");
                 }
@@ -126,7 +140,8 @@ impl Step<'_> {
                         .map(|rung| (rung.action.clone(), episode.key.subsystem.clone()))
                 });
                 if let Some((action, subsystem)) = skipped {
-                    metrics.action_ended(&action, &subsystem, *outcome, Duration::ZERO);
+                    metrics.action_ended(&action, &subsystem, *outcome, None);
+                    self.count_for_issue(episode, &action, *outcome, metrics);
                     let outcome = outcome.as_str();
                     tracing::warn!(issue = %episode, %action, %subsystem, outcome, "action skipped");
                 }
@@ -137,7 +152,8 @@ impl Step<'_> {
             Record::ApprovalEnded { key, how, by, reason, .. } => {
                 let asked = self.before.questions.get(key);
                 if let Some(asked) = asked.filter(|_| *how == ApprovalEnd::Rejected) {
-                    metrics.action_ended(&asked.action, &asked.target, Outcome::Rejected, Duration::ZERO);
+                    metrics.action_ended(&asked.action, &asked.target, Outcome::Rejected, None);
+                    self.count_for_issue(&key.episode, &asked.action, Outcome::Rejected, metrics);
                 }
                 let how = how.as_str();
                 tracing::info!(run = %key, how, by, reason, "approval ended");
@@ -174,7 +190,11 @@ impl Step<'_> {
 
     fn account_run(&self, key: &RunKey, outcome: Outcome, detail: &str, metrics: &Metrics) {
         let Some(run) = self.run(key) else { return };
-        metrics.action_ended(&run.action, &run.target, outcome, Duration::from_millis(run.duration_ms));
+        // After a crash nobody knows how long it took; what was not begun took no time.
+        let ran = matches!(run.ending, Some(Ending::Ok | Ending::Failed | Ending::Timeout)) && run.crashes == 0;
+        let took = ran.then(|| Duration::from_millis(run.duration_ms));
+        metrics.action_ended(&run.action, &run.target, outcome, took);
+        self.count_for_issue(&key.episode, &run.action, outcome, metrics);
         let (action, subsystem, issue) = (&run.action, &run.target, &key.episode);
         if outcome == Outcome::DryRun {
             tracing::info!(run = %key, %action, %subsystem, %issue, "would have acted");
@@ -243,13 +263,49 @@ impl Step<'_> {
     }
 
     fn episode_opened(&self, id: &EpisodeId) -> Option<crate::model::Timestamp> {
+        self.episode(id).map(|episode| episode.opened_at)
+    }
+
+    /// An episode as it is after the step, if it is remembered.
+    fn episode(&self, id: &EpisodeId) -> Option<&Episode> {
         let ended = || self.after.ended_episodes.iter().rev().find(|episode| episode.id == *id);
-        self.before
-            .episodes
-            .get(id)
-            .or_else(|| self.after.episodes.get(id))
-            .or_else(ended)
-            .map(|episode| episode.opened_at)
+        let found = self.after.episodes.get(id).or_else(ended).or_else(|| self.before.episodes.get(id));
+        found.map(|episode| &**episode)
+    }
+
+    fn count_for_issue(&self, id: &EpisodeId, action: &Name, outcome: Outcome, metrics: &Metrics) {
+        if let Some(episode) = self.episode(id) {
+            metrics.issue_action_ended(&episode.key.kind, action, outcome);
+        }
+    }
+
+    /// The recommendations that have come to their one end in this step: of which episode, which rung (0-based), which end.
+    pub(super) fn ended(&self) -> Vec<(Arc<Episode>, usize, Outcome)> {
+        let touched: BTreeSet<&EpisodeId> = self.records.iter().filter_map(may_end).collect();
+        let mut ended = Vec::new();
+        for id in touched {
+            let resolved = || self.after.ended_episodes.iter().rev().find(|episode| episode.id == *id);
+            let Some(after) = self.after.episodes.get(id).or_else(resolved) else { continue };
+            let before = self.before.episodes.get(id);
+            let was = |index| before.is_some_and(|episode| episode.ended(index).is_some());
+            let news = (0..after.ladder.len()).filter(|index| !was(*index));
+            ended.extend(news.filter_map(|index| Some((Arc::clone(after), index, after.ended(index)?))));
+        }
+        ended
+    }
+
+    fn account_end(&self, episode: &Episode, index: usize, outcome: Outcome, metrics: &Metrics) {
+        let rung = &episode.ladder[index];
+        metrics.recommendation_ended(&rung.action, outcome);
+        // A run and a person's no are told of already.
+        if rung.attempts == 0 && outcome != Outcome::Rejected {
+            let recommendation = format!("rec_{}_{}", index + 1, episode.id);
+            let number = u32::try_from(index + 1).unwrap_or(u32::MAX);
+            let reason = episode.last_note(number).map_or("", |note| note.reason.as_str());
+            let (action, subsystem, issue) = (&rung.action, &episode.key.subsystem, &episode.id);
+            let outcome = outcome.as_str();
+            tracing::info!(recommendation, %action, %subsystem, %issue, outcome, reason, "recommendation ended");
+        }
     }
 
     fn operator_alert(&self, id: &EpisodeId, reason: Reason) -> Option<OperatorAlert> {
@@ -292,6 +348,19 @@ impl Step<'_> {
         } else {
             tracing::info!(from = from_word, to = to_word, why, "policy changed");
         }
+    }
+}
+
+/// The episode whose recommendations a record may end.
+fn may_end(record: &Record) -> Option<&EpisodeId> {
+    match record {
+        Record::EpisodeResolved { id } | Record::EpisodeChanged { id, .. } => Some(id),
+        Record::RecommendationHeld { episode, .. } | Record::RungSkipped { episode, .. } => Some(episode),
+        Record::RunIntended { key, .. }
+        | Record::RunVerified { key, .. }
+        | Record::RunIndeterminate { key, .. }
+        | Record::ApprovalEnded { key, .. } => Some(&key.episode),
+        _ => None,
     }
 }
 

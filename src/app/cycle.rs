@@ -225,6 +225,7 @@ impl Cycle {
             next.world.subsystems[*index] = super::world::Seen { cycle: 0, ..seen.clone() };
         }
         next.world.resources = old.resources;
+        next.world.host_clear = old.host_clear;
         next.world.wakes = old.wakes;
         next.world.clear_since = old.clear_since;
         next.world.verifying = old.verifying;
@@ -409,6 +410,7 @@ impl Cycle {
         health.error_count = streak.critical.max(streak.unrunnable);
         seen.health = Arc::new(health);
         seen.streak = streak;
+        seen.note(said.status, said.timestamp);
         seen.seen = true;
         seen.healthy_since = match (status, seen.healthy_since) {
             (Status::Healthy, Some(since)) => Some(since),

@@ -54,6 +54,8 @@ impl Cycle {
             run: None,
             began_at: None,
             notes: Vec::new(),
+            replies: Vec::new(),
+            told: Vec::new(),
         };
         let admission = self.admission(draft, &episode, 0, false, effects);
         if admission.verdict != Verdict::Run {

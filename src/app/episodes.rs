@@ -2,11 +2,17 @@
 
 use crate::detect::{self, Subject, flapping};
 use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin};
-use crate::model::{Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, Name, Severity, Status};
+use crate::model::{
+    Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, Name, Severity, Status, Timestamp,
+};
 use crate::recommend;
 
 use super::cycle::Cycle;
 use super::draft::Draft;
+use super::recommended::{fixed, merged, note_superseded, put_next};
+
+/// No issue is said to have begun longer ago than this before it was opened.
+const BEGAN_BEFORE_MAX: std::time::Duration = std::time::Duration::from_secs(86_400);
 
 /// Whether an issue of that type is chiron's own affair, which no alert about its subsystem joins unless it names the type.
 pub(super) fn stands_apart(kind: &str) -> bool {
@@ -27,9 +33,10 @@ impl Cycle {
     pub(super) fn detect(&mut self, draft: &mut Draft) {
         for index in std::mem::take(&mut self.world.dirty_subsystems) {
             let health = self.health(index);
-            if health.timestamp == crate::model::Timestamp::EPOCH && !self.world.subsystems[index].seen {
+            if health.timestamp == Timestamp::EPOCH && !self.world.subsystems[index].seen {
                 continue;
             }
+            let better = self.world.subsystems[index].better_than(health.status);
             let subsystem = &self.rules.subsystems[index];
             let root = self.graph.root_cause(&subsystem.name, |name| self.world.is_broken(name)).cloned();
             let subject = Subject::Subsystem {
@@ -43,7 +50,7 @@ impl Cycle {
             let clears = health.status == Status::Healthy;
             let name = subsystem.name.clone();
             let moves_policy = subsystem.criticality != Criticality::None;
-            self.reconcile(draft, &name, found, clears, moves_policy);
+            self.reconcile(draft, &name, found, clears, moves_policy, |_| better);
         }
         if std::mem::take(&mut self.world.dirty_host)
             && let Some(resources) = self.world.resources.clone()
@@ -53,10 +60,15 @@ impl Cycle {
                 &self.rules.detect,
                 draft.now,
             );
+            let mut better = self.world.host_clear.clone();
             for (kind, issue) in &found {
+                if issue.is_none() {
+                    better.insert(kind, resources.timestamp);
+                }
                 self.note_for_verification(&draft.state, HOST, Some(kind), resources.timestamp, issue.is_none());
             }
-            self.reconcile(draft, HOST, found, true, true);
+            self.reconcile(draft, HOST, found, true, true, |kind| better.get(kind).copied());
+            self.world.host_clear = better;
         }
     }
 
@@ -67,13 +79,14 @@ impl Cycle {
         found: Vec<(&'static str, Option<Issue>)>,
         clears: bool,
         moves_policy: bool,
+        better_at: impl Fn(&str) -> Option<Timestamp>,
     ) {
         for (kind, issue) in found {
             let key = EpisodeKey { subsystem: subsystem.into(), symbol: None, kind: kind.into() };
             let open = draft.state.open.get(&key).and_then(|id| draft.state.episodes.get(id)).cloned();
             match (issue, open) {
                 (Some(issue), None) => {
-                    self.open(draft, &key, facts_of(&issue, moves_policy), true, None);
+                    self.open(draft, &key, facts_of(&issue, moves_policy), true, None, better_at(kind));
                 }
                 (Some(issue), Some(episode)) => {
                     let facts = facts_of(&issue, moves_policy);
@@ -92,7 +105,8 @@ impl Cycle {
         }
     }
 
-    /// Opens an episode, with the ladder of its severity and, first, what an alert wishes for.
+    /// Opens an episode, with the ladder of its severity and, first, what an alert wishes for. `began_at` is when the trouble
+    /// began at the earliest, if anybody can say.
     pub(super) fn open(
         &mut self,
         draft: &mut Draft,
@@ -100,6 +114,7 @@ impl Cycle {
         facts: IssueFacts,
         by_check: bool,
         wish: Option<Wish>,
+        began_at: Option<Timestamp>,
     ) -> EpisodeId {
         let id = draft.state.new_episode_id(&key.subsystem, draft.now);
         let mut ladder = self.ladder(&key.subsystem, &key.kind, facts.severity, &[]);
@@ -112,7 +127,7 @@ impl Cycle {
             facts: facts.clone(),
             ladder: ladder.clone(),
             by_check,
-            began_at: None,
+            began_at: began_at.map(|at| at.clamp(draft.now.minus(BEGAN_BEFORE_MAX), draft.now)),
         });
         let openings = draft.state.openings.get(key).cloned().unwrap_or_default();
         if flapping::is_flapping(&openings, &self.rules.detect, draft.now) {
@@ -153,6 +168,7 @@ impl Cycle {
         ladder: Vec<Rung>,
         by_check: bool,
     ) {
+        note_superseded(draft, episode, &episode.ladder, &ladder);
         draft.push(Record::EpisodeChanged {
             id: episode.id.clone(),
             facts,
@@ -163,31 +179,10 @@ impl Cycle {
         self.world.dirty_episodes.insert(episode.id.clone());
     }
 
-    /// The ladder for a severity: rungs already tried or wished for stay in front; of the new ones only those are added
-    /// that have not been tried as often as the ladder has them, so that a wavering severity repeats nothing.
+    /// The ladder for a severity, behind what the old one has to keep.
     pub(super) fn ladder(&self, subsystem: &str, kind: &str, severity: Severity, old: &[Rung]) -> Vec<Rung> {
-        let mut ladder: Vec<Rung> = old
-            .iter()
-            .filter(|rung| rung.attempts > 0 || rung.outcome.is_some() || rung.origin != RungOrigin::Ladder)
-            .cloned()
-            .collect();
-        let mut spent: Vec<Name> = ladder.iter().map(|rung| rung.action.clone()).collect();
-        for step in recommend::ladder_for(subsystem, kind, severity, &self.rules.recommend, self.rules.catalog) {
-            if let Some(index) = spent.iter().position(|action| *action == step.action) {
-                spent.swap_remove(index);
-                continue;
-            }
-            ladder.push(Rung {
-                action: step.action,
-                autonomy: step.autonomy,
-                containing: step.containing,
-                origin: RungOrigin::Ladder,
-                outcome: None,
-                attempts: 0,
-                recommended_at: None,
-            });
-        }
-        ladder
+        let settings = &self.rules.recommend;
+        merged(old, recommend::ladder_for(subsystem, kind, severity, settings, self.rules.catalog))
     }
 
     pub(super) fn is_containing(&self, action: &str) -> bool {
@@ -211,25 +206,32 @@ pub(super) fn grant(ladder: &mut Vec<Rung>, wish: &Wish, containing: bool) -> bo
     }
     let untried = ladder.iter().position(|rung| rung.attempts == 0 && rung.outcome.is_none()).unwrap_or(ladder.len());
     if let Some(found) = ladder.iter().position(|rung| rung.action == wish.action && rung.outcome.is_none()) {
-        if ladder[found].autonomy == Autonomy::Automatic && found == untried {
+        let keeps_place = found == untried || found < fixed(ladder);
+        if ladder[found].autonomy == Autonomy::Automatic && keeps_place {
             return false;
         }
-        let mut rung = ladder.remove(found);
-        rung.autonomy = Autonomy::Automatic;
-        rung.origin = wish.origin.clone();
-        ladder.insert(untried, rung);
+        let (autonomy, origin) = (Autonomy::Automatic, wish.origin.clone());
+        if keeps_place {
+            // It keeps its number; what waits before it, if anything, is as mild.
+            ladder[found] = Rung { autonomy, origin, ..ladder[found].clone() };
+        } else {
+            let rung = ladder.remove(found);
+            put_next(ladder, Rung { autonomy, origin, ..rung });
+        }
         return true;
     }
-    let rung = Rung {
-        action: wish.action.clone(),
-        autonomy: Autonomy::Automatic,
-        containing,
-        origin: wish.origin.clone(),
-        outcome: None,
-        attempts: 0,
-        recommended_at: None,
-    };
-    ladder.insert(untried, rung);
+    put_next(
+        ladder,
+        Rung {
+            action: wish.action.clone(),
+            autonomy: Autonomy::Automatic,
+            containing,
+            origin: wish.origin.clone(),
+            outcome: None,
+            attempts: 0,
+            recommended_at: None,
+        },
+    );
     true
 }
 

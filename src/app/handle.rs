@@ -213,10 +213,28 @@ impl Handle for AppHandle {
     }
 
     fn runs(&self) -> Vec<Value> {
-        let board = self.shared.board.load();
-        let view = board.view.load();
-        let open = view.state.runs.values().rev();
-        open.chain(view.state.ended_runs.iter().rev()).filter_map(|run| serde_json::to_value(&**run).ok()).collect()
+        super::ledger::actions(super::ledger::Facts::of(&self.shared.board.load().view.load()))
+    }
+
+    async fn story(&self, id: String) -> Result<Value, Refusal> {
+        let known = super::ledger::Id::parse(&id).ok_or_else(|| {
+            let short: String = id.chars().take(100).collect();
+            let expected = "expected the key of a run (ISSUE/RUNG/ATTEMPT) or a recommendation (rec_N_ISSUE)";
+            Refusal::NotFound(format!("`{short}` is no action; {expected}"))
+        })?;
+        let view = self.shared.board.load().view.load_full();
+        if let Some(story) = super::ledger::story(super::ledger::Facts::of(&view), &known) {
+            return Ok(story);
+        }
+        let past = match &self.store {
+            Some(store) => super::past::state(&**store, &known, view.state.seq).await?,
+            None => None,
+        };
+        let story = past.and_then(|state| super::ledger::story(super::ledger::Facts::past(&state, &view), &known));
+        story.ok_or_else(|| {
+            let list = "/api/v1/actions lists what is remembered, /api/v1/journal has all that is kept";
+            Refusal::NotFound(format!("there is no action `{id}`, or it is too long ago; {list}"))
+        })
     }
 
     fn bindings(&self) -> Vec<Value> {

@@ -79,7 +79,7 @@ impl Cycle {
                 let kind = routing.kind.clone().unwrap_or_else(|| SUBSYSTEM_STATUS.into());
                 let key = EpisodeKey { subsystem: routing.subsystem.clone(), symbol: routing.symbol.clone(), kind };
                 let facts = self.facts_of_alert(alert, routing);
-                self.open(draft, &key, facts, false, wish)
+                self.open(draft, &key, facts, false, wish, Some(alert.starts_at))
             }
         };
         self.world.unproven.remove(&alert.fingerprint);

@@ -183,7 +183,7 @@ impl Cycle {
                 _ => {}
             }
             if draft.state.runs.contains_key(key) {
-                self.wait(id, key.rung, RecommendationState::Running, Reason::Running, None);
+                self.wait(draft, id, key.rung, RecommendationState::Running, Reason::Running, None);
                 return;
             }
         }
@@ -193,31 +193,6 @@ impl Cycle {
             return;
         }
         self.next_rung(draft, &episode, effects);
-    }
-
-    /// What an alert wished for, and was not begun, goes with the alert (ALR-2); the ladder's own rungs come back.
-    fn drop_stale_wishes(&mut self, draft: &mut Draft, id: &EpisodeId) {
-        let Some(episode) = draft.state.episodes.get(id).cloned() else { return };
-        let is_stale = |rung: &Rung| match &rung.origin {
-            RungOrigin::Ladder | RungOrigin::Undo(_) | RungOrigin::Reverse(_) => false,
-            RungOrigin::Alert(wisher) | RungOrigin::AlertIfConfirmed(wisher) => {
-                rung.attempts == 0 && rung.outcome.is_none() && !episode.alerts.contains(wisher)
-            }
-        };
-        // An alert that opens an episode is recorded after it; only one that has been taken can have gone.
-        if episode.alerts.is_empty() && !episode.by_check || !episode.ladder.iter().any(is_stale) {
-            return;
-        }
-        let kept: Vec<Rung> = episode.ladder.iter().filter(|rung| !is_stale(rung)).cloned().collect();
-        let ladder = self.ladder(&episode.key.subsystem, &episode.key.kind, episode.facts.severity, &kept);
-        let facts = episode.facts.clone();
-        draft.push(Record::EpisodeChanged {
-            id: id.clone(),
-            facts,
-            ladder,
-            by_check: episode.by_check,
-            flapping: episode.flapping,
-        });
     }
 
     fn verify(&mut self, draft: &mut Draft, run: &Run, effects: &mut Vec<Effect>) {
@@ -274,7 +249,7 @@ impl Cycle {
         let hold = self.rules.detect.flap_hold;
         if !flapping::may_resolve(episode.flapping, since, &self.rules.detect, draft.now) {
             self.world.wake(since.plus(hold), &episode.id);
-            self.wait(&episode.id, 0, RecommendationState::Waiting, Reason::Resolved, Some(since.plus(hold)));
+            self.wait(draft, &episode.id, 0, RecommendationState::Waiting, Reason::Resolved, Some(since.plus(hold)));
             return true;
         }
         self.world.clear_since.remove(&episode.id);
@@ -299,7 +274,7 @@ impl Cycle {
                 Next::Rung(index) => index,
                 Next::Rehearsed(index) => {
                     let rung = number(index);
-                    return self.wait(&episode.id, rung, RecommendationState::Waiting, Reason::DryRun, None);
+                    return self.wait(draft, &episode.id, rung, RecommendationState::Waiting, Reason::DryRun, None);
                 }
                 Next::Helped => {
                     self.world.waiting.remove(&episode.id);
@@ -335,7 +310,7 @@ impl Cycle {
         if let Some(until) = admission.not_before {
             self.world.wake(until, &episode.id);
         }
-        self.wait(&episode.id, number(index), state, admission.reason, admission.not_before);
+        self.wait(draft, &episode.id, number(index), state, admission.reason, admission.not_before);
         match admission.reason {
             Reason::Unbound => self.tell_person(draft, episode, Reason::Unbound),
             Reason::ApprovalPending => {
@@ -461,7 +436,7 @@ impl Cycle {
         let Some(run) = draft.state.runs.get(&key).cloned() else { return };
         if has_means && !dry_run {
             effects.push(if takes_evidence { Effect::Prepare(key.clone()) } else { Effect::Start(key.clone()) });
-            self.wait(&episode.id, key.rung, RecommendationState::Running, Reason::Running, None);
+            self.wait(draft, &episode.id, key.rung, RecommendationState::Running, Reason::Running, None);
             return;
         }
         let (ending, detail) = if dry_run {
@@ -484,8 +459,9 @@ impl Cycle {
 
     /// Nothing more is done by itself: a person is told, once, and the last rung stays in sight with the reason.
     fn escalate(&mut self, draft: &mut Draft, episode: &Arc<Episode>, reason: Reason) {
-        let tried = episode.ladder.iter().rposition(|rung| rung.outcome.is_some()).map_or(0, number);
-        self.wait(&episode.id, tried, RecommendationState::Waiting, reason, None);
+        let was_tried = |rung: &Rung| rung.outcome.is_some_and(|outcome| outcome != Outcome::NotNeeded);
+        let tried = episode.ladder.iter().rposition(was_tried).map_or(0, number);
+        self.wait(draft, &episode.id, tried, RecommendationState::Waiting, reason, None);
         self.tell_person(draft, episode, reason);
     }
 
@@ -504,8 +480,11 @@ impl Cycle {
         }
     }
 
+    /// Why an episode's next rung does not run now. From the first time on it is a recommendation, and each change of the
+    /// reason is journaled.
     pub(super) fn wait(
         &mut self,
+        draft: &mut Draft,
         id: &EpisodeId,
         rung: u32,
         state: RecommendationState,
@@ -517,6 +496,7 @@ impl Cycle {
         if news && !matches!(reason, Reason::Running | Reason::DryRun | Reason::Resolved) {
             self.world.held_up.push(reason);
         }
+        self.note_held(draft, id, rung, reason, not_before);
     }
 
     pub(super) fn binding(&self, action: &Name, target: &Name) -> Option<&Arc<Binding>> {
@@ -535,6 +515,8 @@ impl Cycle {
                 let holds = (self.rules.catalog)(&rung.action).is_some_and(|spec| spec.holds.is_some());
                 let used = rung.attempts.saturating_sub(1);
                 let left = binding.map_or(0, |binding| binding.retries.saturating_sub(used));
+                // What a later recommendation has followed is over.
+                let left = if episode.is_behind(index) { 0 } else { left };
                 let retryable = left > 0 && self.may_retry(state, episode, index, rung.attempts, binding);
                 // After a person's no, only what lowers risk goes on by itself.
                 let asks = rejected

@@ -24,8 +24,25 @@ pub(super) struct Seen {
     pub status_since: Timestamp,
     /// Since when every check has found it healthy, if the latest has.
     pub healthy_since: Option<Timestamp>,
+    /// When a check last said healthy, degraded, or worse.
+    pub said: [Option<Timestamp>; 3],
     /// The healthy-cycle number it was last counted in.
     pub cycle: u64,
+}
+
+impl Seen {
+    /// Notes what a check has said, before consecutive failures are counted.
+    pub(super) fn note(&mut self, said: Status, at: Timestamp) {
+        if let Some(rank) = said.rank() {
+            self.said[usize::from(rank).min(2)] = Some(at);
+        }
+    }
+
+    /// When a check last said something better than that, if one has since the start.
+    pub(super) fn better_than(&self, status: Status) -> Option<Timestamp> {
+        let rank = usize::from(status.rank().unwrap_or(2)).min(2);
+        self.said[..rank].iter().flatten().max().copied()
+    }
 }
 
 /// Why an episode's next rung does not run now.
@@ -90,6 +107,8 @@ pub(super) struct World {
     pub relaxing: HashMap<HoldKey, Relaxing>,
     /// Subsystems whose health changed in a way detection cares about.
     pub dirty_subsystems: BTreeSet<usize>,
+    /// When each issue of the host was last not seen.
+    pub host_clear: BTreeMap<&'static str, Timestamp>,
     /// The host was read anew.
     pub dirty_host: bool,
     /// Episodes to look at in this step.
@@ -154,6 +173,7 @@ impl World {
                 seen: false,
                 status_since: Timestamp::EPOCH,
                 healthy_since: None,
+                said: [None; 3],
                 cycle: 0,
             })
             .collect();
@@ -169,6 +189,7 @@ impl World {
             cycle_left: 0,
             relaxing: HashMap::new(),
             dirty_subsystems: BTreeSet::new(),
+            host_clear: BTreeMap::new(),
             dirty_host: false,
             dirty_episodes: BTreeSet::new(),
             waiting: imbl::OrdMap::new(),
@@ -232,7 +253,9 @@ impl World {
             seen.streak.critical_since = seen.streak.critical_since.map(moved);
             seen.healthy_since = seen.healthy_since.map(moved);
             seen.status_since = moved(seen.status_since);
+            seen.said = seen.said.map(|at| at.map(moved));
         }
+        self.host_clear.values_mut().for_each(|at| *at = moved(*at));
         self.started_at = moved(self.started_at);
         // Never heard, or lost, is no time that could move.
         self.watchdog_at = self.watchdog_at.map(|at| if at == Timestamp::EPOCH { at } else { moved(at) });

@@ -36,11 +36,23 @@ pub(super) struct IssuesArgs {
     pub(super) remote: Remote,
 }
 
-/// Tell what was done, latest first.
+/// Tell what was done or only recommended, latest first, or the story of one.
 ///
 /// Exit codes: 0, or 3 unreachable or refused.
 #[derive(Debug, Args)]
 pub(super) struct ActionsArgs {
+    /// The whole story of one: the key of a run (ISSUE/RUNG/ATTEMPT) or a recommendation (rec_N_ISSUE).
+    #[arg(value_name = "ACTION", conflicts_with_all = ["issue", "subsystem", "verb", "outcome", "state", "limit"])]
+    id: Option<String>,
+    /// Only for this issue.
+    #[arg(long, value_name = "ISSUE")]
+    issue: Option<String>,
+    /// Only this action, such as restart_subsystem.
+    #[arg(long = "action", value_name = "NAME")]
+    verb: Option<String>,
+    /// Only those that stand there, such as started, verified, waiting, approval, ended.
+    #[arg(long, value_name = "STATE")]
+    state: Option<String>,
     /// Only on this subsystem.
     #[arg(long, value_name = "NAME")]
     subsystem: Option<String>,
@@ -162,9 +174,20 @@ fn verdict(list: &[Value]) -> u8 {
 /// `chiron actions`
 pub(super) async fn actions(arguments: &ActionsArgs, console: &mut Console<'_>) -> anyhow::Result<u8> {
     let client = Client::new(&arguments.remote)?;
+    if let Some(id) = &arguments.id {
+        let story = client.get(&format!("/api/v1/actions/{}", encoded(id))).await?;
+        super::story::tell(&story, console)?;
+        return Ok(OK);
+    }
     let path = query(
         "/api/v1/actions",
-        &[("subsystem", arguments.subsystem.as_deref()), ("outcome", arguments.outcome.as_deref())],
+        &[
+            ("issue", arguments.issue.as_deref()),
+            ("subsystem", arguments.subsystem.as_deref()),
+            ("action", arguments.verb.as_deref()),
+            ("outcome", arguments.outcome.as_deref()),
+            ("state", arguments.state.as_deref()),
+        ],
     );
     let answer = client.list(&path, "actions", most(arguments.limit)).await?;
     let list = items(&answer, "actions");
@@ -172,7 +195,7 @@ pub(super) async fn actions(arguments: &ActionsArgs, console: &mut Console<'_>) 
         Output::Table if list.is_empty() => console.line("no action")?,
         Output::Table => {
             let rows = list.iter().map(|run| run_row(run, console)).collect();
-            console.table(["WHEN", "ACTION", "TARGET", "OUTCOME", "TOOK", "RUN", "DETAIL"], rows)?;
+            console.table(["WHEN", "ACTION", "TARGET", "OUTCOME", "TOOK", "ID", "DETAIL"], rows)?;
         }
         _ => console.json(&answer)?,
     }
@@ -188,13 +211,17 @@ fn run_row(run: &Value, console: &Console<'_>) -> [String; 7] {
     if !reason.is_empty() {
         detail = if detail.is_empty() { reason } else { format!("{reason}: {detail}") };
     }
+    if detail.is_empty() && run["key"].is_null() {
+        detail = text(run, "why");
+    }
+    let when = ["started_at", "intended_at", "recommended_at"];
     [
-        console.relative(date(run, "started_at").or_else(|| date(run, "intended_at"))),
+        console.relative(when.into_iter().find_map(|key| date(run, key))),
         text(run, "action"),
         text(run, "target"),
         word(&shown),
         run["duration_ms"].as_f64().filter(|_| !run["ended_at"].is_null()).map_or_else(|| "-".to_owned(), millis),
-        text(run, "key"),
+        if run["id"].is_null() { text(run, "key") } else { text(run, "id") },
         detail,
     ]
 }

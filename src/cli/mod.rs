@@ -18,6 +18,7 @@ mod output;
 mod policy;
 mod run;
 mod shell;
+mod story;
 
 use std::ffi::OsString;
 use std::io::{self, Write};

@@ -54,12 +54,14 @@ pub trait Handle: Send + Sync + 'static {
     fn active_alerts(&self) -> Vec<serde_json::Value>;
     /// Issues that are over, latest first, each with `status` and `resolved_at`.
     fn ended_issues(&self) -> Vec<serde_json::Value>;
-    /// Runs of actions, latest first.
+    /// Runs of actions, and recommendations that never ran, latest first.
     fn runs(&self) -> Vec<serde_json::Value>;
     /// Every binding: its `action`, `subsystem` and means, and whether it would work.
     fn bindings(&self) -> Vec<serde_json::Value> {
         Vec::new()
     }
+    /// The whole story of one of them, by the key of a run or the id of a recommendation.
+    async fn story(&self, id: String) -> Result<serde_json::Value, Refusal>;
     /// The settings in force, without secrets.
     fn config(&self) -> Arc<serde_json::Value>;
     /// Whether chiron has started up and replayed its journal; else why not.

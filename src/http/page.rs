@@ -246,16 +246,20 @@ fn actions(page: &mut String, runs: &[Value]) {
     let text = |value: &Value| escape(value.as_str().unwrap_or_default());
     let rows = runs.iter().take(RUNS_MAX).map(|run| {
         format!(
-            "<tr><th scope=\"row\">{}</th><td>{}</td><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            "<tr><th scope=\"row\"><a href=\"api/v1/actions/{}\">{}</a></th><td>{}</td><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td><td>{}</td><td>{}</td></tr>",
+            text(&run["id"]).replace('/', "~"),
             text(&run["action"]),
             text(&run["target"]),
             text(&run["state"]),
             text(&run["outcome"]),
+            text(&run["why"]),
+            text(&run["changed"]),
             text(&run["detail"]),
-            text(&run["intended_at"]),
+            text(if run["intended_at"].is_null() { &run["recommended_at"] } else { &run["intended_at"] }),
         )
     });
-    let heads = ["Action", "Target", "State", "Outcome", "Detail", "Decided"];
+    let heads = ["Action", "Target", "State", "Outcome", "Why", "Changed", "Detail", "Decided"];
     table(page, "Recent actions", &heads, runs.len().min(RUNS_MAX), rows);
 }
 

@@ -59,7 +59,7 @@ const PAGED: Option<&[&str]> = Some(&["limit", "cursor"]);
 const NUMBERED: Option<&[&str]> = Some(&["after", "limit"]);
 const NONE: Option<&[&str]> = Some(&[]);
 const ISSUES: Option<&[&str]> = Some(&["status", "subsystem", "severity", "limit", "cursor"]);
-const ACTIONS: Option<&[&str]> = Some(&["subsystem", "outcome", "limit", "cursor"]);
+const ACTIONS: Option<&[&str]> = Some(&["issue", "subsystem", "action", "outcome", "state", "limit", "cursor"]);
 
 /// Every route but the metrics page, whose path the settings choose. GET answers HEAD too.
 pub(super) const ROUTES: &[Route] = &[
@@ -84,6 +84,7 @@ pub(super) const ROUTES: &[Route] = &[
     route(POST, "/api/v1/recommendations/{recommendation_id}/approve", NONE, |m| on(m, recommendations::approve)),
     route(POST, "/api/v1/recommendations/{recommendation_id}/reject", NONE, |m| on(m, recommendations::reject)),
     route(GET, "/api/v1/actions", ACTIONS, |m| on(m, actions::list)),
+    route(GET, "/api/v1/actions/{id}", NONE, |m| on(m, actions::one)),
     route(GET, "/api/v1/bindings", PAGED, |m| on(m, bindings::list)),
     route(GET, "/api/v1/alerts", NONE, |m| on(m, alerts::active)),
     route(GET, "/api/v1/policy", Some(&["wait"]), |m| on(m, policy::current)),

@@ -173,6 +173,9 @@ impl Handle for Fake {
     fn runs(&self) -> Vec<Value> {
         self.runs.clone()
     }
+    async fn story(&self, id: String) -> Result<Value, Refusal> {
+        if id == "none" { Err(Refusal::NotFound("no such action".to_owned())) } else { Ok(json!({"id": id})) }
+    }
     fn ready(&self) -> Result<(), String> {
         if self.not_ready.load(Ordering::SeqCst) { Err("the journal is being replayed".to_owned()) } else { Ok(()) }
     }
@@ -363,7 +366,7 @@ async fn every_path_has_its_status() {
     let server = Running::with(Fake { subsystems, ..Fake::default() }, settings()).await;
     let fill = |path: &str| {
         let path = path.replace("{name}", "ai_model").replace("{issue_id}", "ai_model_20251123_013456");
-        path.replace("{intent}", "close_position").replace("{recommendation_id}", "rec_1_x")
+        path.replace("{intent}", "close_position").replace("{recommendation_id}", "rec_1_x").replace("{id}", "x~1~1")
     };
     for route in router::ROUTES.iter().filter(|route| !route.path.ends_with("/stream")) {
         let path = fill(route.path);
@@ -393,7 +396,7 @@ async fn every_path_has_its_status() {
     for path in ["/nothing", "/metrics/", "/api/v1", "/api/v1/gate", "/api/v1/gate/a/b", "/%00", "/api/v2/policy"] {
         assert_eq!(server.get(path).await.1["code"], "unknown_path", "GET {path}");
     }
-    for path in ["/api/v1/subsystems/none", "/api/v1/issues/none"] {
+    for path in ["/api/v1/subsystems/none", "/api/v1/issues/none", "/api/v1/actions/none"] {
         assert_eq!(server.get(path).await.1["code"], "not_found", "GET {path}");
     }
 }

@@ -4,12 +4,14 @@
 //! **Invariant:** pure; stores implement [`JournalStore`] elsewhere, and nothing here does I/O.
 
 pub mod audit;
+mod episode;
 mod record;
 mod state;
 mod store;
 mod transitions;
 
 pub use audit::{AuditEntry, Line};
+pub use episode::{Reply, ToldAlert};
 pub use record::{AlertPart, ApprovalEnd, Before, Entry, IssueFacts, Record, Rung, RungOrigin};
 pub use state::{
     ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Maintenance, Note, Question, Run, State, Told, Totals,

@@ -15,6 +15,7 @@ use crate::model::{
     Reason, RunKey, RunState, Timestamp,
 };
 
+use super::episode::{Reply, ToldAlert};
 use super::{ApprovalEnd, Before, Entry, IssueFacts, Record, Rung, is_legal};
 
 /// Ended episodes and runs kept for people.
@@ -25,6 +26,8 @@ const CLOSED_MAX: usize = 10_000;
 const WINDOW_MAX: Duration = Duration::from_secs(86_400);
 /// Notes kept of why an episode's rungs did not run.
 const NOTES_MAX: usize = 50;
+/// Answers of people, and alerts, that an episode remembers.
+const TOLD_MAX: usize = 20;
 /// Starts remembered per target and overall; no budget is larger.
 const STARTS_MAX: usize = 1_000;
 
@@ -59,6 +62,12 @@ pub struct Episode {
     /// Why rungs did not run, oldest first.
     #[serde(default)]
     pub notes: Vec<Note>,
+    /// What became of questions to a person about its rungs, oldest first.
+    #[serde(default)]
+    pub replies: Vec<Reply>,
+    /// The alerts that it took in, also those that are over, oldest first.
+    #[serde(default)]
+    pub told: Vec<ToldAlert>,
 }
 
 /// Why a rung did not run at a time.
@@ -125,6 +134,9 @@ pub struct Run {
     /// How things stood when it was decided.
     #[serde(default)]
     pub before: Option<Before>,
+    /// What the means said; `detail` has the last word, which may be verification's.
+    #[serde(default)]
+    pub answer: String,
 }
 
 /// An alert that fires, or says resolved without proof.
@@ -409,6 +421,8 @@ impl State {
                     run: None,
                     began_at: *began_at,
                     notes: Vec::new(),
+                    replies: Vec::new(),
+                    told: Vec::new(),
                 };
                 self.open.insert(key.clone(), id.clone());
                 self.episodes.insert(id.clone(), Arc::new(episode));
@@ -447,7 +461,7 @@ impl State {
                     self.questions.remove(&key);
                 }
                 let mut ended = (*episode).clone();
-                ended.resolved_at = Some(at);
+                ended.settle(at);
                 self.ended_episodes.push_back(Arc::new(ended));
                 if self.ended_episodes.len() > RECENT_MAX {
                     self.ended_episodes.pop_front();
@@ -464,12 +478,8 @@ impl State {
             }
             Record::RecommendationHeld { episode, rung, reason, not_before } => {
                 self.edit_rung(episode, *rung, |rung| _ = rung.recommended_at.get_or_insert(at))?;
-                self.edit_episode(episode, |episode| {
-                    if episode.notes.len() >= NOTES_MAX {
-                        episode.notes.remove(0);
-                    }
-                    episode.notes.push(Note { at, rung: *rung, reason: *reason, not_before: *not_before });
-                })?;
+                let note = Note { at, rung: *rung, reason: *reason, not_before: *not_before };
+                self.edit_episode(episode, |episode| keep(&mut episode.notes, note, NOTES_MAX))?;
             }
             _ => unreachable!("only records of episodes come here"),
         }
@@ -538,13 +548,20 @@ impl State {
                 let (digest, asked_at, expires_at) = (digest.clone(), at, *expires_at);
                 self.questions.insert(key.clone(), Question { action, target, digest, asked_at, expires_at });
             }
-            Record::ApprovalEnded { key, digest, how, .. } => {
-                if self.questions.get(key).is_none_or(|question| question.digest != *digest) {
+            Record::ApprovalEnded { key, digest, how, by, reason } => {
+                let Some(question) = self.questions.get(key).filter(|question| question.digest == *digest) else {
                     return Err(format!("`{key}` was not asked for, or with another digest"));
-                }
+                };
+                let (asked_at, how) = (question.asked_at, *how);
+                let (by, reason) = (by.clone(), reason.clone());
+                let reply = Reply { asked_at, at, rung: key.rung, attempt: key.attempt, how, by, reason };
                 self.questions.remove(key);
-                if *how == ApprovalEnd::Rejected {
-                    self.edit_rung(&key.episode, key.rung, |rung| rung.outcome = Some(Outcome::Rejected))?;
+                self.edit_episode(&key.episode, |episode| keep(&mut episode.replies, reply, TOLD_MAX))?;
+                if how == ApprovalEnd::Rejected {
+                    self.edit_rung(&key.episode, key.rung, |rung| {
+                        rung.recommended_at.get_or_insert(at);
+                        rung.outcome = Some(Outcome::Rejected);
+                    })?;
                 }
             }
             _ => unreachable!("only records of approvals come here"),
@@ -571,6 +588,11 @@ impl State {
                         self.edit_episode(id, |episode| {
                             if !episode.alerts.contains(fingerprint) {
                                 episode.alerts.push(fingerprint.clone());
+                            }
+                            if episode.told.iter().all(|told| told.fingerprint != *fingerprint) {
+                                let alertname = part.labels.get("alertname").cloned().unwrap_or_default();
+                                let told = ToldAlert { at, fingerprint: fingerprint.clone(), alertname };
+                                keep(&mut episode.told, told, TOLD_MAX);
                             }
                         })?;
                         let since = self.alerts.get(fingerprint).map_or(at, |alert| alert.since);
@@ -661,6 +683,7 @@ impl State {
                     duration_ms: 0,
                     changed: String::new(),
                     before: before.clone(),
+                    answer: String::new(),
                 };
                 *self.busy.entry(run.target.clone()).or_insert(0) += 1;
                 self.runs.insert(key.clone(), Arc::new(run));
@@ -690,6 +713,7 @@ impl State {
                     run.output.clone_from(output);
                     run.duration_ms = *duration_ms;
                     run.changed.clone_from(changed);
+                    run.answer.clone_from(detail);
                 })?;
                 let run = self.run(key)?;
                 if !run.lowers_risk && !run.dry_run {
@@ -844,6 +868,14 @@ impl State {
     pub fn is_busy(&self, target: &str) -> bool {
         self.busy.contains_key(target)
     }
+}
+
+/// Appends to a list that forgets its oldest.
+fn keep<T>(list: &mut Vec<T>, one: T, most: usize) {
+    if list.len() >= most {
+        list.remove(0);
+    }
+    list.push(one);
 }
 
 fn trim(times: &mut Vec<Timestamp>, now: Timestamp) {

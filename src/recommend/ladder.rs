@@ -61,9 +61,8 @@ pub fn next(rungs: &[RungView], dry_run: bool, target_healthy: bool) -> Next {
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Next::Rung(index),
             Some(Outcome::Indeterminate) => return Next::Indeterminate,
             Some(Outcome::Verified) => helped = !rung.containing,
-            Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound | Outcome::Rejected | Outcome::NotNeeded) => {
-                helped = false
-            }
+            Some(Outcome::Failed | Outcome::Unverified | Outcome::Unbound | Outcome::Rejected) => helped = false,
+            Some(Outcome::NotNeeded) => {}
         }
     }
     match asking {
@@ -154,6 +153,16 @@ mod tests {
         assert_eq!(next(&[helped, RUNG], false, false), Next::Rung(1));
         assert_eq!(next(&[helped], false, true), Next::Helped);
         assert_eq!(next(&[helped], false, false), Next::Exhausted);
+    }
+
+    /// What was superseded was never tried: it neither comes again nor takes back what has helped.
+    #[test]
+    fn what_is_not_needed_is_passed() {
+        let passed = RungView { attempts: 0, ..with(Outcome::NotNeeded) };
+        assert_eq!(next(&[passed, RUNG], false, false), Next::Rung(1));
+        assert_eq!(next(&[with(Outcome::Verified), passed, RUNG], false, true), Next::Helped);
+        assert_eq!(next(&[with(Outcome::Verified), passed, RUNG], false, false), Next::Rung(2));
+        assert_eq!(next(&[passed], false, false), Next::Exhausted);
     }
 
     /// A containing rung that waits for a person holds up no healing rung that may run by itself.

@@ -57,6 +57,11 @@ const REFUSALS: [Reason; 14] = [
     Reason::Indeterminate,
 ];
 
+/// Where an outcome stands among all.
+fn place(outcome: Outcome) -> usize {
+    Outcome::ALL.iter().position(|one| *one == outcome).expect("ALL has every outcome")
+}
+
 /// Every count that outlives a scrape.
 pub struct Metrics {
     tables: ArcSwap<Tables>,
@@ -198,26 +203,48 @@ impl Metrics {
         }
     }
 
-    /// A run came to its outcome, `duration` after its means was begun.
-    pub fn action_ended(&self, action: &Name, subsystem: &Name, outcome: Outcome, duration: Duration) {
-        let index = Outcome::ALL.iter().position(|one| *one == outcome).expect("ALL has every outcome");
+    /// A run, or a rung that had none, came to its outcome. `duration` is how long its means took, if it was begun and has
+    /// answered; what did not run has none.
+    pub fn action_ended(&self, action: &Name, subsystem: &Name, outcome: Outcome, duration: Option<Duration>) {
+        let index = place(outcome);
         let tables = self.tables.load();
         match tables.action(action, subsystem) {
             Some(row) => row.ended[index].fetch_add(1, Relaxed),
             None => self.grow(|tables| tables.action_or_insert(action, subsystem)).ended[index].fetch_add(1, Relaxed),
         };
-        match tables.duration(action) {
-            Some(row) => row.run.observe(duration),
-            None => self.grow(|tables| tables.duration_or_insert(action)).run.observe(duration),
+        if let Some(duration) = duration {
+            self.of_action(action, |row| row.run.observe(duration));
         }
+    }
+
+    /// The same by the type of the issue that it was for.
+    pub fn issue_action_ended(&self, kind: &Name, action: &Name, outcome: Outcome) {
+        self.of_kind_action(kind, action, |row| _ = row.ended[place(outcome)].fetch_add(1, Relaxed));
+    }
+
+    /// A recommendation came to its one outcome.
+    pub fn recommendation_ended(&self, action: &Name, outcome: Outcome) {
+        self.of_action(action, |row| _ = row.recommended[place(outcome)].fetch_add(1, Relaxed));
+    }
+
+    /// An issue was opened, `duration` after the trouble began at the earliest.
+    pub fn detected(&self, kind: &Name, duration: Duration) {
+        self.of_kind(kind, |row| row.detection.observe(duration));
+    }
+
+    /// An action was begun, `duration` after its issue was opened.
+    pub fn reacted(&self, kind: &Name, action: &Name, duration: Duration) {
+        self.of_kind_action(kind, action, |row| row.reaction.observe(duration));
+    }
+
+    /// An issue was resolved, `duration` after it was opened.
+    pub fn issue_over(&self, kind: &Name, duration: Duration) {
+        self.of_kind(kind, |row| row.recovery.observe(duration));
     }
 
     /// A subsystem was verified healthy, `duration` after its issue was opened.
     pub fn recovered(&self, action: &Name, duration: Duration) {
-        match self.tables.load().duration(action) {
-            Some(row) => row.recovery.observe(duration),
-            None => self.grow(|tables| tables.duration_or_insert(action)).recovery.observe(duration),
-        }
+        self.of_action(action, |row| row.recovery.observe(duration));
     }
 
     /// An accepted alert found its outcome.
@@ -361,6 +388,27 @@ impl Metrics {
         match self.tables.load().issue(subsystem, kind) {
             Some(row) => count(row),
             None => count(&self.grow(|tables| tables.issue_or_insert(subsystem, kind))),
+        }
+    }
+
+    fn of_action(&self, action: &Name, count: impl Fn(&super::tables::DurationRow)) {
+        match self.tables.load().duration(action) {
+            Some(row) => count(row),
+            None => count(&self.grow(|tables| tables.duration_or_insert(action))),
+        }
+    }
+
+    fn of_kind(&self, kind: &Name, count: impl Fn(&super::tables::KindRow)) {
+        match self.tables.load().kind(kind) {
+            Some(row) => count(row),
+            None => count(&self.grow(|tables| tables.kind_or_insert(kind))),
+        }
+    }
+
+    fn of_kind_action(&self, kind: &Name, action: &Name, count: impl Fn(&super::tables::KindActionRow)) {
+        match self.tables.load().kind_action(kind, action) {
+            Some(row) => count(row),
+            None => count(&self.grow(|tables| tables.kind_action_or_insert(kind, action))),
         }
     }
 

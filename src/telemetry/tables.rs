@@ -31,6 +31,10 @@ pub(super) const ACTION_BOUNDS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0
 /// Bounds of `chiron_recovery_duration_seconds`: from one check interval to an hour.
 pub(super) const RECOVERY_BOUNDS: [f64; 11] = [1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1_800.0, 3_600.0];
 
+/// Bounds of what an issue takes: from a push that is judged at once to an hour.
+pub(super) const ISSUE_BOUNDS: [f64; 13] =
+    [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3_600.0];
+
 type Pair = (Name, Name);
 
 /// Counts of one (subsystem, type), per severity.
@@ -88,14 +92,18 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    fn new(action: &str, bounds: &'static [f64]) -> Self {
-        let with_bound = |bound: &str| prepare(&[("action", action), ("le", bound)]);
+    fn new(labels: &[(&str, &str)], bounds: &'static [f64]) -> Self {
+        let with_bound = |bound: &str| {
+            let mut labels = labels.to_vec();
+            labels.push(("le", bound));
+            prepare(&labels)
+        };
         Self {
             bounds,
             counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
             nanos: AtomicU64::new(0),
             bucket_labels: bounds.iter().chain([&f64::INFINITY]).map(|value| with_bound(&bound(*value))).collect(),
-            labels: prepare(&[("action", action)]),
+            labels: prepare(labels),
         }
     }
 
@@ -117,19 +125,54 @@ impl Histogram {
     }
 }
 
-/// Durations of one action.
+/// Durations of one action, and how its recommendations ended.
 #[derive(Debug)]
 pub(super) struct DurationRow {
     pub(super) action: Name,
+    recommended_labels: [Box<str>; Outcome::ALL.len()],
+    pub(super) recommended: [AtomicU64; Outcome::ALL.len()],
     pub(super) run: Histogram,
     pub(super) recovery: Histogram,
 }
 
 impl DurationRow {
     fn new(action: Name) -> Self {
-        let run = Histogram::new(&action, &ACTION_BOUNDS);
-        let recovery = Histogram::new(&action, &RECOVERY_BOUNDS);
-        Self { action, run, recovery }
+        let run = Histogram::new(&[("action", &action)], &ACTION_BOUNDS);
+        let recovery = Histogram::new(&[("action", &action)], &RECOVERY_BOUNDS);
+        let recommended_labels =
+            Outcome::ALL.map(|outcome| prepare(&[("action", &action), ("outcome", outcome.as_str())]));
+        Self { action, recommended_labels, recommended: Default::default(), run, recovery }
+    }
+}
+
+/// What issues of one type took.
+#[derive(Debug)]
+pub(super) struct KindRow {
+    pub(super) detection: Histogram,
+    pub(super) recovery: Histogram,
+}
+
+impl KindRow {
+    fn new(kind: &Name) -> Self {
+        let histogram = || Histogram::new(&[("type", kind)], &ISSUE_BOUNDS);
+        Self { detection: histogram(), recovery: histogram() }
+    }
+}
+
+/// What one action did about issues of one type.
+#[derive(Debug)]
+pub(super) struct KindActionRow {
+    labels: [Box<str>; Outcome::ALL.len()],
+    pub(super) ended: [AtomicU64; Outcome::ALL.len()],
+    pub(super) reaction: Histogram,
+}
+
+impl KindActionRow {
+    fn new((kind, action): &Pair) -> Self {
+        let labels =
+            Outcome::ALL.map(|outcome| prepare(&[("type", kind), ("action", action), ("outcome", outcome.as_str())]));
+        let reaction = Histogram::new(&[("action", action), ("type", kind)], &ISSUE_BOUNDS);
+        Self { labels, ended: Default::default(), reaction }
     }
 }
 
@@ -154,10 +197,21 @@ impl<K: Clone + Eq + std::hash::Hash, R> Clone for Rows<K, R> {
     }
 }
 
-impl<K: Clone + Eq + std::hash::Hash, R> Rows<K, R> {
+impl<K: Clone + Ord + std::hash::Hash, R> Rows<K, R> {
     fn insert(&mut self, key: K, row: Arc<R>) {
         if self.index.insert(key, Arc::clone(&row)).is_none() {
             self.list.push(row);
+        }
+    }
+
+    /// Adds what `new` does not have yet, of what stays.
+    fn keep_in(&self, new: &mut Self, stays: impl Fn(&K) -> bool) {
+        let mut rows: Vec<_> = self.index.iter().filter(|(key, _)| stays(key)).collect();
+        rows.sort_unstable_by_key(|(key, _)| *key);
+        for (key, row) in rows {
+            if !new.index.contains_key(key) {
+                new.insert(key.clone(), Arc::clone(row));
+            }
         }
     }
 
@@ -173,6 +227,9 @@ pub(super) struct Tables {
     issues: Rows<Pair, IssueRow>,
     actions: Rows<Pair, ActionRow>,
     durations: Rows<Name, DurationRow>,
+    kinds: Rows<Name, KindRow>,
+    /// By type and action.
+    kind_actions: Rows<Pair, KindActionRow>,
 }
 
 impl Tables {
@@ -197,6 +254,21 @@ impl Tables {
             let row = old.durations.index.get(action).cloned();
             new.durations.insert(action.clone(), row.unwrap_or_else(|| Arc::new(DurationRow::new(action.clone()))));
         }
+        for kind in [SUBSYSTEM_STATUS].into_iter().chain(HOST_KINDS).map(Name::from) {
+            let row = old.kinds.index.get(&kind).cloned();
+            new.kinds.insert(kind.clone(), row.unwrap_or_else(|| Arc::new(KindRow::new(&kind))));
+        }
+        for (action, _) in bindings.iter().filter(|(_, subsystem)| *subsystem != *HOST) {
+            let key = (Name::from(SUBSYSTEM_STATUS), action.clone());
+            if new.kind_actions.index.contains_key(&key) {
+                continue;
+            }
+            let row = old.kind_actions.index.get(&key).cloned();
+            new.kind_actions.insert(key.clone(), row.unwrap_or_else(|| Arc::new(KindActionRow::new(&key))));
+        }
+        new.kinds.configured = new.kinds.list.len();
+        new.kind_actions.configured = new.kind_actions.list.len();
+        old.kinds.keep_in(&mut new.kinds, |_| true);
         new.issues.configured = new.issues.list.len();
         new.actions.configured = new.actions.list.len();
         new.durations.configured = new.durations.list.len();
@@ -209,6 +281,8 @@ impl Tables {
                 new.durations.insert(row.key.0.clone(), Arc::clone(durations));
             }
         }
+        let (all, durations) = (&mut new.kind_actions, &new.durations);
+        old.kind_actions.keep_in(all, |(_, action)| durations.index.contains_key(action));
         new
     }
 
@@ -271,6 +345,40 @@ impl Tables {
         Arc::clone(&self.durations.index[&key])
     }
 
+    /// What issues of that type took, if it is there.
+    pub(super) fn kind(&self, kind: &Name) -> Option<&Arc<KindRow>> {
+        self.kinds.index.get(kind)
+    }
+
+    /// What issues of that type took, made if need be.
+    pub(super) fn kind_or_insert(&mut self, kind: &Name) -> Arc<KindRow> {
+        let mut key = kind.clone();
+        if self.kinds.full() && !self.kinds.index.contains_key(&key) {
+            key = OTHER.into();
+        }
+        if !self.kinds.index.contains_key(&key) {
+            self.kinds.insert(key.clone(), Arc::new(KindRow::new(&key)));
+        }
+        Arc::clone(&self.kinds.index[&key])
+    }
+
+    /// What that action did about issues of that type, if it is there.
+    pub(super) fn kind_action(&self, kind: &Name, action: &Name) -> Option<&Arc<KindActionRow>> {
+        self.kind_actions.index.get(&(kind.clone(), action.clone()))
+    }
+
+    /// What that action did about issues of that type, made if need be.
+    pub(super) fn kind_action_or_insert(&mut self, kind: &Name, action: &Name) -> Arc<KindActionRow> {
+        let mut key = (kind.clone(), action.clone());
+        if self.kind_actions.full() && !self.kind_actions.index.contains_key(&key) {
+            key = (OTHER.into(), OTHER.into());
+        }
+        if !self.kind_actions.index.contains_key(&key) {
+            self.kind_actions.insert(key.clone(), Arc::new(KindActionRow::new(&key)));
+        }
+        Arc::clone(&self.kind_actions.index[&key])
+    }
+
     /// Every action known by its durations, in order.
     pub(super) fn known_actions(&self) -> impl Iterator<Item = &Name> {
         self.durations.list.iter().map(|row| &row.action)
@@ -313,6 +421,33 @@ impl Tables {
             let help = "From an issue opened to its recovery verified, by the action that healed it.";
             let mut family = text.family("chiron_recovery_duration_seconds", Kind::Histogram, help);
             self.durations.list.iter().for_each(|row| row.recovery.render(&mut family));
+            let help = "Recommendations that ended, each in one outcome, whether they ran or not.";
+            let mut family = text.family("chiron_recommendations_ended_total", Kind::Counter, help);
+            for row in &self.durations.list {
+                for (labels, value) in row.recommended_labels.iter().zip(&row.recommended) {
+                    family.prepared(labels, value.load(Relaxed));
+                }
+            }
+        }
+        if !self.kinds.list.is_empty() {
+            let help = "From the last check that was not as bad, or an alert's own start, to the issue opened.";
+            let mut family = text.family("chiron_detection_duration_seconds", Kind::Histogram, help);
+            self.kinds.list.iter().for_each(|row| row.detection.render(&mut family));
+            let help = "From an issue opened to the issue resolved.";
+            let mut family = text.family("chiron_issue_recovery_duration_seconds", Kind::Histogram, help);
+            self.kinds.list.iter().for_each(|row| row.recovery.render(&mut family));
+        }
+        if !self.kind_actions.list.is_empty() {
+            let help = "From an issue opened to an action for it started.";
+            let mut family = text.family("chiron_reaction_duration_seconds", Kind::Histogram, help);
+            self.kind_actions.list.iter().for_each(|row| row.reaction.render(&mut family));
+            let help = "Actions that ended, by the type of the issue they were for.";
+            let mut family = text.family("chiron_issue_actions_total", Kind::Counter, help);
+            for row in &self.kind_actions.list {
+                for (labels, value) in row.labels.iter().zip(&row.ended) {
+                    family.prepared(labels, value.load(Relaxed));
+                }
+            }
         }
     }
 }

@@ -98,8 +98,13 @@ fn full_page_in(format: PageFormat) -> String {
     metrics.issue_opened(&HOST.into(), &"memory_pressure".into(), Severity::High);
     metrics.issue_opened(&"database".into(), &"slow_disk".into(), Severity::Low);
     metrics.issue_resolved(&"database".into(), &"slow_disk".into(), Severity::Low);
-    metrics.action_ended(&"disable_module".into(), &"ai_model".into(), Outcome::Verified, Duration::from_millis(2_250));
-    metrics.action_ended(&"reload_config".into(), &"data_feed".into(), Outcome::Unbound, Duration::ZERO);
+    metrics.action_ended(
+        &"disable_module".into(),
+        &"ai_model".into(),
+        Outcome::Verified,
+        Some(Duration::from_millis(2_250)),
+    );
+    metrics.action_ended(&"reload_config".into(), &"data_feed".into(), Outcome::Unbound, None);
     metrics.recovered(&"disable_module".into(), Duration::from_secs(42));
     metrics.alert_received(&"chiron \"a\"".into(), AlertStatus::Firing, AlertOutcome::Accepted);
     let alertmanagers = names(&["http://127.0.0.1:9093", "https://am.example/prefix"]);
@@ -388,6 +393,39 @@ fn open_issues_follow_their_episodes_and_never_go_below_zero() {
     assert_eq!((at("chiron_issues_opened_total", "medium"), at("chiron_issues_opened_total", "critical")), (1.0, 0.0));
 }
 
+/// ACT-4: what several bindings have in common is counted in one place; what did not run took no time.
+#[test]
+fn recommendations_and_reactions_are_counted() {
+    let (action, kind) = (Name::from("x"), Name::from("subsystem_status"));
+    let metrics = Metrics::new(&names(&["a", "b"]), &[pair("x", "a"), pair("x", "b")], &names(&["x"]));
+    for seconds in [1, 2] {
+        metrics.detected(&kind, Duration::from_secs(seconds));
+        metrics.reacted(&kind, &action, Duration::from_secs(seconds));
+        metrics.issue_over(&kind, Duration::from_secs(seconds));
+    }
+    metrics.action_ended(&action, &"a".into(), Outcome::Rejected, None);
+    metrics.issue_action_ended(&kind, &action, Outcome::Rejected);
+    metrics.issue_action_ended(&"own_type".into(), &action, Outcome::Failed);
+    metrics.recommendation_ended(&action, Outcome::NotNeeded);
+    for page in [page_of(&[], &metrics), {
+        metrics.reconfigure(&names(&["a"]), &[pair("x", "a")], &names(&["x"]));
+        page_of(&[], &metrics)
+    }] {
+        let samples = parse(&page);
+        for (series, value) in [
+            ("chiron_detection_duration_seconds_count{type=\"subsystem_status\"}", 2.0),
+            ("chiron_issue_recovery_duration_seconds_sum{type=\"subsystem_status\"}", 3.0),
+            ("chiron_reaction_duration_seconds_count{action=\"x\",type=\"subsystem_status\"}", 2.0),
+            ("chiron_action_duration_seconds_count{action=\"x\"}", 0.0),
+            ("chiron_issue_actions_total{type=\"subsystem_status\",action=\"x\",outcome=\"rejected\"}", 1.0),
+            ("chiron_issue_actions_total{type=\"own_type\",action=\"x\",outcome=\"failed\"}", 1.0),
+            ("chiron_recommendations_ended_total{action=\"x\",outcome=\"not_needed\"}", 1.0),
+        ] {
+            assert_eq!(samples.get(series), Some(&value), "{series}");
+        }
+    }
+}
+
 #[test]
 fn a_reload_drops_removed_subjects_and_keeps_the_counts_of_the_others() {
     let metrics =
@@ -396,7 +434,7 @@ fn a_reload_drops_removed_subjects_and_keeps_the_counts_of_the_others() {
     for subsystem in ["a", "b"] {
         metrics.issue_opened(&subsystem.into(), &status, Severity::High);
         metrics.issue_opened(&subsystem.into(), &"symbol_stuck".into(), Severity::High);
-        metrics.action_ended(&"x".into(), &subsystem.into(), Outcome::Verified, Duration::from_secs(1));
+        metrics.action_ended(&"x".into(), &subsystem.into(), Outcome::Verified, Some(Duration::from_secs(1)));
     }
     metrics.reconfigure(&names(&["a", "c"]), &[pair("x", "a")], &names(&["x"]));
     metrics.issue_resolved(&"b".into(), &status, Severity::High);
@@ -422,7 +460,12 @@ fn further_series_are_bounded() {
     let metrics = Metrics::new(&names(&["a"]), &[], &[]);
     for index in 0..1_500 {
         metrics.issue_opened(&"a".into(), &format!("type_{index}").into(), Severity::Low);
-        metrics.action_ended(&format!("act_{index}").into(), &"a".into(), Outcome::Failed, Duration::from_secs(1));
+        metrics.action_ended(
+            &format!("act_{index}").into(),
+            &"a".into(),
+            Outcome::Failed,
+            Some(Duration::from_secs(1)),
+        );
         metrics.alert_received(&format!("r_{index}").into(), AlertStatus::Firing, AlertOutcome::Unrouted);
     }
     let page = page_of(&[], &metrics);
@@ -441,7 +484,7 @@ fn further_series_are_bounded() {
 fn histograms_are_cumulative_and_sum_up() {
     let metrics = Metrics::new(&[], &[pair("x", "a")], &names(&["x"]));
     for millis in [5, 10, 11, 2_500, 400_000] {
-        metrics.action_ended(&"x".into(), &"a".into(), Outcome::Verified, Duration::from_millis(millis));
+        metrics.action_ended(&"x".into(), &"a".into(), Outcome::Verified, Some(Duration::from_millis(millis)));
     }
     let page = page_of(&[], &metrics);
     let samples = parse(&page);

@@ -18,6 +18,7 @@ mod credentials;
 mod exec_action;
 mod http_action;
 mod kills;
+mod ledger;
 mod limits;
 mod logs;
 mod loop_alone;

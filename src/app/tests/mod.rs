@@ -1,6 +1,7 @@
 //! The decider driven by hand, and by a seeded world with crashes.
 
 mod approvals;
+mod ledger;
 mod random;
 mod reverse;
 mod shell;

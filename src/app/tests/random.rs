@@ -26,7 +26,7 @@ const BINDINGS: &[(&str, &str, Class)] = &[
 ];
 
 #[derive(Clone, Debug)]
-enum Happening {
+pub(super) enum Happening {
     Break(usize, Status),
     Check,
     Forced,
@@ -48,7 +48,7 @@ enum Happening {
     Drill(usize),
 }
 
-fn happening() -> impl Strategy<Value = Happening> {
+pub(super) fn happening() -> impl Strategy<Value = Happening> {
     let status = prop_oneof![
         Just(Status::Healthy),
         Just(Status::Healthy),
@@ -127,7 +127,7 @@ fn check_answers(sim: &Sim) {
     assert_eq!(open.into_keys().collect::<Vec<_>>(), asked);
 }
 
-fn run(happenings: &[Happening], automatic: bool) -> Sim {
+pub(super) fn run(happenings: &[Happening], automatic: bool) -> Sim {
     let mut rules = rules(PARTS, BINDINGS);
     rules.recommend.auto_restart_enabled = automatic;
     super::sim::with_evidence(&mut rules);
@@ -204,9 +204,27 @@ fn run(happenings: &[Happening], automatic: bool) -> Sim {
     sim
 }
 
+/// Everything heals and nothing fires: the world comes to rest.
+pub(super) fn rest(sim: &mut Sim) {
+    sim.regain_journal();
+    sim.check_all();
+    for part in PARTS {
+        sim.break_(part.0, Status::Healthy);
+        sim.alert(part.0, AlertStatus::Resolved, sim.now);
+        sim.alert_named(&format!("{}_slow", part.0), AlertStatus::Resolved, sim.now);
+    }
+    for _ in 0..100 {
+        sim.pass(20);
+        sim.check_all();
+        while sim.answer(Ending::Ok).is_some() {}
+        // Undoing that has failed waits for a person, who does not want it any more.
+        person(sim, &mut Vec::new(), false, false);
+    }
+}
+
 /// 256 in every run; `PROPTEST_CASES` says how many in a long one.
 #[expect(clippy::disallowed_methods, reason = "how long a test runs is asked of its environment")]
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("PROPTEST_CASES").ok().and_then(|text| text.parse().ok()).unwrap_or(256)
 }
 
@@ -227,19 +245,8 @@ proptest! {
         }).collect();
         let accepted: Vec<u64> = sim.intake.iter().map(|(number, _)| *number).collect();
         prop_assert_eq!(taken, accepted);
-        // Everything heals and nothing fires: the world comes to rest, and only the latch may keep it shut.
-        for part in PARTS {
-            sim.break_(part.0, Status::Healthy);
-            sim.alert(part.0, AlertStatus::Resolved, sim.now);
-            sim.alert_named(&format!("{}_slow", part.0), AlertStatus::Resolved, sim.now);
-        }
-        for _ in 0..100 {
-            sim.pass(20);
-            sim.check_all();
-            while sim.answer(Ending::Ok).is_some() {}
-            // Undoing that has failed waits for a person, who does not want it any more.
-            person(&mut sim, &mut Vec::new(), false, false);
-        }
+        // Only the latch may keep it shut.
+        rest(&mut sim);
         // Trading is not resumed while the latch is closed; all else has come to an end.
         let open: Vec<_> = sim.state.episodes.values().collect();
         let waits = |id| sim.cycle.waiting().get(id).is_some_and(|waiting| waiting.reason == Reason::Policy);

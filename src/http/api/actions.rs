@@ -1,4 +1,4 @@
-//! Runs of actions, latest first.
+//! Runs of actions and recommendations that never ran, latest first, and the story of each.
 
 use std::sync::Arc;
 
@@ -9,28 +9,50 @@ use serde_json::{Value, json};
 
 use crate::http::paging::{Place, Wanted};
 use crate::http::problem::Problem;
-use crate::http::query::Params;
-use crate::http::router::Shared;
+use crate::http::query::{Params, Segment};
+use crate::http::router::{Shared, within};
 use crate::model::{Outcome, Timestamp};
 
 const LIST: &str = "actions";
+
+/// Where a run stands, and where a recommendation without one does.
+const STATES: [&str; 9] =
+    ["intended", "started", "finished", "verified", "cancelled", "indeterminate", "waiting", "approval", "ended"];
 
 /// `GET /api/v1/actions`
 pub(in crate::http) async fn list(State(shared): State<Arc<Shared>>, params: Params) -> Result<Response, Problem> {
     let wanted = Wanted::of(&params, LIST)?;
     let outcome = params.word("outcome", &Outcome::ALL, Outcome::as_str)?;
     let subsystem = params.text("subsystem");
+    let state = params.word("state", &STATES, |word| word)?;
+    let (issue, action) = (params.text("issue"), params.text("action"));
     let runs = shared.handle.runs().into_iter().filter(|run| {
         subsystem.is_none_or(|wanted| run["target"] == wanted)
+            && issue.is_none_or(|wanted| run["issue"]["id"] == wanted || of_issue(run, wanted))
+            && action.is_none_or(|wanted| run["action"] == wanted)
+            && state.is_none_or(|wanted| run["state"] == wanted)
             && outcome.is_none_or(|wanted| run["outcome"] == wanted.as_str())
     });
     let (page, next) = wanted.cut(runs, place, LIST);
     Ok(Json(json!({ "actions": page, "next": next })).into_response())
 }
 
-/// By when it was decided.
+/// `GET /api/v1/actions/{id}`
+pub(in crate::http) async fn one(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Response, Problem> {
+    Ok(Json(within(shared.handle.story(id)).await?).into_response())
+}
+
+/// Whether a run is of an issue that is remembered no longer: its key begins with it.
+fn of_issue(run: &Value, issue: &str) -> bool {
+    let rest = run["key"].as_str().and_then(|key| key.strip_prefix(issue));
+    rest.is_some_and(|rest| rest.starts_with('/'))
+}
+
+/// By when it was decided, or recommended if it never was.
 fn place(run: &Value) -> Place {
     let text = |key: &str| run[key].as_str().unwrap_or_default();
-    let decided = Timestamp::parse_rfc3339(text("intended_at")).unwrap_or_default();
-    (-decided.millis(), text("key").to_owned())
+    let at = |key: &str| Timestamp::parse_rfc3339(text(key));
+    let decided = at("intended_at").or_else(|| at("recommended_at")).unwrap_or_default();
+    let id = if text("id").is_empty() { text("key") } else { text("id") };
+    (-decided.millis(), id.to_owned())
 }

@@ -75,7 +75,11 @@ async fn runs_and_subsystems_are_paged() {
     let keys = async |query: &str| walk(&server, &format!("/api/v1/actions?{query}"), "actions", "key").await;
     assert_eq!(keys("limit=2").await, [&["b/1/3", "b/1/2"][..], &["a/1/1"]]);
     assert_eq!(keys("subsystem=b&outcome=failed").await, [["b/1/2"]]);
-    assert_eq!(server.get("/api/v1/actions?outcome=won").await.0, 400);
+    assert_eq!(keys("issue=b").await, [&["b/1/3", "b/1/2"][..]]);
+    for bad in ["outcome=won", "state=done"] {
+        assert_eq!(server.get(&format!("/api/v1/actions?{bad}")).await.0, 400, "{bad}");
+    }
+    assert_eq!(server.get("/api/v1/actions/b%2F1%2F3").await.1["id"], "b/1/3", "a slash is part of the id");
     let names = walk(&server, "/api/v1/bindings?limit=1", "bindings", "subsystem").await;
     assert_eq!(names.concat(), ["a", "b"]);
     let names = walk(&server, "/api/v1/subsystems?limit=2", "subsystems", "subsystem").await;

@@ -89,37 +89,8 @@ fn schemas_name_every_key() {
         ("Policy", json!(super::document(Level::NoNewTrades))),
         ("GateAnswer", json!(answer)),
         ("AuditEntry", json!(audit)),
-        ("Run", json!(run())),
     ] {
         keys_match(&document, &json!({"$ref": format!("#/components/schemas/{schema}")}), &value, schema);
-    }
-}
-
-fn run() -> crate::journal::Run {
-    crate::journal::Run {
-        key: "x/1/1".parse().unwrap(),
-        action: "a".into(),
-        target: "t".into(),
-        binding: "b".into(),
-        class: Class::OneShot,
-        dry_run: false,
-        lowers_risk: false,
-        state: RunState::Verified,
-        intended_at: NOW,
-        not_after: None,
-        started_at: None,
-        ended_at: None,
-        ending: Some(Ending::Ok),
-        detail: String::new(),
-        output: String::new(),
-        outcome: Some(Outcome::Verified),
-        reason: None,
-        closed_at: None,
-        crashes: 0,
-        evidence: None,
-        duration_ms: 1,
-        changed: "main process 1 -> 2".to_owned(),
-        before: None,
     }
 }
 

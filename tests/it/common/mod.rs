@@ -24,7 +24,7 @@ mod wait;
 
 pub(crate) use alertmanager::Alertmanager;
 pub(crate) use bot::{Bot, pid_alive, pid_of, restart_script};
-pub(crate) use chiron::{Chiron, notify};
+pub(crate) use chiron::{Chiron, notify, series};
 pub(crate) use config::{Config, script};
 pub(crate) use counting::{HttpServer, Reply};
 pub(crate) use effects::Effects;
