@@ -94,6 +94,9 @@ impl Platform {
             policy: &self.policy,
             resources: None,
             dry_run: false,
+            stormy: false,
+            windows: &[],
+            announced: 0,
             ready: true,
             open_runs: 0,
             check_lag_seconds: 0.0,
@@ -177,6 +180,22 @@ impl Handle for Platform {
     }
     async fn reject(&self, _: String, _: String, _: Caller, _: String) -> Result<(), Refusal> {
         Err(not_here())
+    }
+    fn maintenance(&self) -> Value {
+        Value::Null
+    }
+    async fn announce(
+        &self,
+        _: Vec<String>,
+        _: Vec<String>,
+        _: Timestamp,
+        _: Caller,
+        _: String,
+    ) -> Result<String, Refusal> {
+        Ok(String::new())
+    }
+    async fn end_maintenance(&self, _: String, _: Caller, _: String) -> Result<(), Refusal> {
+        Ok(())
     }
     async fn drill(&self, _: String, _: Caller, _: String) -> Result<String, Refusal> {
         Err(not_here())

@@ -6,6 +6,9 @@
 mod backoff;
 mod budget;
 mod cooldown;
+pub mod group;
+pub mod storm;
+pub mod window;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -52,9 +55,9 @@ pub struct Ledger<'a> {
     pub target_ended_at: Option<Timestamp>,
     /// The same rung was tried before and did not help; until then it is not tried again.
     pub retry_at: Option<Timestamp>,
-    /// Starts of counted runs on the target, oldest first.
+    /// Starts of counted runs on the target, in the order in which they were made.
     pub target_starts: &'a [Timestamp],
-    /// Starts of counted runs overall, oldest first.
+    /// Starts of counted runs overall, in the order in which they were made.
     pub overall_starts: &'a [Timestamp],
     /// The target's health is verified and no issue of it is open.
     pub healthy: bool,
@@ -172,7 +175,7 @@ pub fn admit(request: &Request, ledger: &Ledger<'_>, settings: &Settings, now: T
 }
 
 /// Limits of admission (ACT-3).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     /// Act on nothing. True unless `mode` is given, and with `--dry-run`.
     pub dry_run: bool,
@@ -182,13 +185,13 @@ pub struct Settings {
     pub cooldown: Duration,
     /// Pause between the tries of one rung.
     pub retry_backoff: Backoff,
-    /// Runs per target within `target_window`; default 3.
+    /// Tokens in a target's bucket; default 3.
     pub target_budget: u32,
-    /// Default 15 min.
+    /// In which an empty one fills up; default 15 min.
     pub target_window: Duration,
-    /// Runs overall within `overall_window`; default 10.
+    /// Tokens in the bucket of all targets; default 10.
     pub overall_budget: u32,
-    /// Default 10 min.
+    /// In which an empty one fills up; default 10 min.
     pub overall_window: Duration,
     /// Runs under way at once; default 4.
     pub concurrency: usize,
@@ -196,6 +199,12 @@ pub struct Settings {
     pub not_after: Duration,
     /// What a person is asked to approve is asked anew after this; default 10 min.
     pub approval_valid: Duration,
+    /// When only root causes are acted upon.
+    pub storm: storm::Settings,
+    /// Groups of like targets; no member is in two.
+    pub groups: Vec<group::Group>,
+    /// Maintenance windows, by their plan.
+    pub windows: Vec<window::Window>,
 }
 
 impl Default for Settings {
@@ -212,6 +221,9 @@ impl Default for Settings {
             concurrency: 4,
             not_after: Duration::from_secs(300),
             approval_valid: Duration::from_secs(600),
+            storm: storm::Settings::default(),
+            groups: Vec::new(),
+            windows: Vec::new(),
         }
     }
 }

@@ -122,7 +122,7 @@ fn a_retry_waits() {
     }
 }
 
-/// ACT-3: the moment a cooldown or a budget ends is the moment it admits.
+/// ACT-3: the moment a cooldown ends is the moment it admits.
 #[test]
 fn limits_end_when_they_say() {
     let live = settings();
@@ -132,13 +132,70 @@ fn limits_end_when_they_say() {
     let ledger = Ledger { target_ended_at: ended, ..LEDGER };
     assert_eq!(admit(&REQUEST, &ledger, &live, until).verdict, Verdict::Run);
     assert_eq!(admit(&REQUEST, &ledger, &live, until.minus(Duration::from_millis(1))).reason, Reason::Cooldown);
+}
 
-    let starts =
-        [NOW.minus(Duration::from_secs(300)), NOW.minus(Duration::from_secs(200)), NOW.minus(Duration::from_secs(100))];
-    let ledger = Ledger { target_starts: &starts, overall_starts: &starts, ..LEDGER };
-    let waiting = admit(&REQUEST, &ledger, &live, NOW);
-    assert_eq!((waiting.reason, waiting.not_before), (Reason::Budget, Some(starts[0].plus(live.target_window))));
-    assert_eq!(admit(&REQUEST, &ledger, &live, starts[0].plus(live.target_window)).verdict, Verdict::Run);
+fn seconds(list: &[i64]) -> Vec<Timestamp> {
+    list.iter().map(|seconds| Timestamp::from_millis(seconds * 1000)).collect()
+}
+
+/// ACT-3, invariant 21: when there is a token again, by the starts before. Three tokens, one back each 300 s.
+#[test]
+fn a_bucket_as_a_table() {
+    let live = Settings { cooldown: Duration::ZERO, ..settings() };
+    let table: [(&[i64], i64, Option<i64>); 11] = [
+        // Starts, now, when there is a token if there is none.
+        (&[], 0, None),
+        (&[0, 0], 0, None),
+        (&[0, 0, 0], 0, Some(300)),
+        (&[0, 0, 0], 299, Some(300)),
+        (&[0, 0, 0], 300, None),
+        // A start takes the token that had come back; the rest comes as it would have.
+        (&[0, 0, 0, 300], 300, Some(600)),
+        (&[0, 100, 200], 200, Some(300)),
+        // A full bucket does not get fuller.
+        (&[0, 10_000, 10_000, 10_000], 10_000, Some(10_300)),
+        (&[0, 0, 0, 900, 900, 900], 900, Some(1200)),
+        // What a person has approved takes no token that is not there.
+        (&[0, 0, 0, 0, 0], 0, Some(300)),
+        // The clock was set back between two starts: neither counts as earlier than it was.
+        (&[1000, 1000, 0], 0, Some(1300)),
+    ];
+    for (starts, now, expected) in table {
+        let starts = seconds(starts);
+        let ledger = Ledger { target_starts: &starts, ..LEDGER };
+        let now = Timestamp::from_millis(now * 1000);
+        let admission = admit(&REQUEST, &ledger, &live, now);
+        let expected = expected.map(|at| Timestamp::from_millis(at * 1000));
+        assert_eq!(admission.not_before, expected, "{starts:?} at {now}");
+        assert_eq!(admission.verdict == Verdict::Run, expected.is_none());
+    }
+}
+
+/// ACT-3: either bucket holds up, and the later moment is the one that counts.
+#[test]
+fn both_buckets_have_to_hold_a_token() {
+    let live = Settings { cooldown: Duration::ZERO, ..settings() };
+    let (three, ten) = ([NOW; 3], [NOW; 10]);
+    for (target, overall, waits) in [(&three[..], &three[..], 300), (&[], &ten[..], 60), (&three[..], &ten[..], 300)] {
+        let ledger = Ledger { target_starts: target, overall_starts: overall, ..LEDGER };
+        let admission = admit(&REQUEST, &ledger, &live, NOW);
+        assert_eq!(admission.not_before, Some(NOW.plus(Duration::from_secs(waits))));
+        assert_eq!(admission.reason, Reason::Budget);
+    }
+}
+
+/// ACT-3: so many starts that earlier ones were forgotten: they may have taken every token.
+#[test]
+fn what_was_forgotten_gives_no_token() {
+    let live = Settings { cooldown: Duration::ZERO, ..settings() };
+    let starts = vec![NOW; crate::model::STARTS_REMEMBERED];
+    let one_day_apart: Vec<Timestamp> = (0..1000_u32).map(|day| NOW.plus(Duration::from_secs(86_400) * day)).collect();
+    let ledger = Ledger { target_starts: &starts, ..LEDGER };
+    assert_eq!(admit(&REQUEST, &ledger, &live, NOW).not_before, Some(NOW.plus(Duration::from_secs(300))));
+    let ledger = Ledger { target_starts: &one_day_apart, ..LEDGER };
+    assert_eq!(admit(&REQUEST, &ledger, &live, *one_day_apart.last().expect("some")).verdict, Verdict::Run);
+    let first = Ledger { target_starts: &one_day_apart[..1], ..LEDGER };
+    assert_eq!(admit(&REQUEST, &first, &live, NOW).verdict, Verdict::Run);
 }
 
 /// ACT-3 (asymmetry): what lowers risk needs no budget, cooldown or start-up.
@@ -157,33 +214,93 @@ fn lowering_risk_is_never_held_up() {
     assert_eq!(reason(Request { lowers_risk: true, ..REQUEST }, ledger, &settings()).0, Verdict::Run);
 }
 
+/// Budgets that no whole number of milliseconds divides, too.
+fn odd_settings() -> impl Strategy<Value = Settings> {
+    (1_u32..8, 1_000_u64..2_000_000, 1_u32..20, 1_000_u64..2_000_000).prop_map(|(target, t, overall, o)| Settings {
+        cooldown: Duration::ZERO,
+        target_budget: target,
+        target_window: Duration::from_millis(t),
+        overall_budget: overall,
+        overall_window: Duration::from_millis(o),
+        ..settings()
+    })
+}
+
+/// Whether any interval holds more starts than the bucket and what came back in it allow.
+fn is_within(starts: &[Timestamp], budget: u32, window: Duration) -> bool {
+    let (budget, window) = (i128::from(budget), window.as_millis() as i128);
+    starts.iter().enumerate().all(|(first, from)| {
+        starts[first..].iter().zip(1_i128..).all(|(to, count)| {
+            // count <= budget + t * budget / window
+            count * window <= budget * window + i128::from(to.millis() - from.millis()) * budget
+        })
+    })
+}
+
 proptest! {
-    /// ACT-3: whatever the arrival times and clock jumps, no window ever holds more runs than its budget.
+    /// ACT-3, invariant 21: whatever the arrival times, any interval `t` holds at most `capacity + t * rate` starts; the
+    /// moment named is the very moment; and what is decided depends on the remembered starts alone, so that a restart at
+    /// any time, which reads them back, changes nothing.
     #[test]
-    fn no_window_exceeds_its_budget(steps in prop::collection::vec(0_i64..400_000, 1..60)) {
-        let live = Settings { cooldown: Duration::ZERO, ..settings() };
+    fn no_interval_exceeds_its_bucket(
+        steps in prop::collection::vec(0_u64..400_000, 1..80),
+        live in odd_settings(),
+        restart in any::<prop::sample::Index>(),
+    ) {
         let mut starts: Vec<Timestamp> = Vec::new();
         let mut now = NOW;
-        for step in steps {
-            now = now.plus(Duration::from_millis(step as u64));
+        let restart = restart.index(steps.len());
+        for (index, step) in steps.into_iter().enumerate() {
+            now = now.plus(Duration::from_millis(step));
+            if index == restart {
+                let stored = serde_json::to_vec(&starts).expect("JSON");
+                starts = serde_json::from_slice(&stored).expect("JSON");
+            }
             let ledger = Ledger { target_starts: &starts, overall_starts: &starts, ..LEDGER };
-            if admit(&REQUEST, &ledger, &live, now).verdict == Verdict::Run {
+            let admission = admit(&REQUEST, &ledger, &live, now);
+            if let Some(at) = admission.not_before {
+                prop_assert!(at > now);
+                let just_before = admit(&REQUEST, &ledger, &live, at.minus(Duration::from_millis(1)));
+                prop_assert_eq!(just_before.reason, Reason::Budget);
+                prop_assert_eq!(admit(&REQUEST, &ledger, &live, at).verdict, Verdict::Run);
+                if step % 2 == 0 {
+                    // Whoever waits comes back at that moment.
+                    now = at;
+                    starts.push(now);
+                }
+            } else {
+                prop_assert_eq!(admission.verdict, Verdict::Run);
                 starts.push(now);
             }
         }
-        for start in &starts {
-            let within = starts.iter().filter(|other| **other >= *start && other.since(*start) < live.target_window).count();
-            prop_assert!(within <= live.target_budget as usize);
-        }
+        prop_assert!(is_within(&starts, live.target_budget, live.target_window));
+        prop_assert!(is_within(&starts, live.overall_budget, live.overall_window));
     }
 
-    /// A clock that goes back refills nothing.
+    /// Invariant 21: a clock that goes back refills nothing, however often and far it does; and a start takes a token
+    /// whatever the clock says.
     #[test]
-    fn a_clock_jump_refills_nothing(back in 1_i64..1_000_000_000) {
-        let live = settings();
-        let starts = [NOW, NOW, NOW];
-        let ledger = Ledger { target_starts: &starts, overall_starts: &starts, target_ended_at: Some(NOW), ..LEDGER };
-        let earlier = Timestamp::from_millis(NOW.millis() - back);
-        prop_assert_eq!(admit(&REQUEST, &ledger, &live, earlier).verdict, Verdict::Wait);
+    fn a_clock_jump_refills_nothing(
+        jumps in prop::collection::vec((-1_000_000_i64..1_000, any::<bool>()), 1..30),
+        live in odd_settings(),
+    ) {
+        let mut starts: Vec<Timestamp> = Vec::new();
+        let mut now = NOW;
+        let mut waits_until = None;
+        for (jump, approved) in jumps {
+            now = Timestamp::from_millis(now.millis() + jump);
+            let ledger = Ledger { target_starts: &starts, overall_starts: &starts, ..LEDGER };
+            let until = admit(&REQUEST, &ledger, &live, now).not_before;
+            if let Some(before) = waits_until {
+                prop_assert_eq!(until, Some(before).filter(|before| now < *before), "time alone moves nothing");
+            }
+            if until.is_none() || approved {
+                starts.push(now);
+            }
+            let ledger = Ledger { target_starts: &starts, overall_starts: &starts, ..LEDGER };
+            let after = admit(&REQUEST, &ledger, &live, now).not_before;
+            prop_assert!(after >= until, "a start takes, it never gives");
+            waits_until = after;
+        }
     }
 }

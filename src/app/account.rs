@@ -161,6 +161,14 @@ impl Step<'_> {
             Record::DrillAsked { episode, by, reason } => {
                 tracing::info!(issue = %episode, by, reason, "drill asked for");
             }
+            Record::MaintenanceSet { id, subsystems, actions, until, by, reason } => {
+                let (subsystems, actions) = (named_or_all(subsystems), named(actions.iter().map(ToString::to_string)));
+                tracing::info!(maintenance = %id, subsystems, actions, %until, by, reason, "maintenance announced");
+            }
+            Record::MaintenanceEnded { id, by, reason } => {
+                let (by, reason) = (by.as_deref().unwrap_or("chiron"), reason.as_deref().unwrap_or("its time is up"));
+                tracing::info!(maintenance = %id, by, reason, "maintenance ended");
+            }
             Record::RestartAsked { by, reason } => tracing::info!(by, reason, "restart of the workers asked for"),
             Record::Latched { reason } => tracing::error!(reason, "emergency shutdown latched"),
             Record::LatchReleased { by, reason } => tracing::warn!(by, reason, "emergency shutdown released"),
@@ -168,8 +176,6 @@ impl Step<'_> {
             | Record::ConfigLoaded { .. }
             | Record::AlertBelieved { .. }
             | Record::RecommendationHeld { .. }
-            | Record::MaintenanceSet { .. }
-            | Record::MaintenanceEnded { .. }
             | Record::HookTold { .. }
             | Record::HookAnswered { .. }
             | Record::HookFollowed { .. }
@@ -316,6 +322,12 @@ impl Step<'_> {
             Reason::Expired => {
                 "nobody answered in time; the question is asked anew: approve or reject it (`chiron approve`)"
             }
+            Reason::Storm => {
+                "nothing is restored: look at what the checks share (the network, the machine, chiron itself) before anything else"
+            }
+            Reason::GroupUnhealthy => {
+                "too few other members of its group are healthy to act on this one; recover one of them by hand"
+            }
             Reason::Unbound => "bind an action to this subsystem under `bindings`, or recover it by hand",
             _ => "no action is left to try; recover the subsystem by hand",
         };
@@ -368,6 +380,11 @@ fn is_critical(episode: &Episode) -> bool {
     episode.facts.severity == Severity::Critical
 }
 
+/// The first few subsystems of a list, of which an empty one is all.
+fn named_or_all(subsystems: &[crate::model::Name]) -> String {
+    if subsystems.is_empty() { "all".to_owned() } else { named(subsystems.iter().map(ToString::to_string)) }
+}
+
 /// The first few of a list, and how many more there are.
 fn named(mut each: impl Iterator<Item = String>) -> String {
     let mut text = each.by_ref().take(NAMED_MAX).collect::<Vec<_>>().join("; ");
@@ -376,6 +393,16 @@ fn named(mut each: impl Iterator<Item = String>) -> String {
         text.push_str(&format!("; and {more} more"));
     }
     text
+}
+
+/// A storm has begun or is over.
+pub(super) fn storm(before: bool, view: &View) {
+    let broken = view.summary.critical + view.summary.failed;
+    match (before, view.stormy) {
+        (false, true) => tracing::warn!(broken, "storm began: only root causes are acted upon"),
+        (true, false) => tracing::info!(broken, "storm over"),
+        _ => {}
+    }
 }
 
 /// Observations were taken in. A changed overall status, or a check that somebody asked for, is told to everybody; the

@@ -37,6 +37,8 @@ pub struct View {
     pub blind: Vec<(String, String)>,
     /// Whether it acts on nothing.
     pub dry_run: bool,
+    /// Whether too much is broken at once, so that only root causes are acted upon.
+    pub stormy: bool,
 }
 
 /// The place where the decision task puts what readers take. One slot per subsystem, so that one change costs one

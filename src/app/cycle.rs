@@ -1,8 +1,8 @@
 //! The stages in order: facts and events in, records and effects out. The only place that knows the order.
 //!
 //! ```text
-//! answers -> observations -> alerts -> commands -> detection -> belief -> recovery (verify, resolve, admit) -> holds
-//!         -> questions to a person
+//! maintenance -> answers -> observations -> alerts -> commands -> detection -> belief -> storm
+//!         -> recovery (verify, resolve, admit) -> holds -> questions to a person
 //! ```
 //!
 //! **Invariant:** pure; the clock, the store and the world outside are the shell's ([`super::task`]). The same state,
@@ -25,6 +25,7 @@ use crate::{admit, detect, policy, recommend};
 
 use super::approvals::Answer;
 use super::draft::Draft;
+use super::maintenance::Announcement;
 use super::world::{Waiting, World};
 
 /// How long a decision is put off at most when nothing happens.
@@ -111,6 +112,17 @@ pub enum Command {
         /// Who.
         by: String,
         /// Why.
+        reason: String,
+    },
+    /// Announce maintenance.
+    SetMaintenance(Announcement),
+    /// End announced maintenance early.
+    EndMaintenance {
+        /// Which.
+        id: String,
+        /// Who.
+        by: String,
+        /// Why; may be empty.
         reason: String,
     },
     /// Note that a person had chiron's own workers started anew.
@@ -240,6 +252,8 @@ impl Cycle {
         next.world.watchdog_from = if newly_named { Some(now) } else { old.watchdog_from };
         next.world.asked_before = next.world.asking_check.clone();
         next.world.blind_floor = old.blind_floor;
+        next.world.storm = old.storm;
+        next.world.rootless_since = old.rootless_since;
         next.world.dirty_host = true;
         // Cycles are counted anew, so whatever was relaxing begins anew too.
         *self = next;
@@ -269,6 +283,7 @@ impl Cycle {
             }
         }
         self.release_orphans(&mut draft);
+        self.note_maintenance(&mut draft);
         self.take_answers(&mut draft, &inputs.answers);
         self.take_inquiries(&mut draft, &inputs.inquiries, &mut effects);
         self.take_prepared(&mut draft, &inputs.prepared, &mut effects);
@@ -282,6 +297,7 @@ impl Cycle {
         self.detect(&mut draft);
         self.believe(&mut draft);
         self.detect(&mut draft);
+        self.note_storm(&mut draft);
         self.recover(&mut draft, &mut effects);
         self.hold(&mut draft);
         // After the holds, because the policy in force is part of what a person is shown.
@@ -430,8 +446,9 @@ impl Cycle {
         if before != status {
             self.world.counts.remove(subsystem.criticality, before);
             self.world.counts.add(subsystem.criticality, status);
-            self.world
-                .rouse(|reason| matches!(reason, crate::model::Reason::Dependency | crate::model::Reason::Unconfirmed));
+            self.world.has_root = None;
+            use crate::model::Reason::{Dependency, GroupUnhealthy, Storm, Unconfirmed};
+            self.world.rouse(|reason| matches!(reason, Dependency | Unconfirmed | Storm | GroupUnhealthy));
         }
         if first {
             self.world.unseen = self.world.unseen.saturating_sub(1);

@@ -3,7 +3,7 @@
 use crate::detect::{self, Subject, flapping};
 use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin};
 use crate::model::{
-    Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, Name, Severity, Status, Timestamp,
+    Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, Name, PLATFORM, Severity, Status, Timestamp,
 };
 use crate::recommend;
 
@@ -189,10 +189,14 @@ impl Cycle {
         (self.rules.catalog)(action).is_some_and(|spec| spec.containing)
     }
 
-    /// The criticality of a subsystem; the host counts as partial: it moves the policy and caps at critical.
+    /// The criticality of a subsystem; the host counts as partial: it moves the policy and caps at critical. The platform as a
+    /// whole stands for nothing that trading needs by itself.
     pub(super) fn criticality(&self, subsystem: &str) -> Option<Criticality> {
         if subsystem == HOST {
             return Some(Criticality::Partial);
+        }
+        if subsystem == PLATFORM {
+            return Some(Criticality::None);
         }
         self.world.index.get(subsystem).map(|index| self.rules.subsystems[*index].criticality)
     }

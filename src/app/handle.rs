@@ -8,11 +8,12 @@ use async_trait::async_trait;
 use serde_json::{Value, json};
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::admit::window::Window;
 use crate::alerts;
 use crate::base::clock::Clock;
 use crate::http::{Group, Handle, PageFormat, Refusal};
-use crate::journal::{AuditEntry, Episode, JournalStore, StoreErrorKind};
-use crate::model::{Caller, Health, IntakeAlert, Level, PolicyDocument, Pushed, Report, Subsystem, Timestamp};
+use crate::journal::{AuditEntry, Episode, JournalStore, Maintenance, StoreErrorKind};
+use crate::model::{Caller, Health, IntakeAlert, Level, Name, PolicyDocument, Pushed, Report, Subsystem, Timestamp};
 use crate::observe::inbox::{Inbox, PushError};
 use crate::observe::runner::RunnerHandle;
 use crate::telemetry::exposition::{Page, render};
@@ -20,6 +21,7 @@ use crate::telemetry::exposition::{Page, render};
 use super::approvals::Answer;
 use super::cycle::{Command, Refused};
 use super::episodes::issue_of;
+use super::maintenance::Announcement;
 use super::publisher::current_report;
 use super::report::recommendation_states;
 use super::supervisor::Away;
@@ -104,7 +106,14 @@ impl Handle for AppHandle {
         let healths = board.healths();
         let criticalities: Vec<_> = view.rules.subsystems.iter().map(|subsystem| subsystem.criticality).collect();
         let recommendations = recommendation_states(&view);
+        let now = self.clock.now();
+        let windows = view.rules.admit.windows.iter();
+        let windows: Vec<(Name, bool)> =
+            windows.map(|window| (window.name.clone(), window.open_at(now).is_some())).collect();
         let page = Page {
+            stormy: view.stormy,
+            windows: &windows,
+            announced: view.state.maintenance.len(),
             healths: &healths,
             criticalities: &criticalities,
             overall: view.overall,
@@ -392,6 +401,55 @@ impl Handle for AppHandle {
 
     async fn release_policy(&self, by: Caller, reason: String) -> Result<(), Refusal> {
         self.command(Command::ReleasePolicy { by: by.name, reason }).await.map(drop)
+    }
+
+    fn maintenance(&self) -> Value {
+        let view = self.shared.board.load().view.load_full();
+        let now = self.clock.now();
+        let window = |window: &Window| {
+            let open = window.open_at(now);
+            json!({
+                "name": window.name,
+                "cron": window.plan.text(),
+                "timezone": window.plan.zone(),
+                "duration": crate::config::span(window.duration),
+                "subsystems": window.subsystems,
+                "actions": window.actions,
+                "open": open.is_some(),
+                "since": open.map(|(from, _)| from),
+                "until": open.map(|(_, until)| until),
+                "next": window.plan.after(now),
+            })
+        };
+        let announced = |(id, one): (&Name, &Maintenance)| {
+            json!({
+                "id": id,
+                "subsystems": one.subsystems,
+                "actions": one.actions,
+                "since": one.since,
+                "until": one.until,
+                "by": one.by,
+                "reason": one.reason,
+            })
+        };
+        let windows: Vec<Value> = view.rules.admit.windows.iter().map(window).collect();
+        let announced: Vec<Value> = view.state.maintenance.iter().map(announced).collect();
+        json!({ "windows": windows, "announced": announced })
+    }
+
+    async fn announce(
+        &self,
+        subsystems: Vec<String>,
+        actions: Vec<String>,
+        until: Timestamp,
+        by: Caller,
+        reason: String,
+    ) -> Result<String, Refusal> {
+        self.command(Command::SetMaintenance(Announcement { subsystems, actions, until, by, reason })).await
+    }
+
+    async fn end_maintenance(&self, id: String, by: Caller, reason: String) -> Result<(), Refusal> {
+        self.command(Command::EndMaintenance { id, by: by.name, reason }).await.map(drop)
     }
 
     async fn history(&self, after: u64, limit: usize) -> Result<Value, Refusal> {

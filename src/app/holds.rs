@@ -189,6 +189,8 @@ impl Cycle {
             Command::Approve(answer) => self.approve(draft, answer, effects),
             Command::Reject(answer) => self.reject(draft, answer),
             Command::Drill { subsystem, by, reason } => self.drill(draft, subsystem, (by, reason), effects),
+            Command::SetMaintenance(wish) => self.announce(draft, wish),
+            Command::EndMaintenance { id, by, reason } => self.end_maintenance(draft, id, by, reason),
             Command::NoteRestart { by, reason } => {
                 draft.push(Record::RestartAsked { by: by.clone(), reason: reason.clone() });
                 Ok(String::new())
@@ -196,7 +198,7 @@ impl Cycle {
         }
     }
 
-    fn may_loosen(&self) -> Result<(), Refused> {
+    pub(super) fn may_loosen(&self) -> Result<(), Refused> {
         if self.world.journal_ok {
             return Ok(());
         }

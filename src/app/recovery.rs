@@ -1,5 +1,6 @@
 //! What happens to an open episode in one step: its run is verified, it is resolved, or its next rung is admitted.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::admit::{self, Ledger, Request, Verdict};
@@ -8,8 +9,8 @@ use crate::detect::status::Chance;
 use crate::execute::Binding;
 use crate::journal::{Episode, HoldKey, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
-    ActionSpec, Autonomy, Class, Ending, EpisodeId, Name, Outcome, Reason, RecommendationState, RunKey, RunState,
-    Timestamp,
+    ActionSpec, Autonomy, Class, Ending, EpisodeId, Name, Outcome, PLATFORM, Reason, RecommendationState, RunKey,
+    RunState, Timestamp,
 };
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
 use crate::verify::{self, Evidence};
@@ -17,6 +18,7 @@ use crate::verify::{self, Evidence};
 use super::cycle::{Answered, Cycle, Effect, Prepared};
 use super::draft::Draft;
 use super::reverse;
+use super::storm;
 use super::world::{Verifying, Waiting};
 
 /// The binding's id of a run that only holds a level of chiron's own policy.
@@ -266,6 +268,9 @@ impl Cycle {
         if episode.key.kind == *reverse::REVERSE {
             return self.next_reverse(draft, episode, effects);
         }
+        if episode.key.kind == *storm::STORM && episode.key.subsystem == *PLATFORM {
+            return self.escalate(draft, episode, Reason::Storm);
+        }
         loop {
             let Some(episode) = draft.state.episodes.get(&episode.id).cloned() else { return };
             let rungs = self.rung_views(&draft.state, &episode);
@@ -312,7 +317,7 @@ impl Cycle {
         }
         self.wait(draft, &episode.id, number(index), state, admission.reason, admission.not_before);
         match admission.reason {
-            Reason::Unbound => self.tell_person(draft, episode, Reason::Unbound),
+            reason @ (Reason::Unbound | Reason::GroupUnhealthy) => self.tell_person(draft, episode, reason),
             Reason::ApprovalPending => {
                 let attempt = rung.attempts + 1;
                 let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt };
@@ -359,6 +364,8 @@ impl Cycle {
         let has_means = self.binding(&rung.action, target).is_some();
         let root_broken = !approved && self.waits_for_root(draft, episode, effects);
         let touch = draft.state.touches.get(target);
+        let starts = starts_and_reserved(draft);
+        let (group_busy, group_unhealthy) = self.group_stands(&draft.state, target);
         let ledger = Ledger {
             stopping: self.world.stopping,
             journal_ok: self.world.journal_ok,
@@ -370,14 +377,14 @@ impl Cycle {
             target_ended_at: touch.and_then(|touch| touch.ended_at),
             retry_at: self.retry_at(&draft.state, episode, index, draft.now),
             target_starts: touch.map_or(&[], |touch| &touch.starts),
-            overall_starts: &draft.state.starts,
+            overall_starts: &starts,
             healthy: self.is_verified_healthy(&draft.state, target, &episode.id),
             watchdog_alive: self.watchdog_alive(draft),
             policy_permits: spec.needs_policy.is_none_or(|level| draft.state.level() <= level),
-            maintenance_until: None,
-            in_storm: false,
-            group_busy: false,
-            group_unhealthy: false,
+            maintenance_until: self.maintenance_until(draft, target, &rung.action),
+            in_storm: self.is_stormbound(target),
+            group_busy,
+            group_unhealthy,
         };
         admit::admit(&request, &ledger, &self.rules.admit, draft.now)
     }
@@ -586,6 +593,17 @@ fn contains(draft: &Draft, key: &RunKey) -> bool {
     let episode = draft.state.episodes.get(&key.episode);
     let rung = episode.and_then(|episode| episode.ladder.get((key.rung as usize).saturating_sub(1)));
     rung.is_some_and(|rung| rung.containing)
+}
+
+/// Starts of counted runs overall, and one now for each run that is decided and whose evidence is still being gathered: it
+/// has its token already.
+fn starts_and_reserved(draft: &Draft) -> Cow<'_, [Timestamp]> {
+    let decided = |run: &&Arc<Run>| run.state == RunState::Intended && !run.lowers_risk && !run.dry_run;
+    let reserved = draft.state.runs.values().filter(decided).count();
+    if reserved == 0 {
+        return Cow::Borrowed(&draft.state.starts);
+    }
+    draft.state.starts.iter().copied().chain(std::iter::repeat_n(draft.now, reserved)).collect()
 }
 
 /// Runs that are begun, or are about to be.

@@ -659,7 +659,9 @@ impl Decider {
             policy: document,
             blind: self.cycle.blind().map(|(name, why)| (name.to_string(), why.to_owned())).collect(),
             dry_run: self.cycle.rules().admit.dry_run,
+            stormy: self.cycle.is_stormy(),
         };
+        super::account::storm(previous.stormy, &view);
         if !observed.is_empty() || previous.overall != view.overall {
             super::account::check_complete(previous.overall, &view, false);
         }

@@ -455,5 +455,6 @@ pub(super) fn first_view(settings: &Settings, rules: &Rules, state: &State, poli
         policy,
         blind: Vec::new(),
         dry_run: settings.admit.dry_run,
+        stormy: false,
     }
 }

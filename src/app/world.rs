@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
+use crate::admit::storm::Storm;
 use crate::detect::overall::Counts;
 use crate::detect::status::Streak;
 use crate::journal::HoldKey;
@@ -80,6 +81,17 @@ pub(super) struct Verifying {
     pub counted: Option<Timestamp>,
     /// Healthy checks in a row since `looks_from`.
     pub healthy: u32,
+}
+
+/// A maintenance window as last looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WindowSeen {
+    /// When.
+    pub at: Timestamp,
+    /// It stays so until then.
+    pub until: Timestamp,
+    /// Whether it is open.
+    pub open: bool,
 }
 
 /// Everything volatile.
@@ -160,6 +172,14 @@ pub(super) struct World {
     pub alerts_waiting: bool,
     /// The level below which no condition of blindness holds: what was in force when the journal was lost.
     pub blind_floor: Level,
+    /// Whether too much is broken at once.
+    pub storm: Storm,
+    /// Whether a storm has a root cause, unless a status has changed since that was looked at.
+    pub has_root: Option<bool>,
+    /// Since when there has been a storm without one.
+    pub rootless_since: Option<Timestamp>,
+    /// Maintenance windows, in the order of the settings.
+    pub windows: Vec<Option<WindowSeen>>,
 }
 
 impl World {
@@ -215,6 +235,10 @@ impl World {
             orphans: true,
             alerts_waiting: false,
             blind_floor: Level::AllowAll,
+            storm: Storm::Calm,
+            has_root: None,
+            rootless_since: None,
+            windows: Vec::new(),
         }
     }
 
@@ -261,6 +285,11 @@ impl World {
         self.watchdog_at = self.watchdog_at.map(|at| if at == Timestamp::EPOCH { at } else { moved(at) });
         self.watchdog_from = self.watchdog_from.map(moved);
         self.relaxing.clear();
+        if let Storm::Raging { below_since: Some(since) } = &mut self.storm {
+            *since = moved(*since);
+        }
+        self.rootless_since = self.rootless_since.map(moved);
+        self.windows.clear();
     }
 
     /// Moves every episode whose time has come to the dirty ones.

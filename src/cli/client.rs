@@ -132,6 +132,11 @@ impl Client {
         self.ask(Method::POST, path, Some(body)).await
     }
 
+    /// DELETE without a body.
+    pub(super) async fn delete(&self, path: &str) -> Result<Value, Trouble> {
+        self.ask(Method::DELETE, path, None).await
+    }
+
     /// A list over all its pages: `{"<key>": [...]}`, at most `limit` items of it.
     pub(super) async fn list(&self, path: &str, key: &str, limit: Option<usize>) -> Result<Value, Trouble> {
         let mut all = Vec::new();

@@ -14,6 +14,7 @@ mod credentials;
 mod demo;
 mod drill;
 mod issues;
+mod maintenance;
 mod output;
 mod policy;
 mod run;
@@ -66,6 +67,7 @@ enum Command {
     Reject(approve::RejectArgs),
     Policy(policy::PolicyArgs),
     Drill(drill::DrillArgs),
+    Maintenance(maintenance::MaintenanceArgs),
     Audit(audit::AuditArgs),
     /// Look at settings.
     Config {
@@ -176,6 +178,7 @@ impl Command {
             Self::Reject(args) => args.remote.output,
             Self::Policy(args) => args.remote.output,
             Self::Drill(args) => args.remote.output,
+            Self::Maintenance(args) => args.remote.output,
             Self::Audit(args) => args.remote.output,
             Self::Config { command: ConfigCommand::Check { output, .. } } => *output,
             Self::Config { command: ConfigCommand::Show(args) } => args.remote.output,
@@ -259,6 +262,9 @@ fn one_shot(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Reject(args) => asked(args.remote.output, out, async |console| approve::reject(&args, console).await),
         Command::Policy(args) => asked(args.remote.output, out, async |console| policy::run(&args, console).await),
         Command::Drill(args) => asked(args.remote.output, out, async |console| drill::run(&args, console).await),
+        Command::Maintenance(args) => {
+            asked(args.remote.output, out, async |console| maintenance::run(&args, console).await)
+        }
         Command::Audit(args) => asked(args.remote.output, out, async |console| audit::run(&args, console).await),
         Command::Config { command: ConfigCommand::Check { file, settings, output } } => {
             let mut inputs = settings.inputs();

@@ -100,6 +100,7 @@ pub(super) fn recovery(
     admit.overall_window = span(&mut section, "overall_window", admit.overall_window);
     let rule = "expected a whole number from 1 to 64";
     admit.concurrency = checked(&mut section, "concurrency", admit.concurrency, rule, |value| (1..=64).contains(value));
+    admit.storm = super::maintenance::storm(&mut section);
     admit.not_after = span(&mut section, "not_after", admit.not_after);
     for (index, node) in section.list("ladders").iter().enumerate() {
         let path = format!("{}[{index}]", section.path_of("ladders"));

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::intake::{Intake, Refusal, below, checked, span};
 use super::read::{folder, read_config};
 use super::subsystems::{Intervals, profile, subsystems};
-use super::{Mode, Settings, alerts, bindings, limits, web};
+use super::{Mode, Settings, alerts, bindings, limits, maintenance, web};
 use crate::base::clock::Clock;
 use crate::base::tree::{Node, Position, Problems, Section, Value, parse};
 use crate::model::Problem;
@@ -173,6 +173,8 @@ fn settings(
     let intervals = Intervals { check: check_interval, critical: critical_check_interval };
     let (subsystems, known) = subsystems(&mut top, intake, profile(profile_name), &context, intervals);
     let (recommend, mut admit, preflight_every) = limits::recovery(&mut top, intake, &known);
+    admit.groups = maintenance::groups(&mut top, intake, &known);
+    admit.windows = maintenance::windows(&mut top, intake, &known, context.clock.now());
     admit.dry_run = inputs.dry_run || asked_dry == Some(true) || mode.is_none();
     if top.has("thresholds") && top.entries("thresholds").iter().any(|(key, ..)| key == "max_error_rate") {
         intake.warn_key(&mut top, "thresholds", "`max_error_rate` is accepted and has no effect in this version");

@@ -12,6 +12,7 @@ mod graph;
 mod intake;
 mod limits;
 mod load;
+mod maintenance;
 mod read;
 mod schema;
 mod secret;
@@ -25,6 +26,7 @@ pub use excerpt::excerpt;
 pub use load::{Inputs, Loaded, load, load_text};
 pub use read::read_config;
 pub use schema::SCHEMA;
+pub use show::span;
 
 use std::path::PathBuf;
 use std::sync::Arc;

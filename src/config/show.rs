@@ -227,8 +227,15 @@ fn in_force(settings: &Settings) -> Value {
             "overall_window": span(admit.overall_window),
             "concurrency": admit.concurrency,
             "not_after": span(admit.not_after),
+            "storm": {
+                "subsystems": admit.storm.subsystems,
+                "share": admit.storm.share,
+                "calm": span(admit.storm.calm),
+            },
             "allow_disable_module": recommend.allow_disable_module,
         },
+        "groups": groups(settings),
+        "maintenance": maintenance(settings),
         "policy": {
             "relax_after_cycles": policy.relax_after_cycles,
             "min_hold": span(policy.min_hold),
@@ -271,6 +278,25 @@ fn actions(settings: &Settings) -> Value {
     Value::Object(crate::execute::actions::ACTIONS.iter().map(one).collect::<Map<_, _>>())
 }
 
+fn groups(settings: &Settings) -> Value {
+    let one = |group: &crate::admit::group::Group| {
+        (group.name.to_string(), json!({"members": group.members, "min_healthy": group.min_healthy}))
+    };
+    Value::Object(settings.admit.groups.iter().map(one).collect::<Map<_, _>>())
+}
+
+fn maintenance(settings: &Settings) -> Value {
+    let one = |window: &crate::admit::window::Window| {
+        json!({
+            "name": window.name,
+            "cron": window.plan.text(),
+            "duration": span(window.duration),
+            "timezone": window.plan.zone(),
+        })
+    };
+    Value::Array(settings.admit.windows.iter().map(one).collect())
+}
+
 fn bindings(settings: &Settings) -> Value {
     let one = |binding: &crate::execute::Binding| {
         json!({
@@ -291,7 +317,7 @@ fn bindings(settings: &Settings) -> Value {
 }
 
 /// A duration as the file has it.
-fn span(duration: Duration) -> String {
+pub fn span(duration: Duration) -> String {
     let mut left = duration.as_millis();
     if left == 0 {
         return "0s".to_owned();

@@ -8,7 +8,7 @@ use super::SubsystemSettings;
 use super::graph;
 use super::intake::{Intake, NAME_RULE, checked, is_name, span};
 use crate::base::tree::{FromNode, Node, Position, Problems, Section, Value, did_you_mean, shorten};
-use crate::model::{Criticality, HOST, Name, Subsystem};
+use crate::model::{Criticality, HOST, Name, PLATFORM, Subsystem};
 use crate::observe::check::{AnyCheck, BuildContext, ScheduledCheck};
 use crate::observe::checks::{CHECKS, check};
 use crate::observe::profile::{BuiltIn, SUBSYSTEMS};
@@ -31,6 +31,11 @@ impl Known {
         }
         section.reject(key, "expected a configured subsystem", self.hint(&text, section.problems()));
         None
+    }
+
+    /// A configured subsystem of that name, or what was probably meant.
+    pub(super) fn find(&self, text: &str, problems: &Problems) -> Result<Name, Option<String>> {
+        self.names.get(text).cloned().ok_or_else(|| self.hint(text, problems))
     }
 
     /// Whether it is configured, but not enabled.
@@ -93,6 +98,9 @@ pub(super) fn subsystems(
                 "expected another name, `host` is the machine itself",
                 hint,
             );
+        } else if name == PLATFORM {
+            let rule = "expected another name, `platform` stands for all subsystems together";
+            intake.problems.push(*at, "subsystems.platform", "", rule, None);
         } else if !is_name(name) {
             intake.problems.push(*at, "subsystems", &shorten(name), NAME_RULE, None);
         }

@@ -154,6 +154,19 @@ fn every_key_arrives() {
     assert_eq!((admit.cooldown.as_secs(), admit.target_budget, admit.target_window.as_secs()), (0, 5, 1800));
     assert_eq!((admit.overall_budget, admit.overall_window.as_secs()), (20, 3600));
     assert_eq!((admit.concurrency, admit.not_after.as_secs()), (2, 120));
+    let storm = &admit.storm;
+    assert_eq!((storm.subsystems, storm.share, storm.calm.as_secs()), (3, 0.25, 120));
+    let [routers] = &admit.groups[..] else { panic!("one group") };
+    assert_eq!((routers.name.as_str(), routers.min_healthy), ("routers", 0.3));
+    assert_eq!(routers.members, ["feed", "router"], "one that is not enabled does not count");
+    let [weekly, nightly] = &admit.windows[..] else { panic!("two windows") };
+    assert_eq!((weekly.plan.text(), weekly.plan.zone()), ("0 22 * * SAT", "Europe/Vienna"));
+    assert_eq!((weekly.duration.as_secs(), nightly.duration.as_secs()), (14_400, 1_800));
+    assert_eq!(
+        (&weekly.subsystems[..], &weekly.actions[..]),
+        (&["feed".into(), "host".into()][..], &["clear_cache".into()][..])
+    );
+    assert!(nightly.plan.zone() == "UTC" && nightly.subsystems.is_empty() && nightly.actions.is_empty());
     assert!(settings.recommend.allow_disable_module);
     assert_eq!(settings.recommend.ladders.len(), 2);
     assert_eq!(settings.recommend.ladders[0].actions, ["restart_subsystem", "no_new_trades"]);

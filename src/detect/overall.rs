@@ -33,6 +33,12 @@ impl Counts {
         self.0[criticality_index(criticality)][status_index(status)]
     }
 
+    /// How many are critical or failed.
+    pub fn broken(&self) -> usize {
+        let of = |status| CRITICALITIES.iter().map(|criticality| self.count(*criticality, status)).sum::<usize>();
+        Status::ALL.into_iter().filter(|status| status.is_broken()).map(of).sum()
+    }
+
     /// The worst status after the cap; unknown never worsens it; all unknown gives unknown.
     pub fn overall(&self) -> Status {
         self.worst(&CRITICALITIES)

@@ -110,6 +110,20 @@ pub trait Handle: Send + Sync + 'static {
     async fn reject(&self, recommendation: String, digest: String, by: Caller, reason: String) -> Result<(), Refusal>;
     /// Rehearses the recovery of a subsystem for real; the id of the drill's issue, whose actions tell the rest.
     async fn drill(&self, subsystem: String, by: Caller, reason: String) -> Result<String, Refusal>;
+    /// Maintenance: the windows of the settings, and what is announced.
+    fn maintenance(&self) -> serde_json::Value;
+    /// Announces maintenance until then on those subsystems (all if none is named), in which those actions run all the same;
+    /// its id.
+    async fn announce(
+        &self,
+        subsystems: Vec<String>,
+        actions: Vec<String>,
+        until: Timestamp,
+        by: Caller,
+        reason: String,
+    ) -> Result<String, Refusal>;
+    /// Ends announced maintenance early; the reason may be empty.
+    async fn end_maintenance(&self, id: String, by: Caller, reason: String) -> Result<(), Refusal>;
     /// Journal entries with a number above `after`, oldest first, at most `limit`.
     async fn history(&self, after: u64, limit: usize) -> Result<serde_json::Value, Refusal>;
     /// Entries of the audit log with a number above `after`, oldest first, at most `limit`.

@@ -34,6 +34,7 @@ const LINKS: [(&str, &str); 14] = [
     ("api/v1/recommendations", "recommendations"),
     ("api/v1/actions", "actions"),
     ("api/v1/bindings", "bindings"),
+    ("api/v1/maintenance", "maintenance"),
     ("api/v1/alerts", "alerts"),
     ("api/v1/policy", "policy"),
     ("api/v1/vitals", "vitals"),

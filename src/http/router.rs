@@ -15,7 +15,8 @@ use axum::routing::{MethodFilter, MethodRouter, get, on};
 use crate::base::clock::Clock;
 
 use super::api::{
-    actions, alerts, bindings, gate, health, history, issues, openapi, policy, push, recommendations, subsystems,
+    actions, alerts, bindings, gate, health, history, issues, maintenance, openapi, policy, push, recommendations,
+    subsystems,
 };
 use super::body::Bodies;
 use super::door::AccessControl;
@@ -55,6 +56,7 @@ const fn route(
 const GET: Method = Method::GET;
 const POST: Method = Method::POST;
 const PUT: Method = Method::PUT;
+const DELETE: Method = Method::DELETE;
 const PAGED: Option<&[&str]> = Some(&["limit", "cursor"]);
 const NUMBERED: Option<&[&str]> = Some(&["after", "limit"]);
 const NONE: Option<&[&str]> = Some(&[]);
@@ -91,6 +93,9 @@ pub(super) const ROUTES: &[Route] = &[
     route(POST, "/api/v1/policy", NONE, |m| on(m, policy::set)),
     route(GET, "/api/v1/policy/stream", NONE, |m| on(m, policy::stream)),
     route(POST, "/api/v1/policy/release", NONE, |m| on(m, policy::release)),
+    route(GET, "/api/v1/maintenance", NONE, |m| on(m, maintenance::list)),
+    route(POST, "/api/v1/maintenance", NONE, |m| on(m, maintenance::announce)),
+    route(DELETE, "/api/v1/maintenance/{id}", Some(&["reason"]), |m| on(m, maintenance::end)),
     route(GET, "/api/v1/gate/{intent}", Some(&["symbol", "leverage"]), |m| on(m, gate::ask)),
     route(GET, "/api/v1/vitals", NONE, |m| on(m, push::told)),
     route(POST, "/api/v1/vitals", NONE, |m| on(m, push::vitals)),

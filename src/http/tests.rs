@@ -253,6 +253,23 @@ impl Handle for Fake {
     async fn release_policy(&self, by: Caller, reason: String) -> Result<(), Refusal> {
         self.ask(format!("release_policy `{}` `{reason}`", by.name))
     }
+    fn maintenance(&self) -> Value {
+        json!({"windows": [], "announced": []})
+    }
+    async fn announce(
+        &self,
+        subsystems: Vec<String>,
+        actions: Vec<String>,
+        until: Timestamp,
+        by: Caller,
+        reason: String,
+    ) -> Result<String, Refusal> {
+        let wish = format!("announce {subsystems:?} {actions:?} {until} `{}` `{reason}`", by.name);
+        self.ask(wish).map(|()| "maintenance_1".to_owned())
+    }
+    async fn end_maintenance(&self, id: String, by: Caller, reason: String) -> Result<(), Refusal> {
+        self.ask(format!("end_maintenance {id} `{}` `{reason}`", by.name))
+    }
     async fn history(&self, after: u64, limit: usize) -> Result<Value, Refusal> {
         self.ask(format!("history {after} {limit}")).map(|()| json!({"entries": []}))
     }
@@ -366,7 +383,8 @@ async fn every_path_has_its_status() {
     let server = Running::with(Fake { subsystems, ..Fake::default() }, settings()).await;
     let fill = |path: &str| {
         let path = path.replace("{name}", "ai_model").replace("{issue_id}", "ai_model_20251123_013456");
-        path.replace("{intent}", "close_position").replace("{recommendation_id}", "rec_1_x").replace("{id}", "x~1~1")
+        let id = if path.contains("maintenance") { "maintenance_1" } else { "x~1~1" };
+        path.replace("{intent}", "close_position").replace("{recommendation_id}", "rec_1_x").replace("{id}", id)
     };
     for route in router::ROUTES.iter().filter(|route| !route.path.ends_with("/stream")) {
         let path = fill(route.path);
@@ -385,7 +403,8 @@ async fn every_path_has_its_status() {
             allowed.push("HEAD");
         }
         allowed.sort_unstable();
-        for method in [Method::DELETE, Method::OPTIONS, Method::PATCH] {
+        let others = [Method::DELETE, Method::OPTIONS, Method::PATCH].into_iter();
+        for method in others.filter(|method| !allowed.contains(&method.as_str())) {
             let response = server.request(method.clone(), &path).send().await.unwrap();
             assert_eq!(response.status(), 405, "{method} {path}");
             let mut found: Vec<&str> = response.headers()["allow"].to_str().unwrap().split(',').collect();

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     AlertOutcome, AlertStatus, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, Level, Name, Outcome, PolicySource,
-    Reason, RunKey, RunState, Timestamp,
+    Reason, RunKey, RunState, STARTS_REMEMBERED, Timestamp,
 };
 
 use super::episode::{Reply, ToldAlert};
@@ -22,14 +22,14 @@ use super::{ApprovalEnd, Before, Entry, IssueFacts, Record, Rung, is_legal};
 const RECENT_MAX: usize = 1_000;
 /// Closed alerts remembered, so that a late firing is known as such.
 const CLOSED_MAX: usize = 10_000;
-/// Starts and openings older than this are of no budget's and no damping's interest any more.
+/// Openings older than this are of no damping's interest any more.
 const WINDOW_MAX: Duration = Duration::from_secs(86_400);
 /// Notes kept of why an episode's rungs did not run.
 const NOTES_MAX: usize = 50;
 /// Answers of people, and alerts, that an episode remembers.
 const TOLD_MAX: usize = 20;
-/// Starts remembered per target and overall; no budget is larger.
-const STARTS_MAX: usize = 1_000;
+/// Openings remembered per episode key.
+const OPENINGS_MAX: usize = 1_000;
 
 /// One problem from opened to resolved.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -214,7 +214,7 @@ pub struct Told {
 pub struct LastTouch {
     /// When the last run on it ended.
     pub ended_at: Option<Timestamp>,
-    /// Starts of counted runs, oldest first.
+    /// Starts of counted runs, in the order in which they were made.
     pub starts: Vec<Timestamp>,
 }
 
@@ -300,7 +300,7 @@ pub struct State {
     pub closed_order: Vector<Fingerprint>,
     /// Per target.
     pub touches: OrdMap<Name, LastTouch>,
-    /// Starts of counted runs on all targets, oldest first.
+    /// Starts of counted runs on all targets, in the order in which they were made.
     pub starts: Vec<Timestamp>,
     /// Levels held.
     #[serde(with = "as_list")]
@@ -694,16 +694,12 @@ impl State {
                     run.started_at = Some(at);
                     run.evidence.clone_from(evidence);
                 })?;
-                let run = self.run(key)?;
-                if !run.lowers_risk && !run.dry_run {
-                    let target = run.target.clone();
-                    let touch = self.touches.entry(target).or_default();
-                    remember(&mut touch.starts, at);
-                    remember(&mut self.starts, at);
-                }
+                self.count_start(key, at)?;
             }
             Record::RunResumed { key } => {
                 self.move_run(key, RunState::Started, |run| run.started_at = Some(at))?;
+                // Its effect may happen a second time.
+                self.count_start(key, at)?;
             }
             Record::RunFinished { key, ending, detail, output, duration_ms, changed } => {
                 self.move_run(key, RunState::Finished, |run| {
@@ -731,6 +727,17 @@ impl State {
                 self.close_run(key, RunState::Indeterminate, Outcome::Indeterminate, detail, None, at)?;
             }
             _ => unreachable!("only records of runs come here"),
+        }
+        Ok(())
+    }
+
+    /// Takes a token from the target's budget and from the overall one.
+    fn count_start(&mut self, key: &RunKey, at: Timestamp) -> Result<(), String> {
+        let run = self.run(key)?;
+        if !run.lowers_risk && !run.dry_run {
+            let target = run.target.clone();
+            remember(&mut self.touches.entry(target).or_default().starts, at);
+            remember(&mut self.starts, at);
         }
         Ok(())
     }
@@ -880,14 +887,15 @@ fn keep<T>(list: &mut Vec<T>, one: T, most: usize) {
 
 fn trim(times: &mut Vec<Timestamp>, now: Timestamp) {
     times.retain(|time| now.since(*time) < WINDOW_MAX);
-    if times.len() >= STARTS_MAX {
-        times.drain(..times.len() - STARTS_MAX + 1);
+    if times.len() >= OPENINGS_MAX {
+        times.drain(..times.len() - OPENINGS_MAX + 1);
     }
 }
 
+/// Starts of any age count: what a bucket holds follows from all of them.
 fn remember(times: &mut Vec<Timestamp>, now: Timestamp) {
-    if times.len() >= STARTS_MAX {
-        trim(times, now);
+    if times.len() >= STARTS_REMEMBERED {
+        times.drain(..times.len() - STARTS_REMEMBERED + 1);
     }
     times.push(now);
 }

@@ -33,6 +33,6 @@ pub use reason::{Outcome, Reason};
 pub use recommendation::{Offer, Recommendation, RecommendationState};
 pub use report::{PolicyDocument, Report, SourceHold, Summary};
 pub use resources::{DiskUse, Resources};
-pub use run::{Class, Ending, RunState};
+pub use run::{Class, Ending, RunState, STARTS_REMEMBERED};
 pub use subsystem::{Criticality, HOST, PLATFORM, Subsystem};
 pub use time::Timestamp;

@@ -2,6 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+/// Starts remembered per target and overall; where there are so many, earlier ones may have been forgotten.
+pub const STARTS_REMEMBERED: usize = 1_000;
+
 /// What may be done with a run that a crash has interrupted (`docs/reliability.md`, invariants 6 and 7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

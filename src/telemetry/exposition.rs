@@ -33,6 +33,12 @@ pub struct Page<'a> {
     pub resources: Option<&'a Resources>,
     /// Nothing is acted upon.
     pub dry_run: bool,
+    /// Too much is broken at once: only root causes are acted upon.
+    pub stormy: bool,
+    /// The maintenance windows of the settings, and whether each is open.
+    pub windows: &'a [(Name, bool)],
+    /// Announced maintenance in force.
+    pub announced: usize,
     /// Started up and replayed.
     pub ready: bool,
     /// Runs that are not yet in a final state.
@@ -221,6 +227,7 @@ fn restrictions(document: &PolicyDocument, text: &mut Text<'_>) {
 fn own_state(page: &Page<'_>, text: &mut Text<'_>) {
     for (name, help, value) in [
         ("chiron_dry_run", "Whether chiron acts on nothing.", page.dry_run),
+        ("chiron_storm", "Whether too much is broken at once, so that only root causes are acted upon.", page.stormy),
         ("chiron_ready", "Whether chiron has started up and replayed its journal.", page.ready),
     ] {
         text.family(name, Kind::Gauge, help).flag(&[], value);
@@ -232,6 +239,15 @@ fn own_state(page: &Page<'_>, text: &mut Text<'_>) {
     ] {
         text.family(name, Kind::Gauge, help).count(&[], value);
     }
+    if !page.windows.is_empty() {
+        let help = "Whether a maintenance window of the settings is open.";
+        let mut family = text.family("chiron_maintenance", Kind::Gauge, help);
+        for (window, open) in page.windows {
+            family.flag(&[("window", window)], *open);
+        }
+    }
+    text.family("chiron_maintenance_announced", Kind::Gauge, "Announced maintenance in force.")
+        .count(&[], page.announced as u64);
     text.family("chiron_check_lag_seconds", Kind::Gauge, "How far the latest check is behind its schedule.")
         .float(&[], page.check_lag_seconds);
 }

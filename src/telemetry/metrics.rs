@@ -40,7 +40,7 @@ const JOURNAL_REASONS: [&str; 8] =
     ["fenced", "busy", "unavailable", "ambiguous", "full", "corrupt", "rewound", "conflict"];
 
 /// Admission's ways of saying no or not yet.
-const REFUSALS: [Reason; 14] = [
+const REFUSALS: [Reason; 21] = [
     Reason::Unbound,
     Reason::Manual,
     Reason::ApprovalPending,
@@ -51,6 +51,13 @@ const REFUSALS: [Reason; 14] = [
     Reason::Concurrency,
     Reason::Dependency,
     Reason::Startup,
+    Reason::Maintenance,
+    Reason::Storm,
+    Reason::GroupBusy,
+    Reason::GroupUnhealthy,
+    Reason::Unhealthy,
+    Reason::Watchdog,
+    Reason::Policy,
     Reason::Stopping,
     Reason::JournalUnavailable,
     Reason::Exhausted,

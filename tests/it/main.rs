@@ -23,6 +23,7 @@ mod limits;
 mod logs;
 mod loop_alone;
 mod loop_with_alertmanager;
+mod maintenance;
 mod metrics_formats;
 mod no_config;
 mod outgoing_alerts;

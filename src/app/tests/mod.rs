@@ -1,11 +1,13 @@
 //! The decider driven by hand, and by a seeded world with crashes.
 
+mod admission;
 mod approvals;
 mod ledger;
 mod random;
 mod reverse;
 mod shell;
 mod sim;
+mod storm;
 mod supervision;
 mod timeline;
 mod watchdog;

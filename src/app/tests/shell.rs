@@ -98,6 +98,7 @@ async fn start(rules: Rules, store: Arc<dyn JournalStore>, clock: &Clock) -> Run
         policy: document,
         blind: Vec::new(),
         dry_run: false,
+        stormy: false,
     };
     let shared = Arc::new(Shared {
         board: arc_swap::ArcSwap::from_pointee(Board::new(view)),

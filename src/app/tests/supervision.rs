@@ -116,6 +116,7 @@ impl Process {
             policy: Arc::clone(&document),
             blind: Vec::new(),
             dry_run: false,
+            stormy: false,
         };
         let shared = Arc::new(Shared {
             board: arc_swap::ArcSwap::from_pointee(Board::new(view)),

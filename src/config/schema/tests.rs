@@ -150,7 +150,8 @@ fn the_loader_takes_every_key_of_the_schema() {
     for text in FILES {
         for path in asked_for(text) {
             let mut steps = steps(&path);
-            if steps.first().is_some_and(|first| first == "subsystems" || first == "actions") && steps.len() > 1 {
+            let named = ["subsystems", "actions", "groups"];
+            if steps.first().is_some_and(|first| named.iter().any(|name| first == name)) && steps.len() > 1 {
                 steps[1] = "*".to_owned();
             }
             let by_name = ["allow", "rate_limit", "user_roles", "certificate_roles"];

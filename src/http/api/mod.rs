@@ -7,6 +7,7 @@ pub(super) mod gate;
 pub(super) mod health;
 pub(super) mod history;
 pub(super) mod issues;
+pub(super) mod maintenance;
 pub(super) mod openapi;
 pub(super) mod policy;
 pub(super) mod push;
