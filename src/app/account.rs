@@ -10,8 +10,8 @@ use std::time::Duration;
 use crate::execute::actions;
 use crate::journal::{ApprovalEnd, Episode, Record, Run, State};
 use crate::model::{
-    AlertOutcome, AlertStatus, Ending, EpisodeId, EpisodeKey, IntakeAlert, Level, Name, Outcome, Reason, RunKey,
-    Severity, Status,
+    AlertOutcome, AlertStatus, Ending, EpisodeId, EpisodeKey, IntakeAlert, Level, Name, Outcome, POLICY_NOT_FOLLOWED,
+    Reason, RunKey, Severity, Status,
 };
 use crate::publish::OperatorAlert;
 use crate::telemetry::metrics::Metrics;
@@ -170,19 +170,53 @@ impl Step<'_> {
                 tracing::info!(maintenance = %id, by, reason, "maintenance ended");
             }
             Record::RestartAsked { by, reason } => tracing::info!(by, reason, "restart of the workers asked for"),
+            Record::HookTold { .. } | Record::HookAnswered { .. } | Record::HookFollowed { .. } => {
+                self.account_hook(record, metrics);
+            }
             Record::Latched { reason } => tracing::error!(reason, "emergency shutdown latched"),
             Record::LatchReleased { by, reason } => tracing::warn!(by, reason, "emergency shutdown released"),
             Record::InstanceStarted { .. }
             | Record::ConfigLoaded { .. }
             | Record::AlertBelieved { .. }
             | Record::RecommendationHeld { .. }
-            | Record::HookTold { .. }
-            | Record::HookAnswered { .. }
-            | Record::HookFollowed { .. }
+            | Record::HookEnded { .. }
             | Record::RunIntended { .. }
             | Record::RunFinished { .. }
             | Record::HoldSet { .. }
             | Record::HoldEnded { .. } => {}
+        }
+    }
+
+    fn account_hook(&self, record: &Record, metrics: &Metrics) {
+        match record {
+            Record::HookTold { hook, level, attempt, .. } => {
+                let before = self.before.hooks.get(hook);
+                let (policy, attempt) = (level.as_str(), *attempt);
+                if attempt > 1 {
+                    tracing::debug!(%hook, policy, attempt, "bot told of the policy again");
+                } else if before.is_some_and(|told| told.level == *level && told.followed_at.is_some()) {
+                    tracing::warn!(%hook, policy, "bot does not show the policy any more");
+                } else {
+                    tracing::info!(%hook, policy, "bot told of the policy");
+                }
+            }
+            Record::HookAnswered { hook, level, ending, detail } => {
+                let (outcome, policy) = (ending.as_str(), level.as_str());
+                metrics.hooks.answered(hook, *ending);
+                if *ending == Ending::Ok {
+                    tracing::debug!(%hook, policy, outcome, detail, "policy hook answered");
+                } else {
+                    tracing::warn!(%hook, policy, outcome, detail, "policy hook answered");
+                }
+            }
+            Record::HookFollowed { hook, level } => {
+                let told = self.after.hooks.get(hook).or_else(|| self.before.hooks.get(hook));
+                let took = self.now.since(told.map_or(self.now, |told| told.since));
+                metrics.hooks.followed(hook, took);
+                let (policy, seconds) = (level.as_str(), took.as_secs_f64());
+                tracing::info!(%hook, policy, seconds, "bot follows the policy");
+            }
+            _ => {}
         }
     }
 
@@ -329,6 +363,9 @@ impl Step<'_> {
                 "too few other members of its group are healthy to act on this one; recover one of them by hand"
             }
             Reason::Unbound => "bind an action to this subsystem under `bindings`, or recover it by hand",
+            _ if episode.key.kind == *POLICY_NOT_FOLLOWED => {
+                "bring the bot to the policy by hand, then look at its hooks (`chiron policy hooks`)"
+            }
             _ => "no action is left to try; recover the subsystem by hand",
         };
         let (subsystem, description) = (&episode.key.subsystem, &episode.facts.description);

@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use arc_swap::ArcSwap;
+use serde::Serialize;
 
 use crate::journal::State;
 use crate::model::{
-    EpisodeId, Health, Level, PolicyDocument, PolicySource, Resources, SourceHold, Status, Summary, Timestamp,
+    Ending, EpisodeId, Health, Level, Name, PolicyDocument, PolicySource, Resources, SourceHold, Status, Summary,
+    Timestamp,
 };
 
 use super::cycle::Rules;
@@ -39,6 +41,39 @@ pub struct View {
     pub dry_run: bool,
     /// Whether too much is broken at once, so that only root causes are acted upon.
     pub stormy: bool,
+    /// The policy's hooks.
+    pub hooks: Vec<HookView>,
+}
+
+/// A hook of the policy as people see it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct HookView {
+    /// Which.
+    pub hook: Name,
+    /// `idle`, `telling`, `followed`, `unproven`, `late` or `dry_run`.
+    pub state: &'static str,
+    /// What it does, one line.
+    pub means: String,
+    /// Whether the bot can be seen to follow.
+    pub proof: bool,
+    /// It is part of an issue.
+    pub late: bool,
+    /// The policy told last.
+    pub policy: Option<Level>,
+    /// Since when it is to be told.
+    pub since: Option<Timestamp>,
+    /// When it was told last.
+    pub told_at: Option<Timestamp>,
+    /// How often.
+    pub attempts: u32,
+    /// How the means answered last.
+    pub ending: Option<Ending>,
+    /// What it said.
+    pub detail: String,
+    /// When the bot was seen to follow.
+    pub followed_at: Option<Timestamp>,
+    /// Why it was not, when last looked at.
+    pub seen: String,
 }
 
 /// The place where the decision task puts what readers take. One slot per subsystem, so that one change costs one

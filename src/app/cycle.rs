@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! maintenance -> answers -> observations -> alerts -> commands -> detection -> belief -> storm
-//!         -> recovery (verify, resolve, admit) -> holds -> questions to a person
+//!         -> recovery (verify, resolve, admit) -> holds -> questions to a person -> the bot is told of the policy
 //! ```
 //!
 //! **Invariant:** pure; the clock, the store and the world outside are the shell's ([`super::task`]). The same state,
@@ -25,6 +25,7 @@ use crate::{admit, detect, policy, recommend};
 
 use super::approvals::Answer;
 use super::draft::Draft;
+use super::hooks::{Hooked, Telling};
 use super::maintenance::Announcement;
 use super::world::{Waiting, World};
 
@@ -48,6 +49,8 @@ pub struct Rules {
     pub policy: policy::Settings,
     /// Alerts.
     pub alerts: Arc<alerts::Settings>,
+    /// How the bot is told of the policy.
+    pub hooks: Arc<[Arc<crate::config::PolicyHook>]>,
     /// By action and subsystem.
     pub bindings: HashMap<(Name, Name), Arc<Binding>>,
     /// Checks that are silent for longer than this are stalled.
@@ -165,6 +168,8 @@ pub struct Inputs {
     pub inquiries: Vec<Inquired>,
     /// From the executor, before a run is begun.
     pub prepared: Vec<Prepared>,
+    /// From the executor, about the hooks of the policy.
+    pub hooked: Vec<Hooked>,
     /// From a person; at most one a step, so that a refusal has one addressee.
     pub command: Option<Command>,
 }
@@ -180,6 +185,17 @@ pub enum Effect {
     Inquire(RunKey),
     /// Check a subsystem now.
     ForceCheck(usize),
+    /// Tell the bot of the policy.
+    Tell(Telling),
+    /// Look whether the bot follows.
+    Look(Telling),
+    /// In dry-run: say what the bot would have been told.
+    WouldTell {
+        /// By which hook.
+        hook: Name,
+        /// The level.
+        level: Level,
+    },
 }
 
 /// What one step decided.
@@ -254,6 +270,11 @@ impl Cycle {
         next.world.blind_floor = old.blind_floor;
         next.world.storm = old.storm;
         next.world.rootless_since = old.rootless_since;
+        next.world.hooks = old.hooks;
+        // What shows that the bot follows may be another now.
+        next.world.hooks.values_mut().for_each(super::hooks::HookSeen::look_again);
+        next.world.hooks_before = next.world.hooks.clone();
+        next.world.ending = old.ending;
         next.world.dirty_host = true;
         // Cycles are counted anew, so whatever was relaxing begins anew too.
         *self = next;
@@ -273,6 +294,7 @@ impl Cycle {
         self.world.take_due(now);
         self.world.last_seen = now;
         self.world.asked_before = self.world.asking_check.clone();
+        self.world.hooks_before = self.world.hooks.clone();
         // What a person had loaded is told even if the file is the same: the files that it names may not be.
         let news = |(digest, by): &(String, Option<String>)| by.is_some() || *digest != draft.state.config_digest;
         if let Some((digest, by)) = self.config.clone().filter(news) {
@@ -287,6 +309,7 @@ impl Cycle {
         self.take_answers(&mut draft, &inputs.answers);
         self.take_inquiries(&mut draft, &inputs.inquiries, &mut effects);
         self.take_prepared(&mut draft, &inputs.prepared, &mut effects);
+        self.take_hooked(&mut draft, &inputs.hooked);
         for observation in &inputs.observations {
             self.take_observation(&draft, observation);
         }
@@ -302,7 +325,9 @@ impl Cycle {
         self.hold(&mut draft);
         // After the holds, because the policy in force is part of what a person is shown.
         self.ask(&mut draft, state.level());
-        let wake_at = self.world.wakes.first().map_or(now.plus(TICK), |(at, _)| (*at).min(now.plus(TICK)));
+        let due = self.tell_hooks(&mut draft, &mut effects);
+        let wakes = self.world.wakes.first().map(|(at, _)| *at).into_iter().chain(due);
+        let wake_at = wakes.fold(now.plus(TICK), Timestamp::min);
         let held_up = std::mem::take(&mut self.world.held_up);
         Decision { records: draft.records, state: draft.state, effects, wake_at, answer, held_up }
     }
@@ -313,6 +338,8 @@ impl Cycle {
         self.world.dirty_host = true;
         self.world.orphans = true;
         self.world.asking_check = std::mem::take(&mut self.world.asked_before);
+        self.world.hooks = std::mem::take(&mut self.world.hooks_before);
+        self.world.orphan_hooks = true;
         self.look_at_everything(state);
     }
 
@@ -390,7 +417,12 @@ impl Cycle {
         self.world.latch_lost = true;
     }
 
-    /// Begins nothing any more.
+    /// chiron ends: the bot is told nothing any more either.
+    pub fn set_ending(&mut self) {
+        self.world.ending = true;
+    }
+
+    /// Begins nothing any more, but for telling the bot of a stricter policy.
     pub fn set_stopping(&mut self) {
         self.world.stopping = true;
     }

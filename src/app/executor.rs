@@ -1,21 +1,34 @@
 //! From a durable `started` to the means and back: builds the order, runs it as a task, tells the decision task.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::mpsc;
 
+use crate::base::clock::Clock;
+use crate::base::redact;
+use crate::base::tree::shorten;
+use crate::config::{Confirm, PolicyHook};
 use crate::execute::{self, About, Answer, Binding, Order, ProbeAnswer, survivors};
 use crate::journal::{Run, State};
-use crate::model::{Class, Ending, Name, RunKey};
+use crate::model::{Class, Ending, Level, Name, PLATFORM, RunKey, Status};
+use crate::policy::hooks::follows;
 
 use super::cycle::{Answered, Inquired, Prepared};
+use super::hooks::{Hooked, Telling};
 use super::task::Event;
 use super::tasks::Tasks;
 
 /// How long a means may take to tell what its probe will compare with; without it the run is begun all the same.
 const EVIDENCE_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a look at the bot may take.
+const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// The verb of an order that tells the policy.
+const HOOK_ACTION: &str = "policy_hook";
 
 /// Bindings by action and subsystem.
 type Bindings = HashMap<(Name, Name), Arc<Binding>>;
@@ -29,12 +42,14 @@ pub struct Executor {
     closed: bool,
     /// Effects at work in this process, whichever decision task began them: their answers are on their way.
     at_work: Arc<Mutex<HashSet<RunKey>>>,
+    /// Hooks whose look at a file has not come back: one that hangs takes one thread, not one for each try.
+    looking: Arc<Mutex<HashSet<Name>>>,
 }
 
 impl Executor {
     /// For one epoch of the journal.
     pub fn new(tasks: Tasks, events: mpsc::Sender<Event>, epoch: u64) -> Self {
-        Self { tasks, events, epoch, closed: false, at_work: Arc::default() }
+        Self { tasks, events, epoch, closed: false, at_work: Arc::default(), looking: Arc::default() }
     }
 
     /// For another epoch in the same process: it knows what is still at work.
@@ -130,6 +145,109 @@ impl Executor {
             };
             send(&events, Event::Inquired(Inquired { key, probe })).await;
         });
+    }
+}
+
+impl Executor {
+    /// Tells the bot of the policy by a hook, if there is a sequence number to tell, and then looks whether it follows.
+    pub fn hook(&self, hook: &Arc<PolicyHook>, telling: Telling, sequence: Option<u64>, clock: &Clock) {
+        let order = sequence.map(|sequence| Order {
+            key: hook_key(&telling),
+            action: HOOK_ACTION.into(),
+            target: hook.rule.subsystem.clone().unwrap_or_else(|| PLATFORM.into()),
+            epoch: self.epoch,
+            timeout: hook.timeout,
+            about: About {
+                issue_type: String::new(),
+                severity: "",
+                policy: telling.level.as_str(),
+                sequence: sequence.max(1),
+            },
+            evidence: None,
+        });
+        let (hook, events, clock) = (Arc::clone(hook), self.events.clone(), clock.clone());
+        let looking = Arc::clone(&self.looking);
+        self.tasks.spawn_short(async move {
+            let answer = match order {
+                Some(order) => Some(execute::engine::carry_out(order, Arc::clone(&hook.actuator)).await.0),
+                None => None,
+            };
+            let shown = look(&hook, &telling, &clock, &looking).await;
+            send(&events, Event::Hooked(Hooked { telling, answer, shown })).await;
+        });
+    }
+}
+
+/// The key of a hook's try: the same after a crash, another for each try and each change of the level.
+fn hook_key(telling: &Telling) -> RunKey {
+    let Telling { hook, level, since, attempt, .. } = telling;
+    let episode = format!("hook-{hook}-{level}-{}", since.millis());
+    RunKey { episode: episode.into(), rung: 1, attempt: *attempt }
+}
+
+/// Whether the bot shows the level that it was told, and why not; `None` if it cannot be looked at.
+async fn look(
+    hook: &Arc<PolicyHook>,
+    telling: &Telling,
+    clock: &Clock,
+    looking: &Arc<Mutex<HashSet<Name>>>,
+) -> Option<Result<(), String>> {
+    let blocks = match &hook.confirm {
+        Confirm::Check(check) => check.blocking(),
+        Confirm::Shows(shown) => shown.blocks(),
+        Confirm::Nothing => return None,
+    };
+    let limit = hook.timeout.min(LOOK_LIMIT);
+    let (name, hook, telling, clock) = (hook.rule.name.clone(), Arc::clone(hook), telling.clone(), clock.clone());
+    let seen = async move { AssertUnwindSafe(seen(&hook, &telling, &clock)).catch_unwind().await };
+    let looked = if blocks {
+        let set = |looking: &Mutex<HashSet<Name>>, name: &Name, on: bool| {
+            let mut looking = looking.lock().unwrap_or_else(PoisonError::into_inner);
+            if on { looking.insert(name.clone()) } else { looking.remove(name) }
+        };
+        if !set(looking, &name, true) {
+            return Some(Err("the look before has not come back".to_owned()));
+        }
+        let looking = Arc::clone(looking);
+        let back = super::tasks::blocking(move || {
+            let seen = seen.now_or_never();
+            set(&looking, &name, false);
+            seen
+        });
+        tokio::time::timeout(limit, back).await.map(|seen| seen.unwrap_or(Ok(Err("the look waited".to_owned()))))
+    } else {
+        tokio::time::timeout(limit, seen).await
+    };
+    let mut shown = match looked {
+        Ok(Ok(shown)) => shown,
+        Ok(Err(_)) => Err("the look panicked".to_owned()),
+        Err(_) => Err(format!("no answer within {limit:?}")),
+    };
+    if let Err(why) = &mut shown {
+        redact::string(why);
+    }
+    Some(shown)
+}
+
+async fn seen(hook: &PolicyHook, telling: &Telling, clock: &Clock) -> Result<(), String> {
+    match &hook.confirm {
+        Confirm::Check(check) => {
+            let reading = check.read().await;
+            let judgement = check.judge(&reading, clock.now());
+            if judgement.status == Status::Healthy {
+                return Ok(());
+            }
+            let why = ["error", "warning", "message"].iter().find_map(|key| judgement.details.get(*key)?.as_str());
+            Err(format!("the check is {}: {}", judgement.status, why.unwrap_or("it says no more")))
+        }
+        Confirm::Shows(shown) => {
+            let text = shown.read().await?;
+            match Level::parse(&text) {
+                Some(level) if follows(telling.level, telling.from, level) => Ok(()),
+                _ => Err(format!("the bot shows `{}`, expected `{}`", shorten(&text), telling.level)),
+            }
+        }
+        Confirm::Nothing => Ok(()),
     }
 }
 

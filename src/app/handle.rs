@@ -148,6 +148,11 @@ impl Handle for AppHandle {
         self.policies.clone()
     }
 
+    fn policy_hooks(&self) -> Vec<Value> {
+        let board = self.shared.board.load();
+        board.view.load().hooks.iter().map(|hook| json!(hook)).collect()
+    }
+
     fn ended_issues(&self) -> Vec<Value> {
         let board = self.shared.board.load();
         let view = board.view.load();

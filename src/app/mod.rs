@@ -14,6 +14,7 @@ mod episodes;
 mod executor;
 pub mod handle;
 mod holds;
+pub mod hooks;
 mod intake;
 mod ledger;
 mod lifecycle;

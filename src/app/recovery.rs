@@ -9,8 +9,8 @@ use crate::detect::status::Chance;
 use crate::execute::Binding;
 use crate::journal::{Episode, HoldKey, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
-    ActionSpec, Autonomy, Class, Ending, EpisodeId, Name, Outcome, PLATFORM, Reason, RecommendationState, RunKey,
-    RunState, Timestamp,
+    ActionSpec, Autonomy, Class, Ending, EpisodeId, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Reason,
+    RecommendationState, RunKey, RunState, Timestamp,
 };
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
 use crate::verify::{self, Evidence};
@@ -481,9 +481,11 @@ impl Cycle {
 
     /// Whether the target of an episode is healthy by its own check; for the host, whether this issue is not raised.
     fn is_whole(&self, state: &State, episode: &Episode) -> bool {
+        // What a subsystem's check says is no proof that the bot follows the policy.
+        let by_check = episode.key.kind != *POLICY_NOT_FOLLOWED;
         match self.world.index.get(&episode.key.subsystem) {
-            Some(index) => self.world.subsystems[*index].health.status == crate::model::Status::Healthy,
-            None => state.episodes.get(&episode.id).is_some_and(|episode| !episode.by_check),
+            Some(index) if by_check => self.world.subsystems[*index].health.status == crate::model::Status::Healthy,
+            _ => state.episodes.get(&episode.id).is_some_and(|episode| !episode.by_check),
         }
     }
 

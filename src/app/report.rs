@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::detect::rules::RULES;
 use crate::journal::Episode;
 use crate::model::{
-    EpisodeId, HOST, Health, Level, Name, Offer, Recommendation, RecommendationState, Report, RunKey, Severity,
-    SourceHold, Status,
+    EpisodeId, HOST, Health, Level, Name, Offer, PLATFORM, Recommendation, RecommendationState, Report, RunKey,
+    Severity, SourceHold, Status,
 };
 use crate::policy::{
     self,
@@ -19,12 +19,17 @@ use super::board::View;
 use super::cycle::Rules;
 use super::episodes::issue_of;
 
-/// Open episodes in detection order: the table's, then resources, then what only alerts know, each by age.
+/// Open episodes in detection order: the table's, then resources, then the platform, then what only alerts know, each by age.
 fn in_detection_order(view: &View) -> Vec<&Arc<Episode>> {
     let place = |episode: &Episode| {
         let table = view.rules.subsystems.iter().position(|subsystem| subsystem.name == episode.key.subsystem);
         let rule = RULES.iter().position(|rule| episode.key.kind == rule.kind).unwrap_or(RULES.len());
-        (table.unwrap_or(if episode.key.subsystem == *HOST { usize::MAX - 1 } else { usize::MAX }), rule)
+        let beside = match episode.key.subsystem.as_str() {
+            HOST => usize::MAX - 2,
+            PLATFORM => usize::MAX - 1,
+            _ => usize::MAX,
+        };
+        (table.unwrap_or(beside), rule)
     };
     let mut episodes: Vec<&Arc<Episode>> = view.state.episodes.values().collect();
     episodes.sort_by_cached_key(|episode| (place(episode), episode.opened_at, episode.id.clone()));

@@ -15,16 +15,18 @@ use tokio_util::sync::CancellationToken;
 use crate::base::clock::Clock;
 use crate::base::failpoint;
 use crate::journal::{Epoch, JournalStore, Record, State, StoreError, StoreErrorKind};
-use crate::model::{IntakeAlert, PolicyDocument, Timestamp};
+use crate::model::{IntakeAlert, Name, PolicyDocument, Timestamp};
 use crate::observe::Observation;
 use crate::observe::runner::RunnerHandle;
 use crate::publish::OperatorAlert;
+use crate::telemetry::hooks::Row;
 use crate::telemetry::metrics::{BLIND_REASONS, Metrics};
 
 use super::account::Step;
 use super::board::{Board, View};
 use super::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Prepared, Refused, Rules};
 use super::executor::Executor;
+use super::hooks::Hooked;
 use super::report::policy_document;
 use super::tasks::Lent;
 
@@ -67,6 +69,8 @@ pub enum Event {
     Inquired(Inquired),
     /// A run that is to be begun was prepared.
     Prepared(Prepared),
+    /// A hook of the policy has told the bot, or looked at it.
+    Hooked(Hooked),
     /// The intake could not write the journal.
     JournalFailed(StoreError),
     /// A person asks for something; the answer is why it was refused.
@@ -233,6 +237,7 @@ impl Decider {
         }
         self.executor.close();
         self.cycle.set_stopping();
+        self.cycle.set_ending();
         let deadline = self.clock.since_boot() + grace;
         let forced = CancellationToken::new();
         while self.state.executing > 0 && self.clock.since_boot() < deadline {
@@ -323,6 +328,7 @@ impl Decider {
             }
             Event::Inquired(inquired) => inputs.inquiries.push(inquired),
             Event::Prepared(prepared) => inputs.prepared.push(prepared),
+            Event::Hooked(hooked) => inputs.hooked.push(hooked),
             // Nothing of the intake's is half done in memory: whether it was written or not, it will be sent again.
             Event::JournalFailed(error) if error.kind == StoreErrorKind::Ambiguous => {
                 self.journal_failed(&StoreError::new(StoreErrorKind::Unavailable, error.to_string()));
@@ -429,6 +435,9 @@ impl Decider {
         let before = std::mem::replace(&mut self.state, state);
         self.memory.wake_at = Some(wake_at);
         self.tell(&before, &records, &inputs.alerts, now);
+        let (hooks, effects): (Vec<Effect>, Vec<Effect>) = effects
+            .into_iter()
+            .partition(|effect| matches!(effect, Effect::Tell(_) | Effect::Look(_) | Effect::WouldTell { .. }));
         if self.memory.journal_ok {
             self.carry_out(effects);
         } else {
@@ -441,6 +450,8 @@ impl Decider {
             .backlog
             .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |backlog| Some(backlog.saturating_sub(taken)));
         self.publish(&inputs.observations, now);
+        // After that, so that a hook tells the sequence of the policy it tells.
+        self.tell_bot(hooks);
         if inputs.command.is_some()
             && let Some((_, asker)) = self.memory.commands.pop_front()
         {
@@ -484,6 +495,27 @@ impl Decider {
                 Effect::Prepare(key) => self.executor.prepare(&self.state, &self.cycle.rules().bindings, &key),
                 Effect::Start(key) => self.executor.start(&self.state, &self.cycle.rules().bindings, &key),
                 Effect::Inquire(key) => self.executor.inquire(&self.state, &self.cycle.rules().bindings, &key),
+                Effect::Tell(_) | Effect::Look(_) | Effect::WouldTell { .. } => {}
+            }
+        }
+    }
+
+    /// Tells the bot of the policy; while the journal cannot be written, only what tightens.
+    fn tell_bot(&self, effects: Vec<Effect>) {
+        let hooks = &self.cycle.rules().hooks;
+        let find = |name: &Name| hooks.iter().find(|hook| hook.rule.name == *name);
+        for effect in effects {
+            let (telling, tells) = match effect {
+                Effect::Tell(telling) if self.memory.journal_ok || telling.tightens() => (telling, true),
+                Effect::Look(telling) => (telling, false),
+                Effect::WouldTell { hook, level } => {
+                    tracing::info!(hook = %hook, policy = level.as_str(), "would have told the bot of the policy");
+                    continue;
+                }
+                _ => continue,
+            };
+            if let Some(hook) = find(&telling.hook) {
+                self.executor.hook(hook, telling, tells.then_some(self.sequence), &self.clock);
             }
         }
     }
@@ -660,8 +692,16 @@ impl Decider {
             blind: self.cycle.blind().map(|(name, why)| (name.to_string(), why.to_owned())).collect(),
             dry_run: self.cycle.rules().admit.dry_run,
             stormy: self.cycle.is_stormy(),
+            hooks: self.cycle.hook_views(&self.state),
         };
         super::account::storm(previous.stormy, &view);
+        self.shared.metrics.hooks.show(view.hooks.iter().map(|hook| Row {
+            hook: &hook.hook,
+            proof: hook.proof,
+            followed: hook.followed_at.is_some(),
+            late: hook.late,
+            told_at: hook.told_at,
+        }));
         if !observed.is_empty() || previous.overall != view.overall {
             super::account::check_complete(previous.overall, &view, false);
         }

@@ -96,6 +96,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         admit: settings.admit.clone(),
         policy: settings.policy.clone(),
         alerts: Arc::new(settings.alerts.clone()),
+        hooks: settings.hooks.clone().into(),
         bindings: settings
             .bindings
             .iter()
@@ -456,5 +457,6 @@ pub(super) fn first_view(settings: &Settings, rules: &Rules, state: &State, poli
         blind: Vec::new(),
         dry_run: settings.admit.dry_run,
         stormy: false,
+        hooks: Vec::new(),
     }
 }

@@ -12,6 +12,8 @@ use crate::model::{
 };
 use crate::policy::relax::Relaxing;
 
+use super::hooks::HookSeen;
+
 /// One subsystem as last seen.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
@@ -170,6 +172,14 @@ pub(super) struct World {
     pub orphans: bool,
     /// Accepted alerts wait that this step does not see; nothing is relaxed before they are taken.
     pub alerts_waiting: bool,
+    /// What is known of the policy's hooks.
+    pub hooks: BTreeMap<Name, HookSeen>,
+    /// `hooks` as it was before the latest step.
+    pub hooks_before: BTreeMap<Name, HookSeen>,
+    /// Issues of hooks that are configured no longer are to be looked for.
+    pub orphan_hooks: bool,
+    /// chiron ends: nobody is told anything any more.
+    pub ending: bool,
     /// The level below which no condition of blindness holds: what was in force when the journal was lost.
     pub blind_floor: Level,
     /// Whether too much is broken at once.
@@ -234,6 +244,10 @@ impl World {
             asked_before: BTreeMap::new(),
             orphans: true,
             alerts_waiting: false,
+            hooks: BTreeMap::new(),
+            hooks_before: BTreeMap::new(),
+            orphan_hooks: true,
+            ending: false,
             blind_floor: Level::AllowAll,
             storm: Storm::Calm,
             has_root: None,
@@ -290,6 +304,7 @@ impl World {
         }
         self.rootless_since = self.rootless_since.map(moved);
         self.windows.clear();
+        self.hooks.values_mut().for_each(HookSeen::look_again);
     }
 
     /// Moves every episode whose time has come to the dirty ones.

@@ -1,4 +1,4 @@
-//! `chiron policy get|set|release`: what the bot may do, and a person's say in it.
+//! `chiron policy get|hooks|set|release`: what the bot may do, and a person's say in it.
 
 use std::time::Duration;
 
@@ -31,6 +31,11 @@ enum PolicyCommand {
     ///
     /// Exit codes: 0 allow_all, 1 restricted, 2 defensive_exit or emergency_shutdown, 3 unreachable or refused.
     Get,
+    /// Tell whether the bot follows what the hooks tell it.
+    ///
+    /// Exit codes: 0 it follows, or nothing is to be told; 1 it is being told, or cannot be seen to follow; 2 it does not
+    /// follow; 3 unreachable or refused.
+    Hooks,
     /// Hold a level for a person, beside what is held already: it can only tighten.
     ///
     /// Exit codes: 0 held, 3 not.
@@ -69,6 +74,11 @@ pub(super) async fn run(arguments: &PolicyArgs, console: &mut Console<'_>) -> an
             let document = client.get("/api/v1/policy").await?;
             show(&document, console)?;
             Ok(code(&document))
+        }
+        PolicyCommand::Hooks => {
+            let answer = client.get("/api/v1/policy/hooks").await?;
+            show_hooks(&answer, console)?;
+            Ok(hooks_code(&answer))
         }
         PolicyCommand::Set { level, reason, hold } => {
             let mut wish = json!({ "level": level, "reason": reason });
@@ -155,6 +165,45 @@ fn show(document: &Value, console: &mut Console<'_>) -> anyhow::Result<()> {
     Ok(())
 }
 
+fn show_hooks(answer: &Value, console: &mut Console<'_>) -> anyhow::Result<()> {
+    if console.output != Output::Table {
+        return Ok(console.json(answer)?);
+    }
+    let hooks = items(answer, "hooks");
+    if hooks.is_empty() {
+        return Ok(console.line("no hooks: the bot asks for the policy itself")?);
+    }
+    let or_dash = |text: String| if text.is_empty() { "-".to_owned() } else { text };
+    let rows = hooks
+        .iter()
+        .map(|hook| {
+            // What was seen of the bot says more than what the means said of itself.
+            let why = [text(hook, "seen"), text(hook, "detail")].into_iter().find(|text| !text.is_empty());
+            let told = date(hook, "told_at").map_or_else(|| "-".to_owned(), |at| console.relative(Some(at)));
+            [
+                text(hook, "hook"),
+                word(&text(hook, "state")),
+                or_dash(text(hook, "policy")),
+                told,
+                hook["attempts"].to_string(),
+                why.unwrap_or_else(|| "-".to_owned()),
+            ]
+        })
+        .collect();
+    console.table(["HOOK", "STATE", "POLICY", "TOLD", "TRIES", "SAID"], rows)?;
+    Ok(())
+}
+
+fn hooks_code(answer: &Value) -> u8 {
+    let of = |hook: &Value| match hook["state"].as_str() {
+        Some("followed" | "idle" | "dry_run") => OK,
+        Some("telling" | "unproven") => WARNING,
+        Some("late") => CRITICAL,
+        _ => UNKNOWN,
+    };
+    items(answer, "hooks").iter().map(of).max().unwrap_or(OK)
+}
+
 /// What is forbidden, for people.
 fn restrictions(value: &Value) -> String {
     let mut said: Vec<String> = Vec::new();
@@ -220,6 +269,21 @@ mod tests {
         assert_eq!(codes, [0, 1, 1, 2, 2]);
         assert_eq!(code(&json!({ "policy": "what" })), 3);
         assert_eq!(code(&json!({})), 3);
+    }
+
+    /// POL-5: the exit code tells the worst hook.
+    #[test]
+    fn the_worst_hook_gives_the_exit_code() {
+        for (states, expected) in [
+            (&[][..], OK),
+            (&["idle", "followed", "dry_run"][..], OK),
+            (&["followed", "unproven"][..], WARNING),
+            (&["telling", "late", "idle"][..], CRITICAL),
+            (&["what"][..], UNKNOWN),
+        ] {
+            let hooks: Vec<Value> = states.iter().map(|state| json!({ "state": state })).collect();
+            assert_eq!(hooks_code(&json!({ "hooks": hooks })), expected, "{states:?}");
+        }
     }
 
     #[test]

@@ -136,7 +136,7 @@ fn binding(
 }
 
 /// The one means of a binding, and its own time limit.
-fn means(
+pub(super) fn means(
     section: &mut Section<'_>,
     path: &str,
     context: &ActuatorContext,

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::intake::{Intake, Refusal, below, checked, span};
 use super::read::{folder, read_config};
 use super::subsystems::{Intervals, profile, subsystems};
-use super::{Mode, Settings, alerts, bindings, limits, maintenance, web};
+use super::{Mode, Settings, alerts, bindings, hooks, limits, maintenance, web};
 use crate::base::clock::Clock;
 use crate::base::tree::{Node, Position, Problems, Section, Value, parse};
 use crate::model::Problem;
@@ -142,9 +142,10 @@ fn settings(
 
     let mut policy_section = top.section("policy");
     let policy = limits::policy(policy_section.as_mut());
-    let policy_file = own_file(policy_section, &paths, "safety_policy.json");
-    let report_section = top.section("report");
-    let report_file = own_file(report_section, &paths, "self_healing_report.json");
+    let policy_file = own_file(policy_section.as_mut(), &paths, "safety_policy.json");
+    let mut report_section = top.section("report");
+    let report_file = own_file(report_section.as_mut(), &paths, "self_healing_report.json");
+    report_section.into_iter().for_each(Section::finish);
 
     let mut own_files = vec![policy_file.clone(), report_file.clone(), paths.log_dir.join("operator_alerts.jsonl")];
     if let store::Settings::Sqlite(journal) = &paths.storage {
@@ -180,6 +181,9 @@ fn settings(
         intake.warn_key(&mut top, "thresholds", "`max_error_rate` is accepted and has no effect in this version");
     }
     let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace, &inputs.environment);
+    let hooks =
+        policy_section.as_mut().map(|section| hooks::hooks(section, intake, &known, &context, &inputs.environment)).unwrap_or_default();
+    policy_section.into_iter().for_each(Section::finish);
     let mut alerts = alerts::alerts(&mut top, intake, &known, &bindings);
     let dashboard_port = later(&mut top, intake);
     let http = web::web(&mut top, intake, inputs, dashboard_port);
@@ -209,6 +213,7 @@ fn settings(
         alerts,
         preflight_every,
         bindings,
+        hooks,
         storage: paths.storage,
         http,
         shown: Arc::default(),
@@ -307,12 +312,8 @@ fn storage(text: &str, workspace: &Path) -> Result<store::Settings, Refusal> {
 }
 
 /// `file` of a section, or `name` in the data folder.
-fn own_file(section: Option<Section<'_>>, paths: &Paths, name: &str) -> PathBuf {
-    let mut named = None;
-    if let Some(mut section) = section {
-        named = section.opt::<PathBuf>("file");
-        section.finish();
-    }
+fn own_file(section: Option<&mut Section<'_>>, paths: &Paths, name: &str) -> PathBuf {
+    let named = section.and_then(|section| section.opt::<PathBuf>("file"));
     named.map_or_else(|| paths.data_dir.join(name), |path| below(&paths.workspace, &path))
 }
 

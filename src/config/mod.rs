@@ -9,6 +9,7 @@ mod alerts;
 mod bindings;
 mod excerpt;
 mod graph;
+mod hooks;
 mod intake;
 mod limits;
 mod load;
@@ -23,6 +24,7 @@ mod tests;
 mod web;
 
 pub use excerpt::excerpt;
+pub use hooks::{Confirm, PolicyHook};
 pub use load::{Inputs, Loaded, load, load_text};
 pub use read::read_config;
 pub use schema::SCHEMA;
@@ -111,6 +113,8 @@ pub struct Settings {
     pub preflight_every: Duration,
     /// Bindings, checked against the known actions and the configured subsystems.
     pub bindings: Vec<execute::Binding>,
+    /// How the bot is told of the policy.
+    pub hooks: Vec<Arc<PolicyHook>>,
     /// Storage.
     pub storage: store::Settings,
     /// HTTP.

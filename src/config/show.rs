@@ -242,6 +242,7 @@ fn in_force(settings: &Settings) -> Value {
             "blindness_level": policy.blindness_level,
             "validity": span(policy.validity),
             "file": settings.policy_file,
+            "hooks": hooks(settings),
         },
         "report": {"file": settings.report_file},
         "web": {
@@ -314,6 +315,20 @@ fn bindings(settings: &Settings) -> Value {
         })
     };
     Value::Array(settings.bindings.iter().map(one).collect())
+}
+
+fn hooks(settings: &Settings) -> Value {
+    let one = |hook: &std::sync::Arc<super::PolicyHook>| {
+        let rule = &hook.rule;
+        json!({
+            "name": rule.name,
+            "retry": {"first": span(rule.first), "max": span(rule.max)},
+            "deadline": span(rule.deadline),
+            "recheck": span(rule.recheck),
+            "timeout": span(hook.timeout),
+        })
+    };
+    Value::Array(settings.hooks.iter().map(one).collect())
 }
 
 /// A duration as the file has it.

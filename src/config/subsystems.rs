@@ -230,7 +230,7 @@ fn own_timeout(node: &Node) -> Option<Duration> {
     Duration::from_node(node).ok()
 }
 
-fn build_check(mut section: Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
+pub(super) fn build_check(mut section: Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
     let kind = section.req::<String>("kind")?;
     let Some(spec) = check(&kind) else {
         let mut kinds = CHECKS.map(|spec| spec.kind);

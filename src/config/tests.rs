@@ -171,6 +171,16 @@ fn every_key_arrives() {
     assert_eq!(settings.recommend.ladders.len(), 2);
     assert_eq!(settings.recommend.ladders[0].actions, ["restart_subsystem", "no_new_trades"]);
     assert_eq!((settings.policy.relax_after_cycles, settings.policy.validity.as_secs()), (5, 60));
+    let [stop, start, file, touch] = &settings.hooks[..] else { panic!("four hooks") };
+    assert_eq!((stop.rule.first.as_secs(), stop.rule.max.as_secs(), stop.rule.deadline.as_secs()), (2, 20, 45));
+    assert_eq!((stop.rule.recheck.as_secs(), stop.timeout.as_secs()), (30, 4));
+    assert_eq!((stop.rule.subsystem.as_deref(), start.timeout.as_secs()), (Some("router"), 5));
+    assert_eq!(stop.rule.when, policy::hooks::When::AtLeast(Level::NoNewTrades));
+    assert_eq!(start.rule.when, policy::hooks::When::Below(Level::NoNewTrades));
+    assert_eq!(file.rule.when, policy::hooks::When::Always);
+    assert!(matches!((&start.confirm, &file.confirm), (Confirm::Check(_), Confirm::Shows(_))));
+    assert!(stop.rule.proof && !touch.rule.proof);
+    assert!(stop.place.ends_with(": policy.hooks[0]"), "{}", stop.place);
     assert_eq!(settings.http.listen.len(), 2);
     assert_eq!(settings.http.telemetry_path, "/internal/metrics");
     assert_eq!(settings.http.external_url.as_deref(), Some("https://chiron.example/ops"));

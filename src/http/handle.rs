@@ -48,6 +48,10 @@ pub trait Handle: Send + Sync + 'static {
     fn policy(&self) -> Arc<PolicyDocument>;
     /// The policy in force as it changes and as its lease is renewed, about once a second.
     fn policies(&self) -> watch::Receiver<Arc<PolicyDocument>>;
+    /// How far each hook has brought the policy to the bot.
+    fn policy_hooks(&self) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
     /// Every subsystem by name: its health, `criticality` and `depends_on`.
     fn subsystems(&self) -> Vec<serde_json::Value>;
     /// Alerts that are firing.

@@ -27,7 +27,7 @@ const RUNS_MAX: usize = 20;
 const DIGEST_SHOWN: usize = 12;
 
 /// Where the page leads, and under which word.
-const LINKS: [(&str, &str); 14] = [
+const LINKS: [(&str, &str); 15] = [
     ("api/v1/report", "report"),
     ("api/v1/subsystems", "subsystems"),
     ("api/v1/issues", "issues"),
@@ -37,6 +37,7 @@ const LINKS: [(&str, &str); 14] = [
     ("api/v1/maintenance", "maintenance"),
     ("api/v1/alerts", "alerts"),
     ("api/v1/policy", "policy"),
+    ("api/v1/policy/hooks", "hooks"),
     ("api/v1/vitals", "vitals"),
     ("api/v1/journal", "journal"),
     ("api/v1/audit", "audit"),

@@ -92,6 +92,7 @@ pub(super) const ROUTES: &[Route] = &[
     route(GET, "/api/v1/policy", Some(&["wait"]), |m| on(m, policy::current)),
     route(POST, "/api/v1/policy", NONE, |m| on(m, policy::set)),
     route(GET, "/api/v1/policy/stream", NONE, |m| on(m, policy::stream)),
+    route(GET, "/api/v1/policy/hooks", NONE, |m| on(m, policy::hooks)),
     route(POST, "/api/v1/policy/release", NONE, |m| on(m, policy::release)),
     route(GET, "/api/v1/maintenance", NONE, |m| on(m, maintenance::list)),
     route(POST, "/api/v1/maintenance", NONE, |m| on(m, maintenance::announce)),

@@ -79,9 +79,10 @@ impl Line {
             Record::ApprovalEnded { key, by, .. } => (by.as_str(), key.to_string()),
             Record::MaintenanceSet { id, by, .. } => (by.as_str(), format!("maintenance/{id}")),
             Record::MaintenanceEnded { id, by, .. } => (by.as_deref().unwrap_or(ITSELF), format!("maintenance/{id}")),
-            Record::HookTold { hook, .. } | Record::HookAnswered { hook, .. } | Record::HookFollowed { hook, .. } => {
-                (ITSELF, format!("hook/{hook}"))
-            }
+            Record::HookTold { hook, .. }
+            | Record::HookAnswered { hook, .. }
+            | Record::HookFollowed { hook, .. }
+            | Record::HookEnded { hook } => (ITSELF, format!("hook/{hook}")),
             Record::DrillAsked { episode, by, .. } => (by.as_str(), episode.to_string()),
             Record::RestartAsked { by, .. } => (by.as_str(), "workers".to_owned()),
             Record::EpisodeEscalated { id, .. } => (ITSELF, id.to_string()),

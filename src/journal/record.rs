@@ -348,6 +348,9 @@ pub enum Record {
         level: Level,
         /// 1 for the first try at this level.
         attempt: u32,
+        /// The mildest level that the bot may have been at before.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        from: Option<Level>,
     },
     /// The hook's means has answered.
     HookAnswered {
@@ -366,6 +369,11 @@ pub enum Record {
         hook: Name,
         /// Which policy it shows.
         level: Level,
+    },
+    /// A hook has nothing to tell any more: the policy is none of its, or it is configured no longer.
+    HookEnded {
+        /// Which.
+        hook: Name,
     },
     /// A person is asked to approve a run that has not been begun.
     ApprovalAsked {
@@ -480,6 +488,7 @@ impl Record {
             Self::HookTold { .. } => "hook_told",
             Self::HookAnswered { .. } => "hook_answered",
             Self::HookFollowed { .. } => "hook_followed",
+            Self::HookEnded { .. } => "hook_ended",
             Self::ApprovalAsked { .. } => "approval_asked",
             Self::ApprovalEnded { .. } => "approval_ended",
             Self::DrillAsked { .. } => "drill_asked",

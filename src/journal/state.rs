@@ -207,6 +207,9 @@ pub struct Told {
     pub detail: String,
     /// When the bot showed the effect.
     pub followed_at: Option<Timestamp>,
+    /// The mildest level that the bot may have been at before.
+    #[serde(default)]
+    pub from: Option<Level>,
 }
 
 /// What was done to a target lately; budgets and cooldowns live here.
@@ -388,7 +391,10 @@ impl State {
             | Record::RunIndeterminate { .. } => self.apply_run(record, at)?,
             Record::ApprovalAsked { .. } | Record::ApprovalEnded { .. } => self.apply_approval(record, at)?,
             Record::MaintenanceSet { .. } | Record::MaintenanceEnded { .. } => self.apply_maintenance(record, at)?,
-            Record::HookTold { .. } | Record::HookAnswered { .. } | Record::HookFollowed { .. } => {
+            Record::HookTold { .. }
+            | Record::HookAnswered { .. }
+            | Record::HookFollowed { .. }
+            | Record::HookEnded { .. } => {
                 self.apply_hook(record, at)?;
             }
             Record::HoldSet { .. }
@@ -506,11 +512,13 @@ impl State {
 
     fn apply_hook(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
         match record {
-            Record::HookTold { hook, level, attempt } => {
-                let since = match self.hooks.get(hook) {
-                    Some(told) if told.level == *level && *attempt > 1 => told.since,
-                    _ => at,
+            Record::HookTold { hook, level, attempt, from } => {
+                // The same try again, since a crash took its answer, goes on with the same deadline.
+                let goes_on = |told: &&Told| {
+                    let again = *attempt == told.attempts && told.ending.is_none() && told.followed_at.is_none();
+                    told.level == *level && (*attempt > 1 || again)
                 };
+                let since = self.hooks.get(hook).filter(goes_on).map_or(at, |told| told.since);
                 let told = Told {
                     level: *level,
                     since,
@@ -519,6 +527,7 @@ impl State {
                     ending: None,
                     detail: String::new(),
                     followed_at: None,
+                    from: *from,
                 };
                 self.hooks.insert(hook.clone(), told);
             }
@@ -532,6 +541,11 @@ impl State {
                 let told = self.hooks.get_mut(hook).filter(|told| told.level == *level);
                 let told = told.ok_or_else(|| format!("hook `{hook}` has not told {level}"))?;
                 told.followed_at = Some(at);
+            }
+            Record::HookEnded { hook } => {
+                if self.hooks.remove(hook).is_none() {
+                    return Err(format!("hook `{hook}` has told nothing"));
+                }
             }
             _ => unreachable!("only records of hooks come here"),
         }

@@ -62,6 +62,7 @@ pub fn guard(record: &Record) -> Guard<'_> {
         | Record::HookTold { .. }
         | Record::HookAnswered { .. }
         | Record::HookFollowed { .. }
+        | Record::HookEnded { .. }
         | Record::RungSkipped { .. }
         | Record::ApprovalAsked { .. }
         | Record::ApprovalEnded { .. }

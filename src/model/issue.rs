@@ -4,6 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{EpisodeId, EpisodeKey, Name, Timestamp};
 
+/// The type of the issue that the bot does not follow the policy (POL-5).
+pub const POLICY_NOT_FOLLOWED: &str = "policy_not_followed";
+
 /// How bad an issue is (DET-2).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -25,7 +25,7 @@ pub use action::{ActionSpec, Autonomy, Means};
 pub use health::{Details, Health, Perfdata, Status};
 pub use ids::{EpisodeId, EpisodeKey, Fingerprint, Name, RunKey};
 pub use intake::{AlertOutcome, AlertStatus, IntakeAlert};
-pub use issue::{Issue, IssueSource, Severity};
+pub use issue::{Issue, IssueSource, POLICY_NOT_FOLLOWED, Severity};
 pub use policy::{CloseScope, Intent, Level, PolicySource, Restrictions};
 pub use problem::Problem;
 pub use pushed::Pushed;

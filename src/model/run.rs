@@ -71,3 +71,19 @@ pub enum Ending {
     /// Nothing was done, because chiron is in dry-run.
     DryRun,
 }
+
+impl Ending {
+    /// Every ending, in the order metrics list them.
+    pub const ALL: [Self; 5] = [Self::Ok, Self::Failed, Self::Timeout, Self::NotStarted, Self::DryRun];
+
+    /// The word used as a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Failed => "failed",
+            Self::Timeout => "timeout",
+            Self::NotStarted => "not_started",
+            Self::DryRun => "dry_run",
+        }
+    }
+}

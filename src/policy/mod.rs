@@ -1,11 +1,13 @@
 //! What the bot may do: levels held by sources, their join, slow relaxing, the latch.
 //!
 //! In: overall status, open issues, alerts, blindness. Out: which level each source wants ([`evaluation`]), when a held
-//! level may fall ([`relax`]), and the document a bot obeys ([`document`]).
+//! level may fall ([`relax`]), the document a bot obeys ([`document`]), and when it is told
+//! ([`hooks`]).
 //! **Invariant:** pure. The join only tightens; a held level never falls here without proof.
 
 pub mod document;
 pub mod evaluation;
+pub mod hooks;
 pub mod relax;
 
 use std::time::Duration;

@@ -1,7 +1,8 @@
 //! Which actions an issue calls for, in order (REC-1, DET-5), and how the next one is told to people (REC-2).
 
 use crate::model::{
-    ActionSpec, Autonomy, EpisodeId, HOST, Name, Reason, Recommendation, RecommendationState, Severity, Timestamp,
+    ActionSpec, Autonomy, EpisodeId, HOST, Name, POLICY_NOT_FOLLOWED, Reason, Recommendation, RecommendationState,
+    Severity, Timestamp,
 };
 
 use super::Settings;
@@ -33,6 +34,8 @@ pub fn ladder_for(
     });
     let names: Vec<&str> = match own {
         Some(ladder) => ladder.actions.iter().map(Name::as_str).collect(),
+        // No action of ours is known to make a bot follow.
+        None if kind == POLICY_NOT_FOLLOWED => Vec::new(),
         None => built_in(subsystem, severity, settings),
     };
     names

@@ -270,7 +270,7 @@ fn every_kind() -> Vec<Record> {
             reason: "upgrade".into(),
         },
         Record::MaintenanceEnded { id: "m1".into(), by: Some("ada".into()), reason: Some("done".into()) },
-        Record::HookTold { hook: "bot".into(), level: Level::NoNewTrades, attempt: 1 },
+        Record::HookTold { hook: "bot".into(), level: Level::NoNewTrades, attempt: 1, from: Some(Level::AllowAll) },
         Record::HookAnswered {
             hook: "bot".into(),
             level: Level::NoNewTrades,
@@ -278,6 +278,7 @@ fn every_kind() -> Vec<Record> {
             detail: "200 OK".into(),
         },
         Record::HookFollowed { hook: "bot".into(), level: Level::NoNewTrades },
+        Record::HookEnded { hook: "bot".into() },
         Record::DrillAsked { episode: id(), by: "ada".into(), reason: "rehearsal".into() },
         Record::RestartAsked { by: "ada".into(), reason: "stuck".into() },
         Record::HoldEnded { source: PolicySource::Operator, subject: "database".into(), by: None, reason: None },

@@ -16,6 +16,7 @@ use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, T
 use super::alertmanagers::Alertmanagers;
 use super::bindings::Bindings;
 use super::counts::{Alerts, Process, Reasons, Refused};
+use super::hooks::Hooks;
 use super::tables::{Tables, decrease};
 use super::tasks::{Progress, TaskRows};
 use super::text::{Kind, Text};
@@ -79,6 +80,8 @@ pub struct Metrics {
     pub alertmanagers: Alertmanagers,
     /// Whether each binding would work.
     pub bindings: Bindings,
+    /// The policy's hooks.
+    pub hooks: Hooks,
     webhook_refused: Reasons,
     requests_refused: Refused,
     /// Whether the web configuration was taken over, and until when our certificate holds; 0 without one.
@@ -115,6 +118,7 @@ impl Metrics {
             alerts: Alerts::default(),
             alertmanagers: Alertmanagers::default(),
             bindings: Bindings::default(),
+            hooks: Hooks::default(),
             webhook_refused: Reasons::new(
                 "chiron_webhook_refused_total",
                 counter,
@@ -347,6 +351,7 @@ impl Metrics {
         self.alerts.render(text);
         self.alertmanagers.render(text);
         self.bindings.render(text);
+        self.hooks.render(text);
         for reasons in [&self.webhook_refused, &self.journal_errors, &self.admissions_refused, &self.blind] {
             reasons.render(text);
         }

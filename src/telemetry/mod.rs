@@ -10,6 +10,7 @@ mod bindings;
 mod counts;
 pub mod exposition;
 mod family;
+pub mod hooks;
 pub mod logs;
 pub mod metrics;
 mod tables;

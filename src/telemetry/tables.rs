@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::model::{HOST, Name, Outcome, Severity};
+use crate::model::{HOST, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Severity};
 
 use super::text::{Family, Kind, Text, bound, prepare};
 
@@ -24,6 +24,9 @@ pub(super) const SUBSYSTEM_STATUS: &str = "subsystem_status";
 
 /// The issue types of the host (OBS-4).
 pub(super) const HOST_KINDS: [&str; 3] = ["cpu_pressure", "memory_pressure", "disk_pressure"];
+
+/// The issue types of the platform as a whole.
+pub(super) const PLATFORM_KINDS: [&str; 1] = [POLICY_NOT_FOLLOWED];
 
 /// Bounds of `chiron_action_duration_seconds`: from a file written to a slow restart.
 pub(super) const ACTION_BOUNDS: [f64; 12] = [0.01, 0.05, 0.1, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0];
@@ -92,7 +95,7 @@ pub(super) struct Histogram {
 }
 
 impl Histogram {
-    fn new(labels: &[(&str, &str)], bounds: &'static [f64]) -> Self {
+    pub(super) fn new(labels: &[(&str, &str)], bounds: &'static [f64]) -> Self {
         let with_bound = |bound: &str| {
             let mut labels = labels.to_vec();
             labels.push(("le", bound));
@@ -114,7 +117,7 @@ impl Histogram {
         self.nanos.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
     }
 
-    fn render(&self, family: &mut Family<'_, '_>) {
+    pub(super) fn render(&self, family: &mut Family<'_, '_>) {
         let mut total = 0;
         for (count, labels) in self.counts.iter().zip(&self.bucket_labels) {
             total += count.load(Relaxed);
@@ -237,12 +240,13 @@ impl Tables {
     /// is about a subject that is still configured.
     pub(super) fn configured(subsystems: &[Name], bindings: &[(Name, Name)], actions: &[Name], old: &Self) -> Self {
         let mut new = Self {
-            subsystems: Arc::new(subsystems.iter().cloned().chain([Name::from(HOST)]).collect()),
+            subsystems: Arc::new(subsystems.iter().cloned().chain([HOST, PLATFORM].map(Name::from)).collect()),
             ..Self::default()
         };
         let status = subsystems.iter().map(|subsystem| (subsystem.clone(), Name::from(SUBSYSTEM_STATUS)));
         let host = HOST_KINDS.map(|kind| (Name::from(HOST), Name::from(kind)));
-        for key in status.chain(host) {
+        let platform = PLATFORM_KINDS.map(|kind| (Name::from(PLATFORM), Name::from(kind)));
+        for key in status.chain(host).chain(platform) {
             let row = old.issues.index.get(&key).cloned();
             new.issues.insert(key.clone(), row.unwrap_or_else(|| Arc::new(IssueRow::new(key))));
         }

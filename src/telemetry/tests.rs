@@ -11,6 +11,7 @@ use proptest::prelude::*;
 
 use crate::model::*;
 
+use super::hooks::Row;
 use super::*;
 
 fn names(texts: &[&str]) -> Vec<Name> {
@@ -96,6 +97,18 @@ fn full_page_in(format: PageFormat) -> String {
     metrics.issue_opened(&"ai_model".into(), &status, Severity::Medium);
     metrics.issue_moved(&"ai_model".into(), &status, Severity::Medium, Severity::Critical);
     metrics.issue_opened(&HOST.into(), &"memory_pressure".into(), Severity::High);
+    let (stop, start) = ("bot_stop".into(), "bot_start".into());
+    let row = |hook, followed| Row {
+        hook,
+        proof: true,
+        followed,
+        late: false,
+        told_at: followed.then_some(Timestamp::from_millis(1_763_862_884_000)),
+    };
+    metrics.hooks.show([row(&stop, true), row(&start, false)].into_iter());
+    metrics.hooks.answered(&stop, Ending::Failed);
+    metrics.hooks.answered(&stop, Ending::Ok);
+    metrics.hooks.followed(&stop, Duration::from_millis(1_250));
     metrics.issue_opened(&"database".into(), &"slow_disk".into(), Severity::Low);
     metrics.issue_resolved(&"database".into(), &"slow_disk".into(), Severity::Low);
     metrics.action_ended(

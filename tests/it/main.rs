@@ -16,6 +16,7 @@ mod container;
 mod crash;
 mod credentials;
 mod exec_action;
+mod hooks;
 mod http_action;
 mod kills;
 mod ledger;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod approvals;
+mod hooks;
 mod ledger;
 mod random;
 mod reverse;

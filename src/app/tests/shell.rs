@@ -99,6 +99,7 @@ async fn start(rules: Rules, store: Arc<dyn JournalStore>, clock: &Clock) -> Run
         blind: Vec::new(),
         dry_run: false,
         stormy: false,
+        hooks: Vec::new(),
     };
     let shared = Arc::new(Shared {
         board: arc_swap::ArcSwap::from_pointee(Board::new(view)),

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 
 use crate::alerts;
 use crate::app::cycle::{Answered, Command, Cycle, Decision, Effect, Inputs, Inquired, Prepared, Refused, Rules};
+use crate::app::hooks::Hooked;
 use crate::execute::{Actuator, Answer, Binding, Order, ProbeAnswer, VerifySettings, actions};
 use crate::journal::{Entry, Record, State};
 use crate::model::{
@@ -19,8 +20,8 @@ use crate::observe::Observation;
 use crate::{admit, detect, policy, recommend};
 
 /// An actuator that is never called: the simulation plays its part.
-struct Played {
-    evidence: bool,
+pub(super) struct Played {
+    pub evidence: bool,
 }
 
 #[async_trait]
@@ -112,6 +113,7 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
                 ((binding.action.clone(), binding.subsystem.clone()), Arc::new(binding))
             })
             .collect::<HashMap<_, _>>(),
+        hooks: Arc::default(),
         stalled_after: Duration::from_secs(60),
         real_money: false,
         catalog: actions::action,
@@ -152,6 +154,10 @@ pub(super) struct Sim {
     /// Subsystems whose check was asked for at once.
     pub forced: BTreeSet<usize>,
     pub answers: Vec<Answered>,
+    /// What the policy's hooks were to do, not yet done.
+    pub hook_effects: Vec<Effect>,
+    /// What became of it.
+    pub hooked: Vec<Hooked>,
     pub refused: Option<Refused>,
     pub begun: Option<String>,
 }
@@ -177,6 +183,8 @@ impl Sim {
             inquiries: Vec::new(),
             forced: BTreeSet::new(),
             answers: Vec::new(),
+            hook_effects: Vec::new(),
+            hooked: Vec::new(),
             refused: None,
             begun: None,
         };
@@ -205,6 +213,8 @@ impl Sim {
     pub fn crash(&mut self) {
         self.under_way.clear();
         self.answers.clear();
+        self.hook_effects.clear();
+        self.hooked.clear();
         self.inquiries.clear();
         self.preparing.clear();
         self.forced.clear();
@@ -235,7 +245,8 @@ impl Sim {
         self.cycle.set_journal_ok(false);
         self.cycle.not_durable(&self.state);
         self.inquiries.extend(inputs.inquiries.into_iter().map(|inquired| inquired.key));
-        let again = Inputs { answers: inputs.answers, prepared: inputs.prepared, ..Inputs::default() };
+        let again =
+            Inputs { answers: inputs.answers, prepared: inputs.prepared, hooked: inputs.hooked, ..Inputs::default() };
         self.step(again);
     }
 
@@ -250,7 +261,13 @@ impl Sim {
 
     fn carry_out(&mut self, effects: Vec<Effect>) {
         for effect in effects {
-            if !self.journal_ok && !matches!(effect, Effect::ForceCheck(_)) {
+            // Whatever lowers risk wherever the bot is goes on, and so does looking.
+            let harmless = match &effect {
+                Effect::ForceCheck(_) | Effect::Look(_) | Effect::WouldTell { .. } => true,
+                Effect::Tell(telling) => telling.tightens(),
+                _ => false,
+            };
+            if !self.journal_ok && !harmless {
                 panic!("{effect:?} while nothing can be written");
             }
             match effect {
@@ -265,6 +282,7 @@ impl Sim {
                 }
                 Effect::Prepare(key) => self.preparing.push(key),
                 Effect::Inquire(key) => self.inquiries.push(key),
+                Effect::Tell(_) | Effect::Look(_) | Effect::WouldTell { .. } => self.hook_effects.push(effect),
                 Effect::ForceCheck(index) => {
                     self.forced.insert(index);
                 }
@@ -296,10 +314,12 @@ impl Sim {
     /// What waits for the decider right now.
     pub fn inputs(&mut self) -> Inputs {
         let taken = self.state.intake;
+        let hooked = std::mem::take(&mut self.hooked);
         if !self.journal_ok {
-            return Inputs { answers: std::mem::take(&mut self.answers), ..Inputs::default() };
+            return Inputs { answers: std::mem::take(&mut self.answers), hooked, ..Inputs::default() };
         }
         Inputs {
+            hooked,
             alerts: self.intake.iter().filter(|(number, _)| *number > taken).cloned().collect(),
             answers: std::mem::take(&mut self.answers),
             prepared: std::mem::take(&mut self.preparing)

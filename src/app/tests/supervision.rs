@@ -117,6 +117,7 @@ impl Process {
             blind: Vec::new(),
             dry_run: false,
             stormy: false,
+            hooks: Vec::new(),
         };
         let shared = Arc::new(Shared {
             board: arc_swap::ArcSwap::from_pointee(Board::new(view)),

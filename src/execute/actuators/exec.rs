@@ -29,8 +29,8 @@ const DOC: &str = "\
 The program of `argv`, by its absolute path and without a shell, in `cwd` (the workspace if not given). Its environment is
 `PATH=/usr/bin:/bin`, `HOME`, `USER` and `LOGNAME` of `user` if one is named, the variables that `env_from` lists with the
 values that chiron itself was started with, what `env` adds, and `CHIRON_RUN_KEY`, `CHIRON_ACTION`, `CHIRON_SUBSYSTEM`,
-`CHIRON_EPOCH`, `CHIRON_COMMAND_ID`; of two values the later one in this list counts. It reads nothing from stdin and leads
-a process group of its own.
+`CHIRON_EPOCH`, `CHIRON_COMMAND_ID`, and for a hook of the policy `CHIRON_POLICY` and `CHIRON_POLICY_SEQUENCE`; of two
+values the later one in this list counts. It reads nothing from stdin and leads a process group of its own.
 
 Exit code 0 is success. The end is the exit of the program, not the closing of its pipes: a daemon that it started lives
 on, and should have its output redirected, because nobody reads the pipe any more. At the timeout (the shorter of
@@ -117,6 +117,11 @@ impl Exec {
             ("CHIRON_SUBSYSTEM".to_owned(), order.target.to_string()),
             ("CHIRON_EPOCH".to_owned(), order.epoch.to_string()),
         ]);
+        // What a hook of the policy tells.
+        if order.about.sequence > 0 {
+            env.insert("CHIRON_POLICY".to_owned(), order.about.policy.to_owned());
+            env.insert("CHIRON_POLICY_SEQUENCE".to_owned(), order.about.sequence.to_string());
+        }
         let ids = identity.map(|Identity { uid, gid, .. }| (uid, gid));
         Ok(Line { argv: argv.to_vec(), env: env.into_iter().collect(), cwd: self.cwd.clone(), ids })
     }

@@ -188,6 +188,11 @@ impl Follower {
     }
 }
 
+/// `GET /api/v1/policy/hooks`: how far each hook has brought the policy to the bot.
+pub(in crate::http) async fn hooks(State(shared): State<Arc<Shared>>) -> Response {
+    Json(serde_json::json!({ "hooks": shared.handle.policy_hooks() })).into_response()
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Wish {

@@ -3,4 +3,5 @@
 pub mod folder;
 pub mod perfdata;
 pub mod process;
+pub mod shown;
 pub mod state_file;

@@ -10,13 +10,14 @@ use super::{chiron, command, run, secret_file};
 use crate::common::{Process, free_port, tool, wait_for_within};
 
 /// Every command that asks a running chiron, with arguments that are right.
-const ASKING: [&[&str]; 14] = [
+const ASKING: [&[&str]; 15] = [
     &["check"],
     &["issues"],
     &["issues", "feed_1"],
     &["actions"],
     &["recommendations"],
     &["policy", "get"],
+    &["policy", "hooks"],
     &["policy", "set", "no_new_trades", "--reason", "r", "--for", "1h"],
     &["policy", "release", "--reason", "r"],
     &["approve", "rec_1_feed", "--yes"],
