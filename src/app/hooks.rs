@@ -232,7 +232,7 @@ impl Cycle {
             source: IssueSource::Policy,
         };
         let Some(episode) = open else {
-            self.open(draft, key, facts, true, None);
+            self.open(draft, key, facts, true, None, None);
             return;
         };
         let same = IssueFacts { symptoms: episode.facts.symptoms.clone(), ..facts.clone() } == episode.facts;

@@ -4,3 +4,4 @@
 
 pub mod alertmanager;
 pub mod docker;
+pub mod systemd;

@@ -181,8 +181,10 @@ fn settings(
         intake.warn_key(&mut top, "thresholds", "`max_error_rate` is accepted and has no effect in this version");
     }
     let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace, &inputs.environment);
-    let hooks =
-        policy_section.as_mut().map(|section| hooks::hooks(section, intake, &known, &context, &inputs.environment)).unwrap_or_default();
+    let hooks = policy_section
+        .as_mut()
+        .map(|section| hooks::hooks(section, intake, &known, &context, &inputs.environment))
+        .unwrap_or_default();
     policy_section.into_iter().for_each(Section::finish);
     let mut alerts = alerts::alerts(&mut top, intake, &known, &bindings);
     let dashboard_port = later(&mut top, intake);

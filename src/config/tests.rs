@@ -288,7 +288,7 @@ fn a_binding_has_exactly_one_means_and_its_own_time_limit() {
     let two = "bindings: [{action: clear_cache, subsystem: host, exec: {argv: [/bin/true]}, file: {path: x}}]";
     assert!(
         bad(two).contains(
-            "bindings[0]: expected exactly one means of `exec`, `http`, `container`, `file`, found exec and file"
+            "bindings[0]: expected exactly one means of `exec`, `http`, `systemd`, `container`, `signal`, `file`, found exec and file"
         ),
         "{}",
         bad(two)

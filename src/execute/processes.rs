@@ -58,6 +58,21 @@ pub(super) fn read(pid: i32, name: &str) -> Option<Vec<u8>> {
     (bytes.len() as u64 <= FILE_BYTES_MAX).then_some(bytes)
 }
 
+/// The name that the kernel keeps, at most 15 bytes, as it can be shown.
+pub(super) fn name(pid: i32) -> Option<String> {
+    let bytes = read(pid, "comm")?;
+    let text = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned();
+    Some(text.replace(char::is_control, "?"))
+}
+
+/// The user that a process runs as.
+pub(super) fn user(pid: i32) -> Option<u32> {
+    let status = String::from_utf8(read(pid, "status")?).ok()?;
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    // Real, effective, saved, file system: whose files it could write counts.
+    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+}
+
 /// The fields after the command's name, which is in brackets and may itself contain brackets and blanks.
 fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let end = stat.iter().rposition(|&byte| byte == b')')?;

@@ -27,7 +27,7 @@ const RUNS_MAX: usize = 20;
 const DIGEST_SHOWN: usize = 12;
 
 /// Where the page leads, and under which word.
-const LINKS: [(&str, &str); 15] = [
+const LINKS: [(&str, &str); 16] = [
     ("api/v1/report", "report"),
     ("api/v1/subsystems", "subsystems"),
     ("api/v1/issues", "issues"),

@@ -20,11 +20,15 @@ mod container;
 mod exec;
 mod file;
 mod http;
+mod signal;
+mod systemd;
 
 pub use container::Container;
 pub use exec::{Exec, Inherited};
 pub use file::{File, Write};
 pub use http::Http;
+pub use signal::Signal;
+pub use systemd::Systemd;
 
 /// What an actuator may need when it is built from its settings.
 #[derive(Debug)]
@@ -63,7 +67,8 @@ pub struct ActuatorSpec {
 }
 
 /// Every means, in the order of ACT-2.
-pub const ACTUATORS: [&ActuatorSpec; 4] = [&exec::SPEC, &http::SPEC, &container::SPEC, &file::SPEC];
+pub const ACTUATORS: [&ActuatorSpec; 6] =
+    [&exec::SPEC, &http::SPEC, &systemd::SPEC, &container::SPEC, &signal::SPEC, &file::SPEC];
 
 /// The headings of a means' page, in order.
 pub const HEADINGS: [&str; 3] = ["What it calls", "Permissions", "Idempotence"];

@@ -150,6 +150,11 @@ impl Chiron {
         &self.address
     }
 
+    /// Its process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.process.as_ref().expect("chiron was started").pid()
+    }
+
     /// The folder it runs in.
     pub(crate) fn dir(&self) -> &Path {
         &self.dir

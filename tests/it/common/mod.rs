@@ -5,6 +5,7 @@
 
 mod alertmanager;
 mod bot;
+mod bound;
 mod chiron;
 mod config;
 mod counting;
@@ -18,12 +19,14 @@ mod python;
 mod samples;
 mod self_test;
 mod process;
+mod systemd;
 mod tls;
 mod tls_front;
 mod wait;
 
 pub(crate) use alertmanager::Alertmanager;
 pub(crate) use bot::{Bot, pid_alive, pid_of, restart_script};
+pub(crate) use bound::{ask_for, bound, ending, finished};
 pub(crate) use chiron::{Chiron, notify, series};
 pub(crate) use config::{Config, script};
 pub(crate) use counting::{HttpServer, Reply};
@@ -36,6 +39,7 @@ pub(crate) use process::{Process, free_port, now_millis, tool};
 pub(crate) use prometheus::Prometheus;
 pub(crate) use python::python;
 pub(crate) use samples::{alert, notification, timestamp};
+pub(crate) use systemd::Systemd;
 pub(crate) use tls::{Authority, Curled, curl, hmac, s_client};
 pub(crate) use tls_front::TlsFront;
 pub(crate) use wait::{wait_for, wait_for_within};

@@ -74,6 +74,8 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         "openssl" => "openssl",
         "busybox" => "busybox-static",
         "setsid" => "util-linux",
+        "systemd" | "systemctl" | "busctl" => "systemd",
+        "dbus-daemon" => "dbus",
         "python3" => "python3 python3-venv",
         other => other,
     };

@@ -9,6 +9,7 @@ fn built(text: &str) -> (Option<Arc<dyn Actuator>>, Vec<String>, usize) {
     let node = parse(text, &problems).unwrap_or_else(|| panic!("{text}"));
     let mut section = Section::open(&node, "container", &problems).unwrap();
     let context = ActuatorContext {
+        environment: crate::execute::Environment::default(),
         workspace: "/w".into(),
         probe: None,
         folder: "/nowhere".into(),

@@ -13,6 +13,7 @@ use crate::model::{Class, RunKey};
 
 fn context(class: Class) -> ActuatorContext {
     ActuatorContext {
+        environment: crate::execute::Environment::default(),
         workspace: "/w".into(),
         probe: None,
         folder: "/nowhere".into(),
