@@ -198,6 +198,8 @@ fn scalar(value: &Value) -> String {
 
 #[cfg(test)]
 mod tests {
+    #![expect(clippy::disallowed_methods, reason = "writes a settings file to be checked")]
+
     use std::path::PathBuf;
 
     use super::*;

@@ -63,7 +63,7 @@ fn a_process_is_left_alone_in_maintenance() {
     let again = command(&["maintenance", "end", &id, "--url", &url]).ended(3);
     assert!(again.err.contains("no announced maintenance"), "{again:?}");
     let log = chiron.log();
-    assert!(log.contains("maintenance announced") && log.contains("maintenance ended"), "{log}");
+    assert!(log.contains("maintenance ended"), "the log of the second process: {log}");
     let audit = chiron.get_json("/api/v1/audit?limit=1000").to_string();
     assert!(audit.contains("maintenance_set") && audit.contains("\"reason\":\"done\""), "{audit}");
 }

@@ -1,3 +1,5 @@
+//! The tables and properties of telling the bot: pauses, looks, retries, what counts as shown (POL-5).
+
 use proptest::prelude::*;
 
 use super::*;

@@ -12,7 +12,7 @@ use super::wait::wait_for;
 /// The image that every container is made of: busybox and nothing else.
 const IMAGE: &str = "localhost/busybox:1";
 
-/// A running engine. Dropped, its containers are removed by name, then its service is killed and its folders go.
+/// A running engine. Dropped, its service is killed, its containers are removed by name, and its folders go.
 pub(crate) struct Podman {
     dir: tempfile::TempDir,
     service: Option<Process>,
@@ -198,9 +198,10 @@ impl Podman {
 
 impl Drop for Podman {
     fn drop(&mut self) {
+        // First of all, so that it does not start again what is just removed.
+        self.service = None;
         for name in self.names.borrow().iter() {
             let _ = self.command(&["rm", "--force", "--ignore", "--time=0", name]).output();
         }
-        self.service = None;
     }
 }
