@@ -438,7 +438,10 @@ impl Cycle {
         if !dry_run && let Some(level) = spec.holds {
             let reason = format!("{} for {}", spec.name, episode.facts.description);
             let key = HoldKey { source: crate::model::PolicySource::Action, subject: episode.id.clone() };
-            self.set_hold(draft, key, level, reason, (None, None));
+            // A stricter action of the same issue holds on (POL-3).
+            if draft.state.holds.get(&key).is_none_or(|held| held.level < level) {
+                self.set_hold(draft, key, level, reason, (None, None));
+            }
         }
         let Some(run) = draft.state.runs.get(&key).cloned() else { return };
         if has_means && !dry_run {

@@ -93,6 +93,13 @@ impl MemoryStore {
         Self { inner: Mutex::new(Inner { tables: Tables::default(), faults }) }
     }
 
+    /// From now on a share `rate` of the writes fails; without a seed nothing ever does.
+    pub fn set_fault_rate(&self, rate: f64) {
+        if let Some(faults) = self.lock().faults.as_mut() {
+            faults.rate = rate;
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -298,6 +305,17 @@ mod tests {
             assert!(first.contains(&Some(kind)), "{kind:?} never struck");
         }
         assert!(first.contains(&None));
+    }
+
+    /// A store that has recovered fails no more.
+    #[tokio::test]
+    async fn faults_end() {
+        let store = MemoryStore::with_faults(3, 1.0);
+        assert!(store.probe(Timestamp::EPOCH).await.is_err());
+        store.set_fault_rate(0.0);
+        for _ in 0..100 {
+            store.probe(Timestamp::EPOCH).await.expect("it has recovered");
+        }
     }
 
     /// An ambiguous write is there or not there; every other fault has written nothing.

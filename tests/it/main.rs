@@ -14,6 +14,7 @@ mod cli_schema;
 mod config_golden;
 mod container;
 mod crash;
+mod crash_matrix;
 mod credentials;
 mod exec_action;
 mod hooks;

@@ -3,6 +3,7 @@
 mod admission;
 mod approvals;
 mod hooks;
+mod incidents;
 mod ledger;
 mod random;
 mod reverse;
