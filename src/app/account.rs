@@ -169,6 +169,7 @@ impl Step<'_> {
                 let (by, reason) = (by.as_deref().unwrap_or("chiron"), reason.as_deref().unwrap_or("its time is up"));
                 tracing::info!(maintenance = %id, by, reason, "maintenance ended");
             }
+            Record::ClockSet { millis } => tracing::warn!(millis, "clock was set"),
             Record::RestartAsked { by, reason } => tracing::info!(by, reason, "restart of the workers asked for"),
             Record::HookTold { .. } | Record::HookAnswered { .. } | Record::HookFollowed { .. } => {
                 self.account_hook(record, metrics);

@@ -275,6 +275,7 @@ impl Cycle {
         next.world.hooks.values_mut().for_each(super::hooks::HookSeen::look_again);
         next.world.hooks_before = next.world.hooks.clone();
         next.world.ending = old.ending;
+        next.world.clock_set = old.clock_set;
         next.world.dirty_host = true;
         // Cycles are counted anew, so whatever was relaxing begins anew too.
         *self = next;
@@ -293,6 +294,11 @@ impl Cycle {
         let mut effects = Vec::new();
         self.world.take_due(now);
         self.world.last_seen = now;
+        self.world.clock_set_before = std::mem::take(&mut self.world.clock_set);
+        if self.world.clock_set_before != 0 {
+            draft.push(Record::ClockSet { millis: self.world.clock_set_before });
+            self.look_at_everything(&draft.state);
+        }
         self.world.asked_before = self.world.asking_check.clone();
         self.world.hooks_before = self.world.hooks.clone();
         // What a person had loaded is told even if the file is the same: the files that it names may not be.
@@ -337,6 +343,7 @@ impl Cycle {
         self.world.dirty_subsystems.extend(0..self.names.len());
         self.world.dirty_host = true;
         self.world.orphans = true;
+        self.world.clock_set = self.world.clock_set.saturating_add(std::mem::take(&mut self.world.clock_set_before));
         self.world.asking_check = std::mem::take(&mut self.world.asked_before);
         self.world.hooks = std::mem::take(&mut self.world.hooks_before);
         self.world.orphan_hooks = true;
@@ -410,6 +417,7 @@ impl Cycle {
     /// relaxes on time that may not have passed.
     pub fn shift_clock(&mut self, millis: i64) {
         self.world.shift(millis);
+        self.world.clock_set = self.world.clock_set.saturating_add(millis);
     }
 
     /// The policy published last was latched, and the journal does not know of it: it is latched with the next step.

@@ -124,7 +124,7 @@ impl Cycle {
             Resolution::Indeterminate(detail) => self.give_up(draft, key, detail),
             Resolution::AskCheck => {
                 let deadline = draft.now.plus(CHECK_PATIENCE);
-                self.world.asking_check.entry(key.clone()).or_insert(Asking { since, deadline });
+                self.world.asking_check.entry(key.clone()).or_insert(Asking { since, deadline, probe });
                 self.world.wake(deadline, &key.episode);
                 if let Some(index) = self.world.index.get(&run.target) {
                     effects.push(Effect::ForceCheck(*index));
@@ -154,13 +154,13 @@ impl Cycle {
 
     /// A run that waits for the check: has it spoken, or has it had its time?
     pub(super) fn settle_asked(&mut self, draft: &mut Draft, run: &Run, effects: &mut Vec<Effect>) {
-        let Some(Asking { since, deadline }) = self.world.asking_check.get(&run.key).copied() else { return };
+        let Some(Asking { since, deadline, probe }) = self.world.asking_check.get(&run.key).copied() else { return };
         if !self.world.journal_ok || self.world.stopping {
             return;
         }
         if self.is_needed(draft, run, since).is_some() {
             self.world.asking_check.remove(&run.key);
-            self.settle_interrupted(draft, run, ProbeAnswer::AskCheck, since, effects);
+            self.settle_interrupted(draft, run, probe, since, effects);
         } else if draft.now >= deadline {
             self.world.asking_check.remove(&run.key);
             let detail = "interrupted by a crash of chiron; the check does not say whether it happened";

@@ -43,7 +43,9 @@ impl Cycle {
     fn waits_for_news(&mut self, now: Timestamp, episode: &Episode, effects: &mut Vec<Effect>) -> bool {
         let target = &episode.key.subsystem;
         let status_since = self.world.index.get(target).map(|index| self.world.subsystems[*index].status_since);
-        let since = status_since.map_or(episode.opened_at, |since| since.max(episode.opened_at));
+        // Of an issue that was opened before the clock was set back, only the check's own time is of use.
+        let opened_at = if episode.opened_at > now { Timestamp::EPOCH } else { episode.opened_at };
+        let since = status_since.map_or(opened_at, |since| since.max(opened_at));
         let until = since.plus(PATIENCE);
         if now >= until {
             return false;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::admit::storm::Storm;
 use crate::detect::overall::Counts;
 use crate::detect::status::Streak;
+use crate::execute::ProbeAnswer;
 use crate::journal::HoldKey;
 use crate::model::{
     EpisodeId, Fingerprint, Health, Level, Name, Reason, RecommendationState, Resources, RunKey, Status, Timestamp,
@@ -68,6 +69,8 @@ pub(super) struct Asking {
     pub since: Timestamp,
     /// When it is given up.
     pub deadline: Timestamp,
+    /// What its means said before.
+    pub probe: ProbeAnswer,
 }
 
 /// How a finished run's verification stands.
@@ -160,6 +163,10 @@ pub(super) struct World {
     pub journal_ok: bool,
     /// The policy published last was latched, and the journal does not know of it.
     pub latch_lost: bool,
+    /// How far the wall clock was set forward since the latest step, in milliseconds.
+    pub clock_set: i64,
+    /// The same before the latest step.
+    pub clock_set_before: i64,
     /// chiron is stopping: nothing is begun any more.
     pub stopping: bool,
     /// When the Watchdog was last heard, by the clock as it is now.
@@ -238,6 +245,8 @@ impl World {
             blind: BTreeMap::new(),
             journal_ok: true,
             latch_lost: false,
+            clock_set: 0,
+            clock_set_before: 0,
             stopping: false,
             watchdog_at: None,
             watchdog_from: None,
@@ -282,7 +291,7 @@ impl World {
             verifying.counted = verifying.counted.map(moved);
         }
         for asking in self.asking_check.values_mut() {
-            *asking = Asking { since: moved(asking.since), deadline: moved(asking.deadline) };
+            *asking = Asking { since: moved(asking.since), deadline: moved(asking.deadline), ..*asking };
         }
         self.recheck.values_mut().for_each(|at| *at = at.map(moved));
         self.clear_since.values_mut().for_each(|at| *at = moved(*at));

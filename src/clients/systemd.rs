@@ -1,7 +1,7 @@
 //! A manager of systemd over D-Bus: its units, their states, and jobs followed to their end.
 //!
 //! **Invariant:** every call is bounded in time; whether a refused call is certain to have changed nothing is always
-//! told; only [`Manager::begin`] and [`Manager::cancel`] change anything.
+//! told; only [`Client::begin`] and [`Client::cancel`] change anything.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -245,9 +245,9 @@ impl std::fmt::Debug for Jobs {
 
 /// A connection to one manager.
 #[derive(Clone, Debug)]
-pub struct Manager(Connection);
+pub struct Client(Connection);
 
-impl Manager {
+impl Client {
     /// Connects to the bus, within [`LIMIT`]. Whether systemd is on it shows with the first call.
     pub async fn connect(bus: &Bus) -> Result<Self, Error> {
         let builder = match bus {
@@ -274,7 +274,7 @@ impl Manager {
         Ok(Unit::of(properties(UNIT).await?, service))
     }
 
-    /// Listens for the ends of jobs; to be called before [`Manager::begin`].
+    /// Listens for the ends of jobs; to be called before [`Client::begin`].
     pub async fn listen(&self) -> Result<Jobs, Error> {
         let rule = MatchRule::builder()
             .msg_type(Type::Signal)
@@ -355,7 +355,7 @@ fn body<T: serde::de::DeserializeOwned + zbus::Type>(answer: &Message) -> Result
 
 impl Jobs {
     /// Follows a job to its end, at most until `until`.
-    pub async fn follow(&mut self, manager: &Manager, job: &Job, until: Instant) -> End {
+    pub async fn follow(&mut self, manager: &Client, job: &Job, until: Instant) -> End {
         let mut look = Instant::now() + LOOK;
         let mut absent = false;
         loop {

@@ -411,6 +411,12 @@ pub enum Record {
         /// Why.
         reason: String,
     },
+    /// The wall clock was set: what budgets, cooldowns, deadlines and damping remember moves with it, so that no jump refills
+    /// or prolongs anything.
+    ClockSet {
+        /// How far forward; negative if back.
+        millis: i64,
+    },
     /// A person asked for chiron's own workers to be started anew.
     RestartAsked {
         /// Who.
@@ -492,6 +498,7 @@ impl Record {
             Self::ApprovalAsked { .. } => "approval_asked",
             Self::ApprovalEnded { .. } => "approval_ended",
             Self::DrillAsked { .. } => "drill_asked",
+            Self::ClockSet { .. } => "clock_set",
             Self::RestartAsked { .. } => "restart_asked",
             Self::HoldSet { .. } => "hold_set",
             Self::HoldEnded { .. } => "hold_ended",

@@ -368,6 +368,7 @@ impl State {
                 }
             }
             Record::DrillAsked { .. } | Record::RestartAsked { .. } => {}
+            Record::ClockSet { millis } => self.set_clock(*millis),
             Record::ConfigLoaded { generation, digest, .. } => {
                 if *generation <= self.config_generation {
                     return Err(format!("generation {generation} does not rise above {}", self.config_generation));
@@ -490,6 +491,42 @@ impl State {
             _ => unreachable!("only records of episodes come here"),
         }
         Ok(())
+    }
+
+    /// Moves what is remembered for the sake of time that passes; dates that people have named stay.
+    fn set_clock(&mut self, millis: i64) {
+        let moved = |at: Timestamp| Timestamp::from_millis(at.millis().saturating_add(millis));
+        let all = |times: &mut Vec<Timestamp>| times.iter_mut().for_each(|at| *at = moved(*at));
+        all(&mut self.starts);
+        let targets: Vec<Name> = self.touches.keys().cloned().collect();
+        for target in targets {
+            if let Some(touch) = self.touches.get_mut(&target) {
+                all(&mut touch.starts);
+                touch.ended_at = touch.ended_at.map(moved);
+            }
+        }
+        let keys: Vec<EpisodeKey> = self.openings.keys().cloned().collect();
+        for key in keys {
+            if let Some(openings) = self.openings.get_mut(&key) {
+                all(openings);
+            }
+        }
+        let runs: Vec<RunKey> = self.runs.keys().cloned().collect();
+        for key in runs {
+            if let Some(run) = self.runs.get_mut(&key) {
+                let run = Arc::make_mut(run);
+                run.not_after = run.not_after.map(moved);
+                run.ended_at = run.ended_at.map(moved);
+            }
+        }
+        let hooks: Vec<Name> = self.hooks.keys().cloned().collect();
+        for hook in hooks {
+            if let Some(told) = self.hooks.get_mut(&hook) {
+                told.since = moved(told.since);
+                told.told_at = moved(told.told_at);
+                told.followed_at = told.followed_at.map(moved);
+            }
+        }
     }
 
     fn apply_maintenance(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {

@@ -57,6 +57,7 @@ pub fn guard(record: &Record) -> Guard<'_> {
         | Record::AlertTaken { .. }
         | Record::AlertBelieved { .. }
         | Record::RecommendationHeld { .. }
+        | Record::ClockSet { .. }
         | Record::MaintenanceSet { .. }
         | Record::MaintenanceEnded { .. }
         | Record::HookTold { .. }

@@ -280,6 +280,7 @@ fn every_kind() -> Vec<Record> {
         Record::HookFollowed { hook: "bot".into(), level: Level::NoNewTrades },
         Record::HookEnded { hook: "bot".into() },
         Record::DrillAsked { episode: id(), by: "ada".into(), reason: "rehearsal".into() },
+        Record::ClockSet { millis: -3_600_000 },
         Record::RestartAsked { by: "ada".into(), reason: "stuck".into() },
         Record::HoldEnded { source: PolicySource::Operator, subject: "database".into(), by: None, reason: None },
         latched(),

@@ -9,6 +9,7 @@ use super::random::{Happening, happening, run};
 use super::sim::{Part, Sim, rules};
 use crate::app::account::Step;
 use crate::app::ledger::{Facts, Id, actions, story};
+use crate::app::reverse::REVERSE;
 use crate::journal::{ApprovalEnd, Episode, Record, State};
 use crate::model::{AlertStatus, Class, Criticality, Ending, EpisodeId, Level, Name, Outcome, Reason, Status};
 
@@ -361,7 +362,12 @@ proptest! {
         prop_assert!(ended.keys().all(|place| begun.contains_key(place)));
         super::random::rest(&mut sim);
         let (begun, ended) = followed(&sim);
-        prop_assert_eq!(begun.keys().collect::<Vec<_>>(), ended.keys().collect::<Vec<_>>());
+        // Trading is not resumed while the latch is closed; that alone still waits.
+        let waits = |id: &EpisodeId| {
+            sim.state.latch.is_some() && sim.state.episodes.get(id).is_some_and(|open| open.key.kind == *REVERSE)
+        };
+        let over: Vec<_> = begun.keys().filter(|(id, _)| !waits(id)).collect();
+        prop_assert_eq!(over, ended.keys().filter(|(id, _)| !waits(id)).collect::<Vec<_>>());
     }
 }
 

@@ -1,7 +1,8 @@
 //! Timelines: what happens when, told as a person would.
 
 use super::sim::{Sim, rules};
-use crate::app::cycle::{Command, Refused};
+use crate::app::cycle::{Command, Inputs, Inquired, Refused};
+use crate::execute::ProbeAnswer;
 use crate::journal::Record;
 use crate::model::{
     AlertOutcome, AlertStatus, Class, Criticality, Ending, Level, Outcome, PolicySource, Reason, RunState, Status,
@@ -78,8 +79,9 @@ fn tries_of_one_rung_stand_further_apart() {
         while sim.under_way.is_empty() {
             let reason = sim.cycle.waiting().values().next().map(|waiting| waiting.reason);
             assert_eq!(reason, Some(Reason::Cooldown));
-            sim.pass(1);
+            sim.live(1);
             waited += 1;
+            assert!(waited < 60, "a retry that never comes");
         }
         pauses.push(waited);
     }
@@ -528,6 +530,53 @@ fn the_clock_is_set() {
     sim.cycle.shift_clock(back);
     sim.live(20);
     assert_eq!(sim.state.level(), Level::DefensiveExit, "not failed: 40 s are not 5 min");
+}
+
+/// Invariant 7: what a means says after a crash is not forgotten while the check is waited for: an action that did not
+/// happen is not told as done.
+#[test]
+fn what_did_not_happen_is_not_told_as_done() {
+    let bound: &[(&str, &str, Class)] = &[("restart_subsystem", "order_router", Class::Probeable)];
+    let mut sim = Sim::new(rules(ROUTER, bound));
+    sim.check_all();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.crash();
+    let key = sim.inquiries.pop().expect("it was under way");
+    let inquired = Inquired { key, probe: ProbeAnswer::DidNotHappen };
+    sim.step(Inputs { inquiries: vec![inquired], ..Inputs::default() });
+    sim.break_("order_router", Status::Healthy);
+    sim.live(10);
+    let run = sim.state.ended_runs.back().expect("it is settled");
+    assert!(run.detail.contains("healthy"), "{}", run.detail);
+    let said = sim.entries.iter().rev().find_map(|entry| match &entry.record {
+        Record::RunFinished { detail, .. } => Some(detail.as_str()),
+        _ => None,
+    });
+    assert_eq!(said, Some("no longer needed after a restart of chiron; not done again"));
+}
+
+/// ACT-3 and invariant 21: a clock that is set refills no budget, ends no cooldown and prolongs none, across a crash too.
+#[test]
+fn a_clock_that_is_set_refills_nothing() {
+    for off in [86_400_000_i64, -86_400_000] {
+        let mut sim = router();
+        sim.rules.admit.cooldown = std::time::Duration::from_secs(60);
+        sim.break_("order_router", Status::Critical);
+        sim.check_all();
+        assert_eq!(sim.answer(Ending::Failed), Some("order_router".into()));
+        sim.live(10);
+        sim.now = crate::model::Timestamp::from_millis(sim.now.millis() + off);
+        sim.cycle.shift_clock(off);
+        sim.live(40);
+        assert!(sim.under_way.is_empty(), "50 s after the first restart, whatever the clock says ({off})");
+        sim.crash();
+        sim.check_all();
+        assert!(sim.under_way.is_empty(), "a crash forgets nothing of it ({off})");
+        sim.live(15);
+        assert_eq!(sim.under_way.len(), 1, "65 s after it ({off})");
+        assert_eq!(sim.entries.iter().filter(|entry| matches!(entry.record, Record::ClockSet { .. })).count(), 1);
+    }
 }
 
 /// ACT-1: a containing action that waits for a person does not hold up a healing one.

@@ -168,9 +168,15 @@ fn the_loader_takes_every_key_of_the_schema() {
         }
     }
     // Bounds of a range are taken from their entry without a section.
-    // A hook's check has the keys of any check.
+    // A hook's check has the keys of any check, and its means those of a binding's.
+    let means = |path: &str| {
+        let key = path.strip_prefix("policy.hooks[].");
+        key.is_some_and(|key| asked.contains(&format!("bindings[].{key}")))
+    };
     let elsewhere = |path: &str| {
-        path.starts_with("subsystems.*.check.ranges.*") || path.starts_with("policy.hooks[].confirm.check.")
+        path.starts_with("subsystems.*.check.ranges.*")
+            || path.starts_with("policy.hooks[].confirm.check.")
+            || means(path)
     };
     let unknown: Vec<&String> = named.iter().filter(|path| !asked.contains(*path) && !elsewhere(path)).collect();
     assert!(

@@ -10,7 +10,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::{ActuatorContext, ActuatorSpec, Text};
 use crate::base::tree::{FromNode, Node, Section, Value};
-use crate::clients::systemd::{Bus, End, Error, Job, Jobs, Manager, Unit, Verb};
+use crate::clients::systemd::{Bus, Client, End, Error, Job, Jobs, Unit, Verb};
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
 
@@ -66,9 +66,9 @@ pub struct Systemd {
 
 impl Systemd {
     /// Everything that can fail before anything is changed: the manager, an ear for its jobs, and the unit as it was.
-    async fn ready(&self) -> Result<(Manager, Jobs, Unit), String> {
+    async fn ready(&self) -> Result<(Client, Jobs, Unit), String> {
         let told = |error: Error| self.told(&error);
-        let manager = Manager::connect(&self.bus).await.map_err(told)?;
+        let manager = Client::connect(&self.bus).await.map_err(told)?;
         let jobs = manager.listen().await.map_err(told)?;
         let unit = manager.unit(&self.unit).await.map_err(told)?;
         if let Some(why) = self.hindrance(&unit) {
@@ -118,7 +118,7 @@ impl Systemd {
     }
 
     /// The job has ended with `result`.
-    async fn ended(&self, manager: &Manager, before: &Unit, result: &str) -> Answer {
+    async fn ended(&self, manager: &Client, before: &Unit, result: &str) -> Answer {
         let (name, verb) = (&self.unit, self.verb.as_str());
         let after = match timeout(LOOK, manager.unit(name)).await {
             Ok(Ok(after)) => after,
@@ -135,7 +135,7 @@ impl Systemd {
     }
 
     /// The order's time is over and the job is not.
-    async fn late(&self, manager: &Manager, job: &Job, before: &Unit, order: &Order) -> Answer {
+    async fn late(&self, manager: &Client, job: &Job, before: &Unit, order: &Order) -> Answer {
         let fate = match timeout(LOOK, manager.job_state(job)).await {
             // One that was there before is somebody else's too.
             Ok(Ok(Some(state))) if state == "waiting" && before.job.as_ref() != Some(job) => {
@@ -158,7 +158,7 @@ impl Systemd {
 
     /// The unit once no job is at work on it, or `None` if that cannot be told by `until`.
     async fn at_rest(&self, until: Instant) -> Option<Unit> {
-        let manager = Manager::connect(&self.bus).await.ok()?;
+        let manager = Client::connect(&self.bus).await.ok()?;
         loop {
             let mut jobs = manager.listen().await.ok()?;
             let unit = manager.unit(&self.unit).await.ok()?;
@@ -181,7 +181,7 @@ impl Actuator for Systemd {
     }
 
     async fn evidence(&self, _order: &Order) -> Option<String> {
-        let manager = Manager::connect(&self.bus).await.ok()?;
+        let manager = Client::connect(&self.bus).await.ok()?;
         let unit = manager.unit(&self.unit).await.ok()?;
         (unit.load == "loaded").then(|| Evidence { invocation: unit.invocation, active: unit.active }.to_text())
     }
@@ -229,7 +229,7 @@ impl Actuator for Systemd {
     }
 
     async fn preflight(&self) -> Vec<String> {
-        let manager = match Manager::connect(&self.bus).await {
+        let manager = match Client::connect(&self.bus).await {
             Ok(manager) => manager,
             Err(error) => return vec![self.told(&error)],
         };

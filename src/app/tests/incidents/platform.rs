@@ -81,6 +81,7 @@ pub(super) fn platform(dice: &mut Dice) -> Rules {
             ..alerts::Settings::default()
         }),
         bindings: HashMap::new(),
+        hooks: Vec::new().into(),
         stalled_after: seconds(60),
         real_money: dice.percent(50),
         catalog: actions::action,

@@ -325,6 +325,9 @@ impl Incident {
                     }
                 }
                 Effect::Inquire(key) => self.inquire(key)?,
+                Effect::Tell(_) | Effect::Look(_) | Effect::WouldTell { .. } => {
+                    unreachable!("no hooks of the policy are in these stories")
+                }
             }
         }
         Ok(())

@@ -15,7 +15,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 
 use crate::base::clock::Clock;
 use crate::base::files;
-use crate::clients::systemd::{Bus, Manager};
+use crate::clients::systemd::{Bus, Client};
 use crate::execute::processes::{self, Process};
 use crate::model::Timestamp;
 
@@ -266,7 +266,7 @@ fn fits(kept: &str, line: &str, name: &str, cmdline: Option<&str>) -> bool {
 
 async fn of_unit(name: &str, bus: &Bus) -> Result<Held, String> {
     let told = |error: crate::clients::systemd::Error| format!("unit `{name}` on {}: {error}", bus.shown());
-    let manager = Manager::connect(bus).await.map_err(told)?;
+    let manager = Client::connect(bus).await.map_err(told)?;
     let unit = manager.unit(name).await.map_err(told)?;
     if unit.load != "loaded" {
         return Err(format!("unit `{name}` on {} is not loaded, found {}", bus.shown(), unit.load));
