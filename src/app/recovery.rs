@@ -487,7 +487,11 @@ impl Cycle {
         // What a subsystem's check says is no proof that the bot follows the policy.
         let by_check = episode.key.kind != *POLICY_NOT_FOLLOWED;
         match self.world.index.get(&episode.key.subsystem) {
-            Some(index) if by_check => self.world.subsystems[*index].health.status == crate::model::Status::Healthy,
+            // What has helped is not doubted before the check has spoken since the start.
+            Some(index) if by_check => {
+                let seen = &self.world.subsystems[*index];
+                !seen.seen || seen.health.status == crate::model::Status::Healthy
+            }
             _ => state.episodes.get(&episode.id).is_some_and(|episode| !episode.by_check),
         }
     }

@@ -15,7 +15,7 @@ use chiron::base::failpoint;
 use chiron::model::Level;
 use serde_json::Value;
 
-use crate::common::{Chiron, Config, PolicyWatch, alert, kinds, notification, now_millis, runs, wait_for};
+use crate::common::{Chiron, Config, PolicyWatch, alert, kinds, notification, now_millis, runs, timestamp, wait_for};
 use crate::crash::{deliver, settle};
 use worlds::{WORLDS, World};
 
@@ -55,7 +55,12 @@ alerts:
 }
 
 fn router_down(status: &str) -> String {
-    notification(&[alert(status, &[("alertname", "RouterDown"), ("severity", "critical")])])
+    let mut alert = alert(status, &[("alertname", "RouterDown"), ("severity", "critical")]);
+    // One that began before the end of the last would be stale.
+    if status == "firing" {
+        alert["startsAt"] = timestamp(0).into();
+    }
+    notification(&[alert])
 }
 
 /// What the journal tells of the runs that have a means.

@@ -47,7 +47,7 @@ fn config(dir: &Path, more: &str) -> String {
              verify: {{settle: 100ms, within: 5s}}}}\n"
         );
     }
-    let recovery = format!("recovery:\n  cooldown: 2s\n  ladders:\n{ladders}");
+    let recovery = format!("recovery:\n  cooldown: 2s\n  storm: {{subsystems: 100}}\n  ladders:\n{ladders}");
     let all = format!("auto_restart_enabled: true\nsubsystems:\n{subsystems}bindings:\n{bindings}{recovery}{more}");
     Config::new(dir).with(&all).text().to_owned()
 }

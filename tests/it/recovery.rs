@@ -161,5 +161,5 @@ fn what_makes_things_worse_is_taken_back() {
     let failed = entries.iter().find(|entry| entry["kind"] == "run_verified").expect("a verdict");
     let detail = failed["detail"].as_str().unwrap_or_default();
     assert!(detail.contains("made things worse") && detail.contains("feed was degraded and is critical"), "{failed}");
-    assert_eq!(chiron.get_json("/status")["subsystem_health"]["feed"]["status"], "degraded", "as it was before");
+    wait_status(&chiron, "feed", "degraded");
 }

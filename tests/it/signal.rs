@@ -75,7 +75,7 @@ fn a_signal_reaches_its_process() {
     pidfile(dir.path(), "told", &told.pid().to_string());
     let bindings = [
         ("file", "signal: {signal: TERM, pidfile: file.pid}".to_owned()),
-        ("name", format!("signal: {{signal: INT, process: {{name: {name}, cmdline: \" 1001\"}}}}")),
+        ("name", format!("signal: {{signal: USR1, expect: exit, process: {{name: {name}, cmdline: \" 1001\"}}}}")),
         ("unit", format!("signal: {{signal: KILL, unit: {{name: u.service, bus: \"{}\"}}}}", systemd.bus())),
         ("told", "signal: {signal: HUP, pidfile: told.pid}".to_owned()),
     ];

@@ -243,7 +243,6 @@ fn setting(name: &str) -> Option<u64> {
 /// ACT-3, ACT-4, ACT-5, POL-1 to POL-4, ALR-1 and the invariants 1, 4, 5, 7 to 9, 12 to 16, 18, 19 and 21: 2,000 incidents,
 /// each from its seed, keep all of them at every step, and come to rest.
 #[test]
-#[expect(clippy::print_stderr, reason = "figures and seeds are told to whoever runs the tests")]
 fn incidents() {
     let (asked, seed) = (setting("CHIRON_TEST_INCIDENTS"), setting("CHIRON_TEST_SEED"));
     let count = asked.unwrap_or(if seed.is_some() { 1 } else { 2_000 });

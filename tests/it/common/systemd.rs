@@ -96,7 +96,7 @@ impl Systemd {
     pub(crate) fn counted(&self, name: &str, command: &str, more: &str) {
         let log = self.starts_log(name);
         let text = format!(
-            "[Service]\nType=simple\nExecStart=/bin/sh -c 'echo $$INVOCATION_ID >> {}; exec {command}'\n{more}\n",
+            "[Unit]\nStartLimitIntervalSec=0\n[Service]\nType=simple\nExecStart=/bin/sh -c 'echo $$INVOCATION_ID >> {}; exec {command}'\n{more}\n",
             log.display()
         );
         self.unit(name, &text);
