@@ -29,6 +29,8 @@ use super::hooks::{Hooked, Telling};
 use super::maintenance::Announcement;
 use super::world::{Waiting, World};
 
+/// A check that began this much later than now began by another clock.
+const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// How long a decision is put off at most when nothing happens.
 pub const TICK: Duration = Duration::from_secs(1);
 
@@ -454,6 +456,10 @@ impl Cycle {
         let subsystem = &self.rules.subsystems[index];
         if said.subsystem != subsystem.name {
             // Observed under settings that a reload has replaced.
+            return;
+        }
+        if said.timestamp > draft.now.plus(CLOCK_TOLERANCE) {
+            // Begun by the clock as it was before it was set back: it proves nothing about now.
             return;
         }
         let seen = &mut self.world.subsystems[index];

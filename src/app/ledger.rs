@@ -229,6 +229,7 @@ impl<'a> Facts<'a> {
             "duration_ms": 0,
             "changed": "",
             "before": null,
+            "bound": null,
             "answer": "",
             "verification": null,
             "to_act": null,

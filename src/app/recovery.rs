@@ -25,6 +25,8 @@ use super::world::{Verifying, Waiting};
 pub(super) const INTERNAL: &str = "internal";
 /// How long an action waits for a person before one is told.
 const ASK_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
+/// A wait that only the world can end is told to a person after this.
+const HELD_LONG: std::time::Duration = std::time::Duration::from_secs(600);
 /// How often a target is checked again while its action is verified.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(500);
 
@@ -57,12 +59,15 @@ impl Cycle {
             };
             let episode = draft.state.episodes.get(&key.episode);
             let over = episode.is_none_or(|episode| self.is_over(episode));
+            let gates = self.is_barred(draft, &run);
             let why_not = if self.world.stopping {
                 Some(Reason::Stopping)
             } else if !self.world.journal_ok {
                 Some(Reason::JournalUnavailable)
-            } else if self.binding(&run.action, &run.target).is_none() {
+            } else if !self.is_bound_as(&run) {
                 Some(Reason::Unbound)
+            } else if gates.is_some() {
+                gates
             } else if over && !run.lowers_risk {
                 Some(Reason::Resolved)
             } else {
@@ -77,6 +82,36 @@ impl Cycle {
             draft.push(Record::RunStarted { key: key.clone(), evidence: evidence.clone() });
             effects.push(Effect::Start(key.clone()));
         }
+    }
+
+    /// Whether what is bound to a run's action is still what it was decided with.
+    pub(super) fn is_bound_as(&self, run: &Run) -> bool {
+        let Some(binding) = self.binding(&run.action, &run.target) else { return false };
+        let same = run.bound.as_ref().is_none_or(|bound| *bound == shown(binding));
+        binding.id == run.binding && binding.class == run.class && same
+    }
+
+    /// Why a run that was decided earlier may not begin now: dry-run, or it raises risk and what that needs is gone.
+    pub(super) fn is_barred(&self, draft: &Draft, run: &Run) -> Option<Reason> {
+        let episode = draft.state.episodes.get(&run.key.episode)?;
+        let rung = episode.ladder.get((run.key.rung as usize).saturating_sub(1))?;
+        let spec = (self.rules.catalog)(&run.action)?;
+        let rehearsed = self.rules.admit.dry_run
+            || self.rules.admit.dry_run_actions.contains(&run.action)
+            || self.binding(&run.action, &run.target).is_some_and(|binding| binding.dry_run);
+        if rehearsed && !run.dry_run {
+            return Some(Reason::DryRun);
+        }
+        if !spec.raises_risk || matches!(rung.origin, RungOrigin::Undo(_)) {
+            return None;
+        }
+        if !self.is_verified_healthy(&draft.state, &run.target, &run.key.episode) {
+            return Some(Reason::Unhealthy);
+        }
+        if !self.watchdog_alive(draft) {
+            return Some(Reason::Watchdog);
+        }
+        spec.needs_policy.is_some_and(|level| draft.state.level() > level).then_some(Reason::Policy)
     }
 
     /// Whether nothing holds an episode open: neither a check nor an alert, nor something that is to be undone or rehearsed.
@@ -318,6 +353,10 @@ impl Cycle {
         self.wait(draft, &episode.id, number(index), state, admission.reason, admission.not_before);
         match admission.reason {
             reason @ (Reason::Unbound | Reason::GroupUnhealthy) => self.tell_person(draft, episode, reason),
+            reason @ (Reason::Storm | Reason::Unhealthy | Reason::Watchdog | Reason::Policy) => {
+                self.world.asked_since.remove(&episode.id);
+                self.tell_if_long(draft, &episode.id, reason);
+            }
             Reason::ApprovalPending => {
                 let attempt = rung.attempts + 1;
                 let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt };
@@ -334,6 +373,18 @@ impl Cycle {
                 }
             }
             _ => drop(self.world.asked_since.remove(&episode.id)),
+        }
+    }
+
+    /// What may last for ever is told to a person once it has lasted.
+    fn tell_if_long(&mut self, draft: &mut Draft, id: &EpisodeId, reason: Reason) {
+        let Some(episode) = draft.state.episodes.get(id).cloned() else { return };
+        let held = episode.notes.iter().rev().take_while(|note| note.reason == reason).last();
+        let since = held.map_or(draft.now, |note| note.at);
+        if draft.now >= since.plus(HELD_LONG) {
+            self.tell_person(draft, &episode, reason);
+        } else {
+            self.world.wake(since.plus(HELD_LONG), id);
         }
     }
 
@@ -354,7 +405,8 @@ impl Cycle {
         let unconfirmed = matches!(rung.origin, RungOrigin::AlertIfConfirmed(_)) && !self.world.is_broken(target);
         let request = Request {
             autonomy: view.autonomy,
-            lowers_risk: spec.lowers_risk,
+            // To take back what made things worse waits for nothing but its target.
+            lowers_risk: spec.lowers_risk || matches!(rung.origin, RungOrigin::Undo(_)),
             raises_risk: spec.raises_risk && !matches!(rung.origin, RungOrigin::Undo(_)),
             dry_run: view.rehearsed_only,
             bound: view.bound,
@@ -416,7 +468,9 @@ impl Cycle {
         let target = &episode.key.subsystem;
         let binding = self.binding(&rung.action, target);
         let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts + 1 };
-        let not_after = (!spec.lowers_risk).then(|| draft.now.plus(self.rules.admit.not_after));
+        // To take back what made things worse is as urgent as what lowers risk.
+        let lowers_risk = spec.lowers_risk || matches!(rung.origin, RungOrigin::Undo(_));
+        let not_after = (!lowers_risk).then(|| draft.now.plus(self.rules.admit.not_after));
         draft.push(Record::RunIntended {
             key: key.clone(),
             action: rung.action.clone(),
@@ -424,9 +478,10 @@ impl Cycle {
             binding: binding.map_or_else(|| INTERNAL.into(), |binding| binding.id.clone()),
             class: binding.map_or(Class::Natural, |binding| binding.class),
             dry_run,
-            lowers_risk: spec.lowers_risk,
+            lowers_risk,
             not_after,
             before: Some(self.how_things_stand(target)),
+            bound: binding.map(|binding| shown(binding)),
         });
         let has_means = binding.is_some();
         // What a probe will compare with is durable before anything is begun.
@@ -532,17 +587,21 @@ impl Cycle {
                 let used = rung.attempts.saturating_sub(1);
                 let left = binding.map_or(0, |binding| binding.retries.saturating_sub(used));
                 // What a later recommendation has followed is over.
-                let left = if episode.is_behind(index) { 0 } else { left };
+                // And what made things worse is not repeated.
+                let undone = episode.ladder.iter().any(|later| later.origin == RungOrigin::Undo(number(index)));
+                let left = if undone || episode.is_behind(index) { 0 } else { left };
                 let retryable = left > 0 && self.may_retry(state, episode, index, rung.attempts, binding);
                 // After a person's no, only what lowers risk goes on by itself.
+                let autonomy = self.autonomy_now(episode, rung);
                 let asks = rejected
-                    && rung.autonomy == Autonomy::Automatic
+                    && autonomy == Autonomy::Automatic
                     && !(self.rules.catalog)(&rung.action).is_some_and(|spec| spec.lowers_risk);
                 RungView {
-                    autonomy: if asks { Autonomy::Approval } else { rung.autonomy },
+                    autonomy: if asks { Autonomy::Approval } else { autonomy },
                     rehearsed_only: binding.is_some_and(|binding| binding.dry_run)
                         || self.rules.admit.dry_run_actions.contains(&rung.action),
-                    containing: rung.containing,
+                    // Taking back what made things worse is not passed over while a person is asked.
+                    containing: rung.containing && !matches!(rung.origin, RungOrigin::Undo(_)),
                     bound: binding.is_some() || holds,
                     outcome: rung.outcome,
                     attempts: rung.attempts,
@@ -552,7 +611,23 @@ impl Cycle {
             .collect()
     }
 
-    /// ACT-3: a one-shot is retried only if it provably never started.
+    /// How far a rung may go alone under the settings in force: never further than when it was put on the ladder, but for
+    /// what a drill or an alert's route has granted. What raises risk, closes every position, or has a word of the
+    /// operator's of its own is granted by nobody else.
+    fn autonomy_now(&self, episode: &Episode, rung: &Rung) -> Autonomy {
+        let Some(spec) = (self.rules.catalog)(&rung.action) else { return rung.autonomy };
+        let settings = &self.rules.recommend;
+        let granted = matches!(rung.origin, RungOrigin::Alert(_) | RungOrigin::AlertIfConfirmed(_));
+        let strict =
+            spec.raises_risk || spec.name == "close_all_positions" || settings.autonomy.contains_key(spec.name);
+        if episode.key.kind == *super::drills::DRILL || granted && !strict {
+            return rung.autonomy;
+        }
+        rung.autonomy.max(crate::recommend::autonomy(spec, settings))
+    }
+
+    /// ACT-3: a one-shot is retried only if it provably never started; what is recognised by its key or its probe, and a
+    /// further try has another key and no probe, only if it is certain how it ended.
     fn may_retry(
         &self,
         state: &State,
@@ -562,12 +637,17 @@ impl Cycle {
         binding: Option<&Arc<Binding>>,
     ) -> bool {
         let Some(binding) = binding else { return false };
-        if binding.class != Class::OneShot {
-            return true;
-        }
         let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt };
-        let last = state.ended_runs.iter().rev().find(|run| run.key == key);
-        last.is_some_and(|run| run.ending == Some(Ending::NotStarted))
+        let Some(last) = state.ended_runs.iter().rev().find(|run| run.key == key) else {
+            return binding.class == Class::Natural;
+        };
+        match (binding.class, last.ending) {
+            (Class::Natural, _) | (_, Some(Ending::NotStarted)) => true,
+            (Class::OneShot, _) | (_, Some(Ending::Timeout) | None) => false,
+            // A request that got no whole answer has failed too.
+            (_, Some(Ending::Failed)) => binding.actuator.means() != crate::model::Means::Http,
+            (_, Some(_)) => true,
+        }
     }
 
     /// What recovery can still do for a critical subsystem (OBS-1).
@@ -618,4 +698,11 @@ fn starts_and_reserved(draft: &Draft) -> Cow<'_, [Timestamp]> {
 /// Runs that are begun, or are about to be.
 fn at_work(state: &State) -> usize {
     state.runs.values().filter(|run| matches!(run.state, RunState::Intended | RunState::Started)).count()
+}
+
+/// What a binding does, for the journal and for people.
+pub(super) fn shown(binding: &Binding) -> String {
+    let mut text = binding.actuator.describe();
+    crate::base::redact::string(&mut text);
+    text
 }

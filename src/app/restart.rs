@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::execute::ProbeAnswer;
-use crate::journal::{Record, Run, State};
+use crate::journal::{Record, Run, RungOrigin, State};
 use crate::model::{Class, Ending, Reason, RunKey, RunState, Status, Timestamp};
 
 use super::cycle::{Cycle, Effect, Inquired};
@@ -64,6 +64,11 @@ impl Cycle {
     ) -> (Vec<Record>, State, Vec<Effect>) {
         let mut draft = Draft::new(state.clone(), now);
         draft.push(instance);
+        // A clock that was set back while chiron was down prolongs nothing; how much time really passed is not known.
+        let last = state.last_at;
+        if last > now && state.seq > 0 {
+            draft.push(Record::ClockSet { millis: now.millis().saturating_sub(last.millis()) });
+        }
         let mut effects = Vec::new();
         let runs: Vec<_> = draft.state.runs.values().cloned().collect();
         for run in runs {
@@ -103,15 +108,23 @@ impl Cycle {
     ) {
         let needed = self.is_needed(draft, run, since);
         let key = run.key.clone();
-        match resolve(run.class, run.crashes, run.lowers_risk, probe, needed) {
+        let resolution = resolve(run.class, run.crashes, run.lowers_risk, probe, needed);
+        if self.is_raising(draft, run) && resolution != Resolution::Happened {
+            return self.settle_raising(draft, run, probe);
+        }
+        match resolution {
             Resolution::Resume if self.rules.admit.dry_run => {
                 self.give_up(draft, key, "interrupted by a crash of chiron, which is in dry-run now");
             }
             Resolution::Resume if run.not_after.is_some_and(|not_after| draft.now > not_after) => {
                 self.give_up(draft, key, "interrupted by a crash of chiron, too long ago to be done again");
             }
-            Resolution::Resume if self.binding(&run.action, &run.target).is_none() => {
-                self.give_up(draft, key, "interrupted by a crash of chiron; its binding is configured no longer");
+            Resolution::Resume if !self.is_bound_as(run) => {
+                self.give_up(
+                    draft,
+                    key,
+                    "interrupted by a crash of chiron; what was bound to it is configured no longer",
+                );
             }
             Resolution::Resume => {
                 draft.push(Record::RunResumed { key: key.clone() });
@@ -130,6 +143,29 @@ impl Cycle {
                     effects.push(Effect::ForceCheck(*index));
                 }
             }
+        }
+        self.world.dirty_episodes.insert(run.key.episode.clone());
+    }
+
+    /// Whether a run raises risk by what it does, and does not merely take back what made things worse.
+    fn is_raising(&self, draft: &Draft, run: &Run) -> bool {
+        let raises = (self.rules.catalog)(&run.action).is_some_and(|spec| spec.raises_risk);
+        let episode = draft.state.episodes.get(&run.key.episode);
+        let rung = episode.and_then(|episode| episode.ladder.get((run.key.rung as usize).saturating_sub(1)));
+        raises && !rung.is_some_and(|rung| matches!(rung.origin, RungOrigin::Undo(_)))
+    }
+
+    /// What raises risk is never done again by itself: health is no proof that it happened, and trouble no reason to do it.
+    /// If it certainly did not happen, it is decided anew, by all that is asked then.
+    fn settle_raising(&mut self, draft: &mut Draft, run: &Run, probe: ProbeAnswer) {
+        let key = run.key.clone();
+        if run.class == Class::Probeable && probe == ProbeAnswer::DidNotHappen {
+            draft.push(Record::RunCancelled { key, reason: Reason::Restart });
+            self.world.rouse(|reason| matches!(reason, Reason::Busy | Reason::Concurrency | Reason::GroupBusy));
+        } else {
+            let detail =
+                "interrupted by a crash of chiron; it raises risk, so a person decides whether it is done again";
+            self.give_up(draft, key, detail);
         }
         self.world.dirty_episodes.insert(run.key.episode.clone());
     }

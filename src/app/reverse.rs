@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use crate::journal::{Before, Episode, IssueFacts, Record, Run, Rung, RungOrigin, State};
-use crate::model::{Autonomy, EpisodeId, EpisodeKey, IssueSource, Name, Outcome, Severity, Status};
+use crate::model::{Autonomy, EpisodeId, EpisodeKey, HOST, IssueSource, Name, Outcome, Severity, Status};
 
 use super::cycle::{Cycle, Effect};
 use super::draft::Draft;
@@ -65,10 +65,10 @@ impl Cycle {
 
     /// Opens what undoes, now that an issue is over, all that was done about it and has a reverse that is bound.
     pub(super) fn plan_reverses(&mut self, draft: &mut Draft, episode: &Episode) {
-        if episode.key.kind == *REVERSE {
+        let target = &episode.key.subsystem;
+        if episode.key.kind == *REVERSE || *target != *HOST && !self.world.index.contains_key(target) {
             return;
         }
-        let target = &episode.key.subsystem;
         let mut rungs: Vec<Rung> = Vec::new();
         // What was done last is undone first.
         for (index, rung) in episode.ladder.iter().enumerate().rev() {
@@ -126,7 +126,9 @@ impl Cycle {
     /// Whether something is still to be undone in an issue of that type.
     pub(super) fn reverse_goes_on(&self, draft: &Draft, episode: &Episode) -> bool {
         let Some(episode) = draft.state.episodes.get(&episode.id) else { return false };
-        episode.key.kind == *REVERSE && (0..episode.ladder.len()).any(|index| goes_on(episode, index))
+        let target = &episode.key.subsystem;
+        let configured = *target == *HOST || self.world.index.contains_key(target);
+        episode.key.kind == *REVERSE && configured && (0..episode.ladder.len()).any(|index| goes_on(episode, index))
     }
 
     /// The next step of undoing. What has failed is tried again only if a person says so.
@@ -155,12 +157,16 @@ impl Cycle {
 
     /// Whether a target has been healthy for as long as a policy is held at least, and nothing else is open about it.
     pub(super) fn is_verified_healthy(&self, state: &State, target: &Name, own: &EpisodeId) -> bool {
-        let open = state.episodes.values().any(|episode| episode.key.subsystem == *target && episode.id != *own);
+        let open = state.episodes.values().any(|episode| {
+            let apart = super::episodes::stands_apart(&episode.key.kind);
+            episode.key.subsystem == *target && episode.id != *own && !apart
+        });
         let healthy = match self.world.index.get(target) {
             Some(index) => self.world.subsystems[*index]
                 .healthy_since
                 .is_some_and(|since| self.world.last_seen >= since.plus(self.rules.policy.min_hold)),
-            None => true,
+            // What is checked no longer is not healthy.
+            None => *target == *HOST && self.world.resources.is_some(),
         };
         healthy && !open
     }

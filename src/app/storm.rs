@@ -40,7 +40,9 @@ impl Cycle {
         }
         let rootless_since = self.rootless_since(draft);
         self.world.rootless_since = rootless_since;
-        let tell = rootless_since.is_some_and(|since| draft.now.since(since) >= TELL_AFTER);
+        // Not while it calms down.
+        let rages = storm == Storm::Raging { below_since: None };
+        let tell = rages && rootless_since.is_some_and(|since| draft.now.since(since) >= TELL_AFTER);
         match open {
             None if tell => self.open_storm(draft, key, broken, all),
             Some(episode) if tell && !episode.by_check => {
@@ -58,9 +60,14 @@ impl Cycle {
     /// Since when there has been a storm without a root cause, if there is one.
     fn rootless_since(&mut self, draft: &Draft) -> Option<Timestamp> {
         // One that calms down has lost what it had of roots.
-        if self.world.storm != (Storm::Raging { below_since: None }) || self.world.unseen > 0 {
+        if !self.world.storm.is_on() || self.world.unseen > 0 {
             self.world.has_root = None;
             return None;
+        }
+        if self.world.storm != (Storm::Raging { below_since: None }) {
+            // One that hovers at its limit is still a storm; it only has lost what it had of roots.
+            self.world.has_root = None;
+            return self.world.rootless_since;
         }
         let has_root = match self.world.has_root {
             Some(known) => known,

@@ -298,6 +298,9 @@ impl World {
         self.asked_since.values_mut().for_each(|at| *at = moved(*at));
         for seen in &mut self.subsystems {
             seen.streak.critical_since = seen.streak.critical_since.map(moved);
+            if seen.health.timestamp > Timestamp::EPOCH {
+                Arc::make_mut(&mut seen.health).timestamp = moved(seen.health.timestamp);
+            }
             seen.healthy_since = seen.healthy_since.map(moved);
             seen.status_since = moved(seen.status_since);
             seen.said = seen.said.map(|at| at.map(moved));

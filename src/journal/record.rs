@@ -239,6 +239,9 @@ pub enum Record {
         /// How things stood.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         before: Option<Before>,
+        /// What its means was to do, one line without secrets; another means is never taken for it.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        bound: Option<String>,
     },
     /// It may have begun from here on.
     RunStarted {

@@ -134,6 +134,9 @@ pub struct Run {
     /// How things stood when it was decided.
     #[serde(default)]
     pub before: Option<Before>,
+    /// What its means was to do when it was decided, one line.
+    #[serde(default)]
+    pub bound: Option<String>,
     /// What the means said; `detail` has the last word, which may be verification's.
     #[serde(default)]
     pub answer: String,
@@ -261,6 +264,9 @@ pub struct Totals {
 pub struct State {
     /// The last entry applied.
     pub seq: u64,
+    /// Its time.
+    #[serde(default)]
+    pub last_at: Timestamp,
     /// Rises with every set of settings.
     pub config_generation: u64,
     /// Of the settings in force.
@@ -349,6 +355,7 @@ impl State {
             return Err(illegal(format!("found after entry {}, expected gapless numbers", self.seq)));
         }
         self.apply_record(&entry.record, entry.at).map_err(illegal)?;
+        self.last_at = entry.at;
         self.seq = entry.seq;
         Ok(())
     }
@@ -448,6 +455,10 @@ impl State {
             }
             Record::EpisodeChanged { id, facts, ladder, by_check, flapping } => {
                 self.edit_episode(id, |episode| {
+                    // What has become worse is told anew.
+                    if facts.severity > episode.facts.severity {
+                        episode.escalated = None;
+                    }
                     episode.facts.clone_from(facts);
                     episode.ladder.clone_from(ladder);
                     episode.by_check = *by_check;
@@ -516,6 +527,13 @@ impl State {
             if let Some(run) = self.runs.get_mut(&key) {
                 let run = Arc::make_mut(run);
                 run.not_after = run.not_after.map(moved);
+                run.ended_at = run.ended_at.map(moved);
+            }
+        }
+        for run in &mut self.ended_runs {
+            // The pause before the next try of a rung counts from it; what is over stays as it was.
+            if self.episodes.contains_key(&run.key.episode) {
+                let run = Arc::make_mut(run);
                 run.ended_at = run.ended_at.map(moved);
             }
         }
@@ -700,7 +718,18 @@ impl State {
 
     fn apply_run(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {
         match record {
-            Record::RunIntended { key, action, target, binding, class, dry_run, lowers_risk, not_after, before } => {
+            Record::RunIntended {
+                key,
+                action,
+                target,
+                binding,
+                class,
+                dry_run,
+                lowers_risk,
+                not_after,
+                before,
+                bound,
+            } => {
                 if self.runs.contains_key(key) || self.ended_runs.iter().rev().take(64).any(|run| run.key == *key) {
                     return Err(format!("run `{key}` exists already"));
                 }
@@ -734,6 +763,7 @@ impl State {
                     duration_ms: 0,
                     changed: String::new(),
                     before: before.clone(),
+                    bound: bound.clone(),
                     answer: String::new(),
                 };
                 *self.busy.entry(run.target.clone()).or_insert(0) += 1;

@@ -134,6 +134,7 @@ pub(super) fn intended(number: u32) -> Record {
             status: crate::model::Status::Critical,
             broken: vec!["event_executor".into()],
         }),
+        bound: Some("run /bin/true".into()),
     }
 }
 
