@@ -56,6 +56,8 @@ pub(super) struct HookSeen {
     looked: Option<(Timestamp, bool)>,
     /// Why it did not.
     why: String,
+    /// What was overtaken may have been done after it: where nothing shows the bot's level, it is told again.
+    overtaken: bool,
     /// It is part of the issue until the bot follows.
     late: bool,
     /// In dry-run: the level that would have been told.
@@ -66,6 +68,12 @@ impl HookSeen {
     /// What was looked at says nothing any more.
     pub(super) fn look_again(&mut self) {
         self.looked = None;
+    }
+
+    /// A try that was overtaken has been done after the latest.
+    fn overtake(&mut self) {
+        self.looked = None;
+        self.overtaken = true;
     }
 }
 
@@ -78,7 +86,7 @@ impl Cycle {
             let Some(told) = draft.state.hooks.get(hook).filter(of).cloned() else {
                 if answer.is_some() {
                     // What was overtaken may have been done last: where the bot is now has to be seen.
-                    self.world.hooks.values_mut().for_each(HookSeen::look_again);
+                    self.world.hooks.values_mut().for_each(HookSeen::overtake);
                 }
                 continue;
             };
@@ -134,7 +142,14 @@ impl Cycle {
             }
             let heard = draft.state.hooks.get(&rule.name).map(heard);
             let sight = Sight { under_way: seen.under_way, looked: seen.looked };
-            match decide(rule, level, heard.as_ref(), sight, draft.now) {
+            let mut step = decide(rule, level, heard.as_ref(), sight, draft.now);
+            if seen.overtaken && !seen.under_way {
+                seen.overtaken = false;
+                if !rule.proof && step == Step::Wait(None) && heard.is_some() {
+                    step = Step::Tell { attempt: 1, from: Level::AllowAll };
+                }
+            }
+            match step {
                 Step::Wait(until) => until.into_iter().for_each(&mut by),
                 Step::Forget => {
                     *seen = HookSeen::default();

@@ -537,14 +537,6 @@ impl State {
                 run.ended_at = run.ended_at.map(moved);
             }
         }
-        let hooks: Vec<Name> = self.hooks.keys().cloned().collect();
-        for hook in hooks {
-            if let Some(told) = self.hooks.get_mut(&hook) {
-                told.since = moved(told.since);
-                told.told_at = moved(told.told_at);
-                told.followed_at = told.followed_at.map(moved);
-            }
-        }
     }
 
     fn apply_maintenance(&mut self, record: &Record, at: Timestamp) -> Result<(), String> {

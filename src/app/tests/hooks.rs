@@ -33,6 +33,12 @@ fn hook(name: &str, when: When) -> Arc<PolicyHook> {
     })
 }
 
+/// One whose effect nothing shows.
+fn unproven(name: &str, when: When) -> Arc<PolicyHook> {
+    let hook = PolicyHook::clone(&hook(name, when));
+    Arc::new(PolicyHook { rule: Rule { proof: false, ..hook.rule.clone() }, ..hook })
+}
+
 /// A bot beside the decider: what it is at, and how it takes what it is told.
 struct Bot {
     sim: Sim,
@@ -127,7 +133,8 @@ impl Bot {
     fn look(&mut self, telling: Telling, answer: Option<Answer>) {
         let follows = follows(telling.level, telling.from, self.level);
         let shown = if follows { Ok(()) } else { Err(format!("the bot shows {}", self.level)) };
-        self.sim.hooked.push(Hooked { telling, answer, shown: Some(shown) });
+        let proof = self.sim.rules.hooks.iter().any(|hook| hook.rule.name == telling.hook && hook.rule.proof);
+        self.sim.hooked.push(Hooked { telling, answer, shown: proof.then_some(shown) });
     }
 
     fn live(&mut self, seconds: u64) {
@@ -278,6 +285,42 @@ fn what_was_overtaken_is_seen() {
     assert_eq!(bot.level, Level::AllowAll);
     bot.live(1);
     assert_eq!(bot.level, Level::NoNewTrades, "{:?}", bot.told);
+}
+
+/// POL-5: the same where nothing shows the bot's level: it is told again, once.
+#[test]
+fn what_was_overtaken_is_told_again_without_proof() {
+    let mut bot = Bot::new(&[unproven("bot_stop", STOP), unproven("bot_start", START)]);
+    bot.set(Level::NoNewTrades);
+    bot.settle();
+    bot.set(Level::AllowAll);
+    let [Effect::Tell(late)] = &bot.sim.hook_effects[..] else { panic!("one hook tells") };
+    let late = late.clone();
+    bot.sim.hook_effects.clear();
+    bot.set(Level::NoNewTrades);
+    bot.settle();
+    bot.tell(late);
+    assert_eq!(bot.level, Level::AllowAll);
+    bot.live(2);
+    assert_eq!(bot.level, Level::NoNewTrades, "{:?}", bot.told);
+    let told = bot.told.len();
+    bot.live(30);
+    assert_eq!(bot.told.len(), told, "once");
+}
+
+/// POL-5: a clock that is set while a hook tells stops nothing: a bot that refused is told again.
+#[test]
+fn the_clock_is_set_while_it_tells() {
+    for off in [-3_600_000_i64, 3_600_000] {
+        let mut bot = Bot::new(&[hook("bot", When::Always)]);
+        bot.refuses = 1;
+        bot.set(Level::NoNewTrades);
+        bot.sim.now = crate::model::Timestamp::from_millis(bot.sim.now.millis() + off);
+        bot.sim.cycle.shift_clock(off);
+        bot.settle();
+        bot.live(5);
+        assert_eq!(bot.level, Level::NoNewTrades, "{off}: {:?}", bot.told);
+    }
 }
 
 /// POL-5: a bot that falls back, after a restart of its own, is seen within a minute and told again.
