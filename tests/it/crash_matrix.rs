@@ -26,6 +26,7 @@ const LANES: usize = 2;
 fn config(dir: &Path, world: &dyn World) -> String {
     let text = format!(
         r#"
+flap: {{openings: 1000}}
 recovery: {{cooldown: 0s, target_budget: 1000, overall_budget: 1000}}
 policy: {{min_hold: 1s, relax_after_cycles: 1}}
 subsystems:

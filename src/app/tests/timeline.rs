@@ -579,6 +579,87 @@ fn a_clock_that_is_set_refills_nothing() {
     }
 }
 
+/// ACT-3 and invariant 21: the pause before a further try of a rung is the same whatever the clock says meanwhile.
+#[test]
+fn a_clock_that_is_set_prolongs_no_retry() {
+    for off in [-86_400_000_i64, 86_400_000] {
+        let mut rules = rules(ROUTER, RESTART);
+        rules.admit.cooldown = std::time::Duration::ZERO;
+        for binding in rules.bindings.values_mut() {
+            let retried = crate::execute::Binding {
+                retries: 1,
+                class: Class::Natural,
+                ..crate::execute::Binding::clone(binding)
+            };
+            *binding = std::sync::Arc::new(retried);
+        }
+        let mut sim = Sim::new(rules);
+        sim.check_all();
+        sim.break_("order_router", Status::Critical);
+        sim.check_all();
+        sim.answer(Ending::Failed);
+        sim.check_forced();
+        assert!(sim.under_way.is_empty(), "the pause of {off}");
+        sim.now = crate::model::Timestamp::from_millis(sim.now.millis() + off);
+        sim.cycle.shift_clock(off);
+        sim.check_forced();
+        assert!(sim.under_way.is_empty(), "no jump ends it ({off})");
+        sim.live(10);
+        assert_eq!(sim.under_way.len(), 1, "and none prolongs it ({off})");
+    }
+}
+
+/// ACT-3: settings that become stricter hold for what waits already.
+#[test]
+fn a_reload_reaches_what_waits() {
+    let mut sim = router();
+    sim.break_("order_router", Status::Critical);
+    sim.check_all();
+    sim.answer(Ending::Failed);
+    sim.check_forced();
+    assert_eq!(sim.cycle.waiting().values().next().map(|waiting| waiting.reason), Some(Reason::Cooldown));
+    let mut stricter = sim.rules.clone();
+    stricter.recommend.autonomy.insert("restart_subsystem".into(), crate::model::Autonomy::Approval);
+    let (state, now) = (sim.state.clone(), sim.now);
+    sim.cycle.reconfigure(stricter, &state, now);
+    sim.live(70);
+    assert!(sim.under_way.is_empty(), "a person is asked now");
+    assert_eq!(sim.cycle.waiting().values().next().map(|waiting| waiting.reason), Some(Reason::ApprovalPending));
+}
+
+/// ACT-3: an alert's route grants nothing that raises risk or closes every position.
+#[test]
+fn an_alert_grants_no_risk() {
+    for action in ["resume_trading", "close_all_positions"] {
+        let mut rules = rules(ROUTER, &[(action, "order_router", Class::Natural)]);
+        let mut alerts = crate::alerts::Settings::clone(&rules.alerts);
+        alerts.routes.iter_mut().for_each(|route| route.action = Some(action.into()));
+        rules.alerts = std::sync::Arc::new(alerts);
+        let mut sim = Sim::new(rules);
+        sim.check_all();
+        sim.alert("order_router", AlertStatus::Firing, sim.now);
+        sim.live(300);
+        assert!(sim.under_way.is_empty(), "{action} waits for a person");
+    }
+}
+
+/// ACT-5: a person who was told of an issue is told again when it has become worse.
+#[test]
+fn worse_is_told_again() {
+    let mut sim = Sim::new(rules(ROUTER, &[]));
+    sim.check_all();
+    sim.break_("order_router", Status::Degraded);
+    sim.live(10);
+    let told = |sim: &Sim| {
+        let told = |entry: &&crate::journal::Entry| matches!(entry.record, Record::EpisodeEscalated { .. });
+        sim.entries.iter().filter(told).count()
+    };
+    let before = told(&sim);
+    sim.break_("order_router", Status::Critical);
+    sim.live(10);
+    assert!(told(&sim) > before, "{before} and then {}", told(&sim));
+}
+
 /// ACT-1: a containing action that waits for a person does not hold up a healing one.
 #[test]
 fn healing_does_not_wait_for_containing() {
