@@ -143,7 +143,7 @@ impl Handle for Platform {
     async fn story(&self, _: String) -> Result<Value, Refusal> {
         unreachable!("only the page is asked for")
     }
-    fn runs(&self) -> Vec<Value> {
+    fn runs(&self, _: &chiron::http::WantedRuns<'_>) -> Vec<Value> {
         Vec::new()
     }
     fn ready(&self) -> Result<(), String> {

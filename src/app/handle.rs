@@ -11,7 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use crate::admit::window::Window;
 use crate::alerts;
 use crate::base::clock::Clock;
-use crate::http::{Group, Handle, PageFormat, Refusal};
+use crate::http::{Group, Handle, PageFormat, Refusal, WantedRuns};
 use crate::journal::{AuditEntry, Episode, JournalStore, Maintenance, StoreErrorKind};
 use crate::model::{Caller, Health, IntakeAlert, Level, Name, PolicyDocument, Pushed, Report, Subsystem, Timestamp};
 use crate::observe::inbox::{Inbox, PushError};
@@ -79,6 +79,8 @@ pub struct AppHandle {
     pub policies: watch::Receiver<Arc<PolicyDocument>>,
     /// Woken when the Alertmanagers are to be asked now.
     pub poll_now: Notify,
+    /// Looks up what is remembered no longer.
+    pub past: super::past::Past,
     /// The clock.
     pub clock: Clock,
 }
@@ -226,8 +228,8 @@ impl Handle for AppHandle {
             .collect()
     }
 
-    fn runs(&self) -> Vec<Value> {
-        super::ledger::actions(super::ledger::Facts::of(&self.shared.board.load().view.load()))
+    fn runs(&self, wanted: &WantedRuns<'_>) -> Vec<Value> {
+        super::ledger::actions(super::ledger::Facts::of(&self.shared.board.load().view.load()), wanted)
     }
 
     async fn story(&self, id: String) -> Result<Value, Refusal> {
@@ -241,7 +243,7 @@ impl Handle for AppHandle {
             return Ok(story);
         }
         let past = match &self.store {
-            Some(store) => super::past::state(&**store, &known, view.state.seq).await?,
+            Some(store) => self.past.state(&**store, &known, view.state.seq).await?,
             None => None,
         };
         let story = past.and_then(|state| super::ledger::story(super::ledger::Facts::past(&state, &view), &known));

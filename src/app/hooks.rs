@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::base::redact;
 use crate::journal::{Episode, IssueFacts, Record, State, Told};
 use crate::model::{Ending, EpisodeKey, IssueSource, Level, Name, PLATFORM, POLICY_NOT_FOLLOWED, Severity, Timestamp};
 use crate::policy::hooks::{Heard, Rule, Sight, Step, decide, is_settled, late_at};
@@ -288,7 +289,7 @@ impl Cycle {
             HookView {
                 hook: rule.name.clone(),
                 state: word,
-                means: hook.actuator.describe(),
+                means: redact::text(&hook.actuator.describe()).into_owned(),
                 proof: rule.proof,
                 late,
                 policy: told.map(|told| told.level),

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::http::WantedRuns;
 use crate::journal::{Episode, Record, Reply, Run, RungOrigin, State};
 use crate::model::{EpisodeId, Name, Outcome, Reason, RecommendationState, RunKey, Timestamp};
 
@@ -83,25 +84,80 @@ pub(super) fn subject(record: &Record) -> Option<&EpisodeId> {
     }
 }
 
-/// Every action, latest first: all runs that are remembered, and the recommendations without one.
-pub(super) fn actions(facts: Facts<'_>) -> Vec<Value> {
+/// A run, or a recommendation without one.
+enum One<'a> {
+    Run(&'a Run, Option<&'a Episode>),
+    /// And the index of its rung.
+    Unrun(&'a Episode, usize),
+}
+
+impl One<'_> {
+    fn fits(&self, facts: &Facts<'_>, wanted: &WantedRuns<'_>) -> bool {
+        let (target, issue, action, outcome) = match self {
+            One::Run(run, _) => (&run.target, &run.key.episode, &run.action, run.outcome),
+            One::Unrun(episode, index) => {
+                let rung = &episode.ladder[*index];
+                (&episode.key.subsystem, &episode.id, &rung.action, rung.outcome)
+            }
+        };
+        wanted.subsystem.is_none_or(|wanted| *target == *wanted)
+            && wanted.issue.is_none_or(|wanted| *issue == *wanted)
+            && wanted.action.is_none_or(|wanted| *action == *wanted)
+            && wanted.outcome.is_none_or(|wanted| outcome == Some(wanted))
+            && wanted.state.is_none_or(|wanted| wanted == self.state(facts))
+    }
+
+    fn state(&self, facts: &Facts<'_>) -> &'static str {
+        match self {
+            One::Run(run, _) => run.state.as_str(),
+            One::Unrun(episode, index) => facts.unrun_state(episode, *index),
+        }
+    }
+
+    /// Where it is listed: latest first.
+    fn place(&self) -> (i64, String) {
+        match self {
+            One::Run(run, _) => (-run.intended_at.millis(), run.key.to_string()),
+            One::Unrun(episode, index) => {
+                let at = episode.ladder[*index].recommended_at.unwrap_or_default();
+                (-at.millis(), unrun_id(episode, *index))
+            }
+        }
+    }
+
+    fn tell(&self, facts: &Facts<'_>) -> Value {
+        match self {
+            One::Run(run, episode) => facts.run(run, *episode),
+            One::Unrun(episode, index) => facts.unrun(episode, *index),
+        }
+    }
+}
+
+/// The id of a recommendation.
+fn unrun_id(episode: &Episode, index: usize) -> String {
+    format!("rec_{}_{}", super::recovery::number(index), episode.id)
+}
+
+/// What is wanted of all runs that are remembered and of the recommendations without one, latest first. No more is told,
+/// which takes most of the time.
+pub(super) fn actions(facts: Facts<'_>, wanted: &WantedRuns<'_>) -> Vec<Value> {
     let state = facts.state;
     let ended: HashMap<&EpisodeId, &Arc<Episode>> =
         state.ended_episodes.iter().map(|episode| (&episode.id, episode)).collect();
     let episode = |id: &EpisodeId| state.episodes.get(id).or_else(|| ended.get(id).copied());
     let runs = state.runs.values().chain(state.ended_runs.iter());
-    let mut told: Vec<(Timestamp, Value)> = runs
-        .map(|run| (run.intended_at, facts.run(run, episode(&run.key.episode).map(|episode| &**episode))))
-        .collect();
-    for episode in state.episodes.values().chain(state.ended_episodes.iter()) {
-        for (index, rung) in episode.ladder.iter().enumerate() {
-            if let Some(at) = rung.recommended_at.filter(|_| rung.attempts == 0) {
-                told.push((at, facts.unrun(episode, index)));
-            }
-        }
-    }
-    told.sort_by_key(|(at, _)| std::cmp::Reverse(*at));
-    told.into_iter().map(|(_, value)| value).collect()
+    let runs = runs.map(|run| One::Run(run, episode(&run.key.episode).map(|episode| &**episode)));
+    let unrun = state.episodes.values().chain(state.ended_episodes.iter()).flat_map(|episode| {
+        let rungs = episode.ladder.iter().enumerate();
+        rungs
+            .filter(|(_, rung)| rung.recommended_at.is_some() && rung.attempts == 0)
+            .map(|(index, _)| One::Unrun(episode, index))
+    });
+    let fitting = runs.chain(unrun).filter(|one| one.fits(&facts, wanted)).map(|one| (one.place(), one));
+    let mut told: Vec<((i64, String), One<'_>)> =
+        fitting.filter(|(place, _)| wanted.after.is_none_or(|after| place > after)).collect();
+    told.sort_by(|(a, _), (b, _)| a.cmp(b));
+    told.into_iter().take(wanted.limit).map(|(_, one)| one.tell(&facts)).collect()
 }
 
 /// The whole story of one, with what happened in order.
@@ -174,6 +230,19 @@ impl<'a> Facts<'a> {
         value
     }
 
+    /// Where a recommendation without a run stands.
+    fn unrun_state(&self, episode: &Episode, index: usize) -> &'static str {
+        let rung = super::recovery::number(index);
+        let now = self.waiting.and_then(|waiting| waiting.get(&episode.id)).filter(|waiting| waiting.rung == rung);
+        let asked = || self.state.questions.contains_key(&RunKey { episode: episode.id.clone(), rung, attempt: 1 });
+        match (episode.ladder[index].outcome, now.map(|now| now.state)) {
+            (Some(_), _) => "ended",
+            (None, Some(RecommendationState::Approval)) => "approval",
+            (None, _) if asked() => "approval",
+            (None, _) => "waiting",
+        }
+    }
+
     fn unrun(&self, episode: &Episode, index: usize) -> Value {
         let rung = &episode.ladder[index];
         let (action, target) = (&rung.action, &episode.key.subsystem);
@@ -196,16 +265,10 @@ impl<'a> Facts<'a> {
                    "expires_at": question.expires_at})
         });
         let reply = reply(episode, number, None);
-        let state = match (outcome, now.map(|now| now.state)) {
-            (Some(_), _) => "ended",
-            (None, Some(RecommendationState::Approval)) => "approval",
-            (None, _) if question.is_some() => "approval",
-            (None, _) => "waiting",
-        };
         let closed_at = outcome.map(|outcome| ended_at(episode, number, outcome));
         let not_before = now.and_then(|now| now.not_before).filter(|_| outcome.is_none());
         let mut value = json!({
-            "id": format!("rec_{number}_{}", episode.id),
+            "id": unrun_id(episode, index),
             "key": null,
             "action": action,
             "target": target,
@@ -213,7 +276,7 @@ impl<'a> Facts<'a> {
             "class": binding.map(|binding| binding.class),
             "dry_run": self.dry_run,
             "lowers_risk": (self.rules.catalog)(action).is_some_and(|spec| spec.lowers_risk),
-            "state": state,
+            "state": self.unrun_state(episode, index),
             "intended_at": null,
             "not_after": null,
             "started_at": null,

@@ -534,8 +534,8 @@ impl App {
             before.stop.cancel();
         }
         self.generation = generation;
-        let (bindings, every) = (&self.generation.settings.bindings, self.generation.settings.preflight_every);
-        self.keep.readiness.replace(bindings, every, &self.keep.shared.metrics);
+        let asked = super::preflight::asked(&self.generation.settings);
+        self.keep.readiness.replace(&asked, self.generation.settings.preflight_every, &self.keep.shared.metrics);
         self.keep.shared.metrics.take_textfiles(self.generation.settings.textfile_dir.as_deref());
         let unverified = wiring::unverified(&self.generation.settings);
         self.keep.shared.metrics.alertmanagers.configure_bindings(unverified);

@@ -81,7 +81,10 @@ impl Cycle {
         }
         if wish.until <= draft.now || wish.until > draft.now.plus(LONGEST) {
             let days = LONGEST.as_secs() / 86_400;
-            return conflict(format!("found an end at {}, expected one within the next {days} days", wish.until));
+            return conflict(format!(
+                "found an end at {}, expected one that is to come, within the next {days} days",
+                wish.until
+            ));
         }
         let known = |name: &String| *name == *HOST || self.world.index.contains_key(name.as_str());
         if let Some(name) = wish.subsystems.iter().find(|name| !known(name)) {

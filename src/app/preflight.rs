@@ -1,8 +1,9 @@
 //! Asks every binding whether it would work: at the start, after each reload, and again and again (ACT-2).
 //!
-//! In: the bindings in force. Out: what keeps each from working now, for the log, the metrics and `GET /api/v1/bindings`.
+//! In: the bindings in force, and the policy hooks as if they were some. Out: what keeps each from working now, for the log, the metrics and `GET /api/v1/bindings`.
 //! **Invariant:** nothing that chiron does waits for an answer, and no doubt stops anything. A means that panics or does
-//! not answer is a doubt; one that still has not answered is not asked again beside itself. What is unknown is not ready.
+//! not answer is a doubt; one that still has not answered is not asked again beside itself, whatever is configured or
+//! started anew meanwhile. What is unknown is not ready.
 
 use std::collections::HashMap;
 use std::panic::AssertUnwindSafe;
@@ -17,13 +18,16 @@ use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
 use crate::base::redact;
-use crate::execute::Binding;
+use crate::config::{PolicyHook, Settings};
+use crate::execute::{Binding, VerifySettings};
 use crate::model::{Class, Means, Name, Timestamp};
 use crate::telemetry::Progress;
 use crate::telemetry::metrics::Metrics;
 
 use super::tasks::Tasks;
 
+/// What a hook is bound to, in the place of an action; no action is called so.
+const POLICY: &str = "policy";
 /// What one binding gets for its answer.
 const LIMIT: Duration = Duration::from_secs(10);
 /// Bindings that are asked at once.
@@ -38,6 +42,8 @@ pub struct Readiness {
     told: ArcSwap<Vec<Told>>,
     /// The doubts that the log has, by binding; kept across reloads, so that only what changes is said.
     logged: Mutex<HashMap<Name, Vec<String>>>,
+    /// Who is being asked, and since when; kept across reloads and restarts of the task.
+    at_work: Mutex<HashMap<Name, Instant>>,
 }
 
 #[derive(Debug)]
@@ -66,6 +72,7 @@ impl Readiness {
             wanted: ArcSwap::from_pointee(Wanted { bindings: Vec::new(), every }),
             told: ArcSwap::default(),
             logged: Mutex::default(),
+            at_work: Mutex::default(),
         };
         new.replace(bindings, every, metrics);
         new
@@ -113,6 +120,10 @@ impl Readiness {
         self.logged.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn at_work(&self) -> std::sync::MutexGuard<'_, HashMap<Name, Instant>> {
+        self.at_work.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// One has answered, or has not in time.
     fn note(&self, binding: &Binding, doubts: Vec<String>, at: Timestamp, metrics: &Metrics) {
         metrics.bindings.checked(&binding.action, &binding.subsystem, doubts.is_empty(), at);
@@ -137,6 +148,23 @@ impl Readiness {
     }
 }
 
+/// What is asked, of these settings: the bindings, and as one each the hooks that tell the bot of the policy.
+pub fn asked(settings: &Settings) -> Vec<Binding> {
+    let hook = |hook: &Arc<PolicyHook>| Binding {
+        id: format!("hook:{}", hook.rule.name).into(),
+        action: POLICY.into(),
+        subsystem: hook.rule.name.clone(),
+        class: Class::Natural,
+        verify: VerifySettings { settle: Duration::ZERO, within: Duration::ZERO, hold_down: 1 },
+        retries: 0,
+        timeout: hook.timeout,
+        dry_run: false,
+        place: hook.place.clone(),
+        actuator: Arc::clone(&hook.actuator),
+    };
+    settings.bindings.iter().cloned().chain(settings.hooks.iter().map(hook)).collect()
+}
+
 /// What keeps a binding from working now. As long as its means takes.
 async fn ask(binding: &Binding) -> Vec<String> {
     let asked = AssertUnwindSafe(async { binding.actuator.preflight().await }).catch_unwind().await;
@@ -148,6 +176,23 @@ async fn ask(binding: &Binding) -> Vec<String> {
 /// The doubt about a means that does not answer.
 fn late() -> String {
     format!("no answer within {} s", LIMIT.as_secs())
+}
+
+/// The doubt about a means that cannot be asked, because it does not answer what it was asked under other settings.
+fn stuck() -> String {
+    "it cannot be asked: what was asked before the settings were read again is still not answered".to_owned()
+}
+
+/// Being asked; over when it is dropped.
+struct AtWork {
+    readiness: Arc<Readiness>,
+    id: Name,
+}
+
+impl Drop for AtWork {
+    fn drop(&mut self) {
+        self.readiness.at_work().remove(&self.id);
+    }
 }
 
 /// Asks all of them once, a few at a time, and waits for each as long as it may take: the doubts of each, in order.
@@ -170,8 +215,8 @@ pub struct Preflight {
 #[derive(Clone, Copy)]
 struct Turn {
     due: Instant,
-    /// Since when it is being asked.
-    asked: Option<Instant>,
+    /// It is being asked under these settings.
+    asked: bool,
     /// It has been told that it does not answer.
     late: bool,
 }
@@ -197,7 +242,7 @@ impl Preflight {
                 () = stop.cancelled() => return,
                 Some((of, index, doubts)) = answered.recv() => {
                     if Arc::ptr_eq(&of, &wanted) {
-                        turns[index] = Turn { due: Instant::now() + wanted.every, asked: None, late: false };
+                        turns[index] = Turn { due: Instant::now() + wanted.every, asked: false, late: false };
                         self.note(&wanted.bindings[index], doubts);
                     }
                 }
@@ -209,9 +254,10 @@ impl Preflight {
                         turns = self::turns(&wanted);
                     }
                     for (turn, binding) in turns.iter_mut().zip(&wanted.bindings) {
-                        if !turn.late && turn.asked.is_some_and(|since| since.elapsed() >= LIMIT) {
+                        let since = self.readiness.at_work().get(&binding.id).copied();
+                        if !turn.late && since.is_some_and(|since| since.elapsed() >= LIMIT) {
                             turn.late = true;
-                            self.note(binding, vec![late()]);
+                            self.note(binding, vec![if turn.asked { late() } else { stuck() }]);
                         }
                     }
                 }
@@ -228,16 +274,24 @@ impl Preflight {
         answers: &mpsc::Sender<Answered>,
         stop: &CancellationToken,
     ) {
+        let at_work = self.readiness.at_work().clone();
         // Whoever does not answer takes nobody's place.
-        let asked = turns.iter().filter(|turn| turn.asked.is_some() && !turn.late).count();
+        let asked = at_work.values().filter(|since| since.elapsed() < LIMIT).count();
         let now = Instant::now();
-        let due = turns.iter_mut().enumerate().filter(|(_, turn)| turn.asked.is_none() && turn.due <= now);
-        for (index, turn) in due.take(AT_ONCE.saturating_sub(asked)) {
-            turn.asked = Some(now);
+        let due = turns
+            .iter_mut()
+            .zip(&wanted.bindings)
+            .enumerate()
+            .filter(|(_, (turn, binding))| !turn.asked && turn.due <= now && !at_work.contains_key(&binding.id));
+        for (index, (turn, binding)) in due.take(AT_ONCE.saturating_sub(asked)) {
+            *turn = Turn { asked: true, late: false, ..*turn };
+            self.readiness.at_work().insert(binding.id.clone(), now);
+            let over = AtWork { readiness: Arc::clone(&self.readiness), id: binding.id.clone() };
             let (wanted, answers, stop) = (Arc::clone(wanted), answers.clone(), stop.clone());
             self.tasks.spawn_short(async move {
                 let asked = async {
                     let doubts = ask(&wanted.bindings[index]).await;
+                    drop(over);
                     // The task is gone only if it was started anew; it then asks again.
                     let _ = answers.send((Arc::clone(&wanted), index, doubts)).await;
                 };
@@ -255,7 +309,7 @@ impl Preflight {
 }
 
 fn turns(wanted: &Wanted) -> Vec<Turn> {
-    vec![Turn { due: Instant::now(), asked: None, late: false }; wanted.bindings.len()]
+    vec![Turn { due: Instant::now(), asked: false, late: false }; wanted.bindings.len()]
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ use super::executor::Executor;
 use super::handle::{AppHandle, ReloadRequest, RestartRequest};
 use super::lifecycle::Supervision;
 use super::notify::Notifier;
-use super::preflight::{Preflight, Readiness};
+use super::preflight::{self, Preflight, Readiness};
 use super::publisher::{self, Places};
 use super::reconciler::Reconciler;
 use super::report::policy_document;
@@ -116,10 +116,10 @@ pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Nam
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
-/// The bindings that speak TLS, and whether their server's certificate is not verified.
+/// The bindings and hooks that speak TLS, and whether their server's certificate is not verified.
 pub(super) fn unverified(settings: &Settings) -> Vec<(Name, bool)> {
-    let speaks = settings.bindings.iter().filter_map(|binding| Some((binding, binding.actuator.verifies_tls()?)));
-    speaks.map(|(binding, verifies)| (binding.id.clone(), !verifies)).collect()
+    let all = preflight::asked(settings).into_iter();
+    all.filter_map(|binding| Some((binding.id, !binding.actuator.verifies_tls()?))).collect()
 }
 
 /// A runner of the checks of these settings.
@@ -275,7 +275,8 @@ impl App {
         let inbox = Arc::new(Inbox::default());
         inbox.replace(slots(&settings));
         let config = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&settings.shown)));
-        let readiness = Arc::new(Readiness::new(&settings.bindings, settings.preflight_every, &shared.metrics));
+        let readiness =
+            Arc::new(Readiness::new(&preflight::asked(&settings), settings.preflight_every, &shared.metrics));
         let (policy, policies) = watch::channel(first);
         let away = Away::default();
         let handle = Arc::new(AppHandle {
@@ -292,6 +293,7 @@ impl App {
             readiness: Arc::clone(&readiness),
             policies: policies.clone(),
             poll_now: Notify::new(),
+            past: super::past::Past::default(),
             clock: clock.clone(),
         });
         let server = http::bind(&settings.http, Arc::clone(&handle) as Arc<_>, clock.clone()).await?;

@@ -29,7 +29,7 @@ fn write(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
     let name = inputs.config_file.as_ref().map_or_else(|| "defaults".to_owned(), |file| file.display().to_string());
     match load(inputs, Clock::system()) {
         Ok(loaded) => {
-            for warning in loaded.warnings.iter().chain(&doubts(&loaded.settings.bindings)) {
+            for warning in loaded.warnings.iter().chain(&doubts(&preflight::asked(&loaded.settings))) {
                 writeln!(out, "warning: {warning}")?;
             }
             let settings = &loaded.settings;
@@ -60,7 +60,7 @@ fn write(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
     }
 }
 
-/// What would keep each binding from working now, with its place; asked once, here and as whoever runs this.
+/// What would keep each binding and each hook from working now, with its place; asked once, here and as whoever runs this.
 fn doubts(bindings: &[Binding]) -> Vec<String> {
     if bindings.is_empty() {
         return Vec::new();
@@ -80,7 +80,7 @@ fn doubts(bindings: &[Binding]) -> Vec<String> {
 pub(super) fn check_json(inputs: &Inputs, out: &mut dyn Write) -> io::Result<i32> {
     let (problems, warnings) = match load(inputs, Clock::system()) {
         Ok(loaded) => {
-            let doubts = doubts(&loaded.settings.bindings);
+            let doubts = doubts(&preflight::asked(&loaded.settings));
             (Vec::new(), loaded.warnings.into_iter().chain(doubts).collect())
         }
         Err(problems) => (problems, Vec::new()),
@@ -228,17 +228,19 @@ mod tests {
         let text = "profile: none\nworkspace: .\nsubsystems: {feed: {check: {kind: tcp, address: \"127.0.0.1:1\"}}}\nbindings:\n  \
                     - {action: clear_cache, subsystem: feed, exec: {argv: [/no/such/program]}}\n  \
                     - {action: reload_config, subsystem: feed, exec: {argv: [/bin/true]}}\n  \
-                    - {action: disable_module, subsystem: feed, file: {path: nowhere/flag, touch: true}}\n";
+                    - {action: disable_module, subsystem: feed, file: {path: nowhere/flag, touch: true}}\npolicy:\n  \
+                    hooks: [{name: bot, exec: {argv: [/no/such/bot]}, confirm: {check: {kind: tcp, address: \"127.0.0.1:1\"}}, when: {at_least: no_new_trades}}]\n";
         std::fs::write(&file, text).expect("a file");
         let (code, said) = answer(file.to_str().expect("text"));
         let at = file.display();
         let expected = [
             format!("warning: {at}:5:5: bindings[0]: `/no/such/program` cannot be executed: No such file"),
             format!("warning: {at}:7:5: bindings[2]: `{}/nowhere` is not a directory", folder.path().display()),
+            format!("warning: {at}:9:11: policy.hooks[0]: `/no/such/bot` cannot be executed: No such file"),
             format!("{at}: ok, 1 subsystem, 3 bindings, 0 routes"),
         ];
         let lines: Vec<&str> = said.lines().collect();
-        assert_eq!((code, lines.len()), (0, 3), "{said}");
+        assert_eq!((code, lines.len()), (0, 4), "{said}");
         for (line, expected) in lines.iter().zip(&expected) {
             assert!(line.starts_with(expected), "{line}\n{expected}");
         }
@@ -246,7 +248,7 @@ mod tests {
         let inputs = Inputs { config_file: Some(file), ..Inputs::default() };
         assert_eq!(check_json(&inputs, &mut json).expect("written"), 0);
         let json: Value = serde_json::from_slice(&json).expect("JSON");
-        assert_eq!(json["warnings"].as_array().map(Vec::len), Some(2), "{json}");
+        assert_eq!(json["warnings"].as_array().map(Vec::len), Some(3), "{json}");
     }
 
     #[test]

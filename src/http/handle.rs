@@ -7,7 +7,7 @@ use tokio::sync::watch;
 
 use crate::alerts;
 use crate::journal::AuditEntry;
-use crate::model::{Caller, IntakeAlert, Level, PolicyDocument, Pushed, Report, Timestamp};
+use crate::model::{Caller, IntakeAlert, Level, Outcome, PolicyDocument, Pushed, Report, Timestamp};
 
 use super::need::Group;
 
@@ -31,6 +31,31 @@ pub enum Refusal {
     /// It does not fit the present state.
     #[error("{0}")]
     Conflict(String),
+}
+
+/// Which runs, and recommendations that never ran, are wanted; what is `None` may be anything.
+#[derive(Clone, Copy, Debug)]
+pub struct WantedRuns<'a> {
+    /// The target.
+    pub subsystem: Option<&'a str>,
+    /// The id of the issue.
+    pub issue: Option<&'a str>,
+    /// The verb.
+    pub action: Option<&'a str>,
+    /// The word of where it stands.
+    pub state: Option<&'a str>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+    /// Behind this place: minus the milliseconds since the epoch when it was decided or recommended, and its id.
+    pub after: Option<&'a (i64, String)>,
+    /// At most so many.
+    pub limit: usize,
+}
+
+impl WantedRuns<'_> {
+    /// All of them.
+    pub const ALL: Self =
+        Self { subsystem: None, issue: None, action: None, state: None, outcome: None, after: None, limit: usize::MAX };
 }
 
 /// The rest of chiron, as seen from HTTP. Methods that are not async answer at once from memory.
@@ -58,8 +83,9 @@ pub trait Handle: Send + Sync + 'static {
     fn active_alerts(&self) -> Vec<serde_json::Value>;
     /// Issues that are over, latest first, each with `status` and `resolved_at`.
     fn ended_issues(&self) -> Vec<serde_json::Value>;
-    /// Runs of actions, and recommendations that never ran, latest first.
-    fn runs(&self) -> Vec<serde_json::Value>;
+    /// Runs of actions, and recommendations that never ran, by rising place: the latest first. Nothing is told but what is
+    /// wanted.
+    fn runs(&self, wanted: &WantedRuns<'_>) -> Vec<serde_json::Value>;
     /// Every binding: its `action`, `subsystem` and means, and whether it would work.
     fn bindings(&self) -> Vec<serde_json::Value> {
         Vec::new()

@@ -46,7 +46,7 @@ mod tests;
 
 pub use door::AccessControl;
 pub use gate::{GateAnswer, gate};
-pub use handle::{Handle, PageFormat, Refusal};
+pub use handle::{Handle, PageFormat, Refusal, WantedRuns};
 pub use need::Group;
 pub use server::{Error, Server, bind, bind_with};
 pub use settings::{NamedToken, RateLimit, Settings, Signing};

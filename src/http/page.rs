@@ -15,6 +15,7 @@ use serde_json::Value;
 use crate::model::{PolicyDocument, Report, Status};
 use crate::telemetry::build;
 
+use super::handle::WantedRuns;
 use super::router::Shared;
 
 /// Rows per table; the rest is only counted.
@@ -70,7 +71,7 @@ pub(super) async fn landing(State(shared): State<Arc<Shared>>) -> Response {
     let body = render(&Facts {
         report: &report,
         policy: &policy,
-        runs: &shared.handle.runs(),
+        runs: &shared.handle.runs(&WantedRuns { limit: RUNS_MAX, ..WantedRuns::ALL }),
         alerts: &shared.handle.active_alerts(),
         dry_run: shared.handle.dry_run(),
         not_ready: shared.handle.ready().err(),

@@ -35,6 +35,11 @@ impl Wanted {
         Ok(Self { limit, after })
     }
 
+    /// Behind which place what is wanted begins, and how many items show whether there is more.
+    pub(super) fn reach(&self) -> (Option<&Place>, usize) {
+        (self.after.as_ref(), self.limit + 1)
+    }
+
     /// The page, and the cursor of the next one if there is more.
     pub(super) fn cut<T>(
         &self,

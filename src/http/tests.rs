@@ -170,8 +170,15 @@ impl Handle for Fake {
     fn active_alerts(&self) -> Vec<Value> {
         vec![json!({"alertname": "A"})]
     }
-    fn runs(&self) -> Vec<Value> {
-        self.runs.clone()
+    fn runs(&self, wanted: &WantedRuns<'_>) -> Vec<Value> {
+        let is = |found: &Value, wanted: Option<&str>| wanted.is_none_or(|wanted| found == wanted);
+        let of = |run: &&Value| {
+            let issue = wanted.issue.is_none_or(|issue| run["key"].as_str().unwrap().starts_with(&format!("{issue}/")));
+            issue
+                && is(&run["target"], wanted.subsystem)
+                && is(&run["outcome"], wanted.outcome.map(crate::model::Outcome::as_str))
+        };
+        self.runs.iter().filter(of).cloned().collect()
     }
     async fn story(&self, id: String) -> Result<Value, Refusal> {
         if id == "none" { Err(Refusal::NotFound("no such action".to_owned())) } else { Ok(json!({"id": id})) }

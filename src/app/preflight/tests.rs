@@ -17,6 +17,8 @@ enum Says {
     Doubt(&'static str),
     Panics,
     Nothing,
+    /// Well, after so many seconds.
+    Slow(u64),
 }
 
 #[derive(Default)]
@@ -50,6 +52,10 @@ impl Actuator for Script {
         self.under_way.fetch_sub(1, Ordering::SeqCst);
         match self.says[turn] {
             Says::Well => Vec::new(),
+            Says::Slow(seconds) => {
+                tokio::time::sleep(Duration::from_secs(seconds)).await;
+                Vec::new()
+            }
             Says::Doubt(doubt) => vec![doubt.to_owned()],
             Says::Panics => panic!("asked for a panic"),
             Says::Nothing => std::future::pending().await,
@@ -182,6 +188,29 @@ async fn a_few_are_asked_at_a_time_and_a_reload_asks_anew() {
     assert_eq!((stage.told(2), stage.metric("s2").as_str()), ((false, vec![], false), "0"));
     after(Duration::from_secs(2)).await;
     assert_eq!((stage.told(2), stage.metric("s2").as_str()), ((true, vec![], true), "1"));
+    stage.stop.cancel();
+}
+
+/// ACT-2: whoever hangs is not asked again beside itself, however often the settings are read again or the task starts
+/// anew; as soon as it answers it is asked under the settings in force.
+#[tokio::test(start_paused = true)]
+async fn a_reload_asks_nobody_beside_itself() {
+    let hangs = script(&[Says::Nothing]);
+    let slow = script(&[Says::Slow(30), Says::Well]);
+    let bindings = [binding("feed", &hangs), binding("router", &slow)];
+    let stage = play(&bindings);
+    for _ in 0..5 {
+        after(Duration::from_secs(2)).await;
+        stage.readiness.replace(&bindings, EVERY, &stage.metrics);
+    }
+    after(Duration::from_secs(15)).await;
+    let asked = || (hangs.asked.load(Ordering::SeqCst), slow.asked.load(Ordering::SeqCst));
+    assert_eq!(asked(), (1, 1));
+    for index in [0, 1] {
+        assert_eq!(stage.told(index), (false, vec![stuck()], true));
+    }
+    after(Duration::from_secs(10)).await;
+    assert_eq!((asked(), stage.told(1)), ((1, 2), (true, vec![], true)), "the first answer was under other settings");
     stage.stop.cancel();
 }
 

@@ -10,6 +10,7 @@ use super::sim::{Part, Sim, rules};
 use crate::app::account::Step;
 use crate::app::ledger::{Facts, Id, actions, story};
 use crate::app::reverse::REVERSE;
+use crate::http::WantedRuns;
 use crate::journal::{ApprovalEnd, Episode, Record, State};
 use crate::model::{AlertStatus, Class, Criticality, Ending, EpisodeId, Level, Name, Outcome, Reason, Status};
 
@@ -218,7 +219,7 @@ fn documented(name: &str) -> std::collections::BTreeSet<String> {
 fn stories_are_whole() {
     let sim = told();
     let waiting = sim.cycle.waiting();
-    let all = actions(facts(&sim, &waiting));
+    let all = actions(facts(&sim, &waiting), &WantedRuns::ALL);
     let of = |id: &str| all.iter().find(|one| one["id"].as_str().is_some_and(|found| found.starts_with(id))).expect(id);
     for one in &all {
         let keys: std::collections::BTreeSet<String> = one.as_object().expect("fields").keys().cloned().collect();
@@ -256,6 +257,43 @@ fn stories_are_whole() {
     );
 }
 
+/// SPEC 12: what is picked before it is told is what would be picked of all that is told, page by page.
+#[test]
+fn what_is_wanted_is_picked_first() {
+    let sim = told();
+    let waiting = sim.cycle.waiting();
+    let facts = facts(&sim, &waiting);
+    let all = actions(facts, &WantedRuns::ALL);
+    assert!(all.len() >= 3, "{all:?}");
+    let text = |value: &serde_json::Value| value.as_str().map(str::to_owned);
+    for one in &all {
+        let (subsystem, issue) = (text(&one["target"]), text(&one["issue"]["id"]));
+        let (action, state, outcome) = (text(&one["action"]), text(&one["state"]), text(&one["outcome"]));
+        let outcome = Outcome::ALL.into_iter().find(|known| outcome.as_deref() == Some(known.as_str()));
+        for (key, path, found, wanted) in [
+            ("target", "/target", &subsystem, WantedRuns { subsystem: subsystem.as_deref(), ..WantedRuns::ALL }),
+            ("issue", "/issue/id", &issue, WantedRuns { issue: issue.as_deref(), ..WantedRuns::ALL }),
+            ("action", "/action", &action, WantedRuns { action: action.as_deref(), ..WantedRuns::ALL }),
+            ("state", "/state", &state, WantedRuns { state: state.as_deref(), ..WantedRuns::ALL }),
+            ("outcome", "/outcome", &text(&one["outcome"]), WantedRuns { outcome, ..WantedRuns::ALL }),
+        ] {
+            let same = |other: &&serde_json::Value| {
+                found.is_none() || other.pointer(path).and_then(serde_json::Value::as_str) == found.as_deref()
+            };
+            let expected: Vec<_> = all.iter().filter(same).cloned().collect();
+            assert_eq!(actions(facts, &wanted), expected, "{key} {found:?}");
+        }
+    }
+    let (mut after, mut walked) = (None, Vec::new());
+    while let [one] = &actions(facts, &WantedRuns { after: after.as_ref(), limit: 1, ..WantedRuns::ALL })[..] {
+        let at = if one["intended_at"].is_null() { &one["recommended_at"] } else { &one["intended_at"] };
+        let at = at.as_str().and_then(crate::model::Timestamp::parse_rfc3339).expect("a time");
+        after = Some((-at.millis(), text(&one["id"]).expect("an id")));
+        walked.push(one.clone());
+    }
+    assert_eq!(walked, all);
+}
+
 /// What is remembered no longer is read from the journal, and told in the same way; what never was is not found.
 #[tokio::test]
 async fn the_past_comes_from_the_journal() {
@@ -274,11 +312,11 @@ async fn the_past_comes_from_the_journal() {
     let waiting = sim.cycle.waiting();
     let run = sim.state.ended_runs.front().expect("a run").key.to_string();
     let id = Id::parse(&run).expect("a key");
-    let past = crate::app::past::state(&store, &id, last).await.expect("read").expect("found");
+    let past = crate::app::past::Past::default().state(&store, &id, last).await.expect("read").expect("found");
     let now = facts(&sim, &waiting);
     assert_eq!(story(Facts { state: &past, waiting: None, ..now }, &id), story(now, &id));
     let never = Id::parse("rec_1_order_router_20200101_000000").expect("an id");
-    assert!(crate::app::past::state(&store, &never, last).await.expect("read").is_none());
+    assert!(crate::app::past::Past::default().state(&store, &never, last).await.expect("read").is_none());
 }
 
 type Place = (EpisodeId, usize);

@@ -7,6 +7,7 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
+use crate::http::handle::WantedRuns;
 use crate::http::paging::{Place, Wanted};
 use crate::http::problem::Problem;
 use crate::http::query::{Params, Segment};
@@ -23,15 +24,16 @@ const STATES: [&str; 9] =
 pub(in crate::http) async fn list(State(shared): State<Arc<Shared>>, params: Params) -> Result<Response, Problem> {
     let wanted = Wanted::of(&params, LIST)?;
     let outcome = params.word("outcome", &Outcome::ALL, Outcome::as_str)?;
-    let subsystem = params.text("subsystem");
     let state = params.word("state", &STATES, |word| word)?;
-    let (issue, action) = (params.text("issue"), params.text("action"));
-    let runs = shared.handle.runs().into_iter().filter(|run| {
-        subsystem.is_none_or(|wanted| run["target"] == wanted)
-            && issue.is_none_or(|wanted| run["issue"]["id"] == wanted || of_issue(run, wanted))
-            && action.is_none_or(|wanted| run["action"] == wanted)
-            && state.is_none_or(|wanted| run["state"] == wanted)
-            && outcome.is_none_or(|wanted| run["outcome"] == wanted.as_str())
+    let (after, limit) = wanted.reach();
+    let runs = shared.handle.runs(&WantedRuns {
+        subsystem: params.text("subsystem"),
+        issue: params.text("issue"),
+        action: params.text("action"),
+        state,
+        outcome,
+        after,
+        limit,
     });
     let (page, next) = wanted.cut(runs, place, LIST);
     Ok(Json(json!({ "actions": page, "next": next })).into_response())
@@ -40,12 +42,6 @@ pub(in crate::http) async fn list(State(shared): State<Arc<Shared>>, params: Par
 /// `GET /api/v1/actions/{id}`
 pub(in crate::http) async fn one(State(shared): State<Arc<Shared>>, Segment(id): Segment) -> Result<Response, Problem> {
     Ok(Json(within(shared.handle.story(id)).await?).into_response())
-}
-
-/// Whether a run is of an issue that is remembered no longer: its key begins with it.
-fn of_issue(run: &Value, issue: &str) -> bool {
-    let rest = run["key"].as_str().and_then(|key| key.strip_prefix(issue));
-    rest.is_some_and(|rest| rest.starts_with('/'))
 }
 
 /// By when it was decided, or recommended if it never was.

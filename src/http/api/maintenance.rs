@@ -10,7 +10,7 @@ use axum::Json;
 use axum::extract::{Extension, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::json;
 
 use crate::base::tree::parse_duration;
@@ -36,9 +36,16 @@ struct Wish {
     subsystems: Vec<String>,
     #[serde(default)]
     actions: Vec<String>,
+    #[serde(default, deserialize_with = "said")]
     until: Option<String>,
+    #[serde(default, deserialize_with = "said")]
     r#for: Option<String>,
     reason: String,
+}
+
+/// Text, if the key is there: null says neither when it ends nor that it does.
+fn said<'de, D: Deserializer<'de>>(value: D) -> Result<Option<String>, D::Error> {
+    String::deserialize(value).map(Some)
 }
 
 /// `POST /api/v1/maintenance`
@@ -60,25 +67,21 @@ pub(in crate::http) async fn announce(
     Ok((StatusCode::CREATED, Json(json!({ "id": id, "until": until }))).into_response())
 }
 
-/// When it ends: said as a date or as a duration from now.
+/// When it ends: said as a date or as a duration from now. Whether that is a time to end at is not for here to say.
 fn until(until: Option<&str>, duration: Option<&str>, now: Timestamp) -> Result<Timestamp, Problem> {
-    let ends = match (until, duration) {
+    match (until, duration) {
         (Some(text), None) => Timestamp::parse_rfc3339(text).ok_or_else(|| {
             Problem::invalid(format!("found until `{}`, expected a date such as 2026-01-31T22:00:00Z", short(text)))
-        })?,
+        }),
         (None, Some(text)) => {
             let span = parse_duration(text).filter(|span| *span >= Duration::from_secs(1));
             let expected = || format!("found for `{}`, expected a duration such as 2h, from 1s", short(text));
-            now.plus(span.ok_or_else(|| Problem::invalid(expected()))?)
+            Ok(now.plus(span.ok_or_else(|| Problem::invalid(expected()))?))
         }
         (None, None) | (Some(_), Some(_)) => {
-            return Err(Problem::invalid("expected either `until`, a date, or `for`, a duration: it ends by itself"));
+            Err(Problem::invalid("expected either `until`, a date, or `for`, a duration: it ends by itself"))
         }
-    };
-    if ends <= now {
-        return Err(Problem::invalid(format!("found an end at {ends}, expected one that is to come")));
     }
-    Ok(ends)
 }
 
 /// `DELETE /api/v1/maintenance/{id}`
