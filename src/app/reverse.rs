@@ -80,10 +80,11 @@ impl Cycle {
                 continue;
             }
             let Some(reverse) = self.reverse_of(&rung.action, target) else { continue };
-            if rungs.iter().all(|planned| planned.action != reverse) {
-                let key =
-                    crate::model::RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts };
-                rungs.push(self.reversing(&reverse, RungOrigin::Reverse(key), false));
+            let key = crate::model::RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts };
+            let planned = self.reversing(&reverse, RungOrigin::Reverse(key), false);
+            // What only a person does is not chiron's to wait for.
+            if planned.autonomy != Autonomy::Manual && rungs.iter().all(|other| other.action != reverse) {
+                rungs.push(planned);
             }
         }
         if rungs.is_empty() {
@@ -133,7 +134,8 @@ impl Cycle {
 
     /// The next step of undoing. What has failed is tried again only if a person says so.
     pub(super) fn next_reverse(&mut self, draft: &mut Draft, episode: &Arc<Episode>, effects: &mut Vec<Effect>) {
-        let Some(index) = (0..episode.ladder.len()).find(|index| goes_on(episode, *index)) else { return };
+        let next = |index: &usize| goes_on(episode, *index) && !self.is_manual(&episode.ladder[*index]);
+        let Some(index) = (0..episode.ladder.len()).find(next) else { return };
         let rung = &episode.ladder[index];
         // Verified health, the Watchdog and the policy are looked at again, whatever wakes them.
         self.world.wake(draft.now.plus(super::cycle::TICK), &episode.id);
@@ -169,6 +171,12 @@ impl Cycle {
             None => *target == *HOST && self.world.resources.is_some(),
         };
         healthy && !open
+    }
+
+    /// Whether only a person undoes it, by the settings in force.
+    fn is_manual(&self, rung: &Rung) -> bool {
+        let spec = (self.rules.catalog)(&rung.action);
+        spec.is_some_and(|spec| crate::recommend::autonomy(spec, &self.rules.recommend) == Autonomy::Manual)
     }
 
     /// The action that undoes another on a target, if one exists and is bound.

@@ -57,6 +57,10 @@ pub fn next(rungs: &[RungView], dry_run: bool, target_healthy: bool) -> Next {
                 return Next::Rung(asking.filter(|_| !by_itself).unwrap_or(index));
             }
             Some(Outcome::DryRun) if rung.rehearsed_only && !dry_run => {}
+            // Going live repeats no rung beside one whose end nobody knows.
+            Some(Outcome::DryRun) if rungs.iter().any(|rung| rung.outcome == Some(Outcome::Indeterminate)) => {
+                return Next::Indeterminate;
+            }
             Some(Outcome::DryRun) => return if dry_run { Next::Rehearsed(index) } else { Next::Rung(index) },
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Next::Rung(index),
             Some(Outcome::Indeterminate) => return Next::Indeterminate,
@@ -179,6 +183,8 @@ mod tests {
     #[test]
     fn indeterminate_stops() {
         assert_eq!(next(&[with(Outcome::Indeterminate), RUNG], false, false), Next::Indeterminate);
+        let live_again = [with(Outcome::DryRun), with(Outcome::Indeterminate)];
+        assert_eq!(next(&live_again, false, false), Next::Indeterminate, "after a time of dry-run too");
     }
 
     /// A rehearsal is done once; going live starts at the same rung.
