@@ -140,7 +140,9 @@ impl Executor {
             };
             survivors::await_end(found, order.timeout).await;
             let probe = match (&binding, class) {
-                (Some(binding), Class::Probeable) => binding.actuator.probe(&order).await,
+                (Some(binding), Class::Probeable) => {
+                    execute::engine::probe(&order, Arc::clone(&binding.actuator)).await
+                }
                 _ => ProbeAnswer::AskCheck,
             };
             send(&events, Event::Inquired(Inquired { key, probe })).await;

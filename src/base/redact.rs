@@ -54,6 +54,111 @@ pub fn text(shown: &str) -> Cow<'_, str> {
     }
 }
 
+/// What [`text`] makes of what begins at byte `start`. A secret that begins before it goes as a whole. `start` is on the
+/// boundary of a character.
+pub fn from(shown: &str, start: usize) -> String {
+    let finder = FINDER.load();
+    let mut out = String::with_capacity(shown.len().saturating_sub(start));
+    let mut at = start;
+    for found in finder.iter().flat_map(|finder| finder.find_iter(shown)).filter(|found| found.end() > start) {
+        out.push_str(shown.get(at..found.start()).unwrap_or_default());
+        out.push_str(REDACTED);
+        at = found.end();
+    }
+    out.push_str(&shown[at..]);
+    out
+}
+
+/// Parts of the names of arguments whose values are secrets.
+const SECRET_NAMES: [&str; 12] = [
+    "password",
+    "passwd",
+    "passphrase",
+    "secret",
+    "token",
+    "api_key",
+    "apikey",
+    "access_key",
+    "private_key",
+    "credential",
+    "authorization",
+    "cookie",
+];
+/// The same as whole words of a name.
+const SECRET_WORDS: [&str; 2] = ["pass", "pwd"];
+
+/// Whether a name, of a key or an argument, is that of a secret and not that of its file.
+pub fn names_a_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace(['-', '.'], "_");
+    let names_a_file = ["_file", "_files", "_path", "_dir"].iter().any(|ending| name.ends_with(ending));
+    let is_word = || name.split('_').any(|word| SECRET_WORDS.contains(&word));
+    !names_a_file && (SECRET_NAMES.iter().any(|part| name.contains(part)) || is_word())
+}
+
+/// A command line as it may be shown: `--token=X`, `--token X`, `password:X` and `-u user:X` lose X, however short; addresses
+/// lose their login and query.
+pub fn arguments(words: &[String]) -> Vec<String> {
+    split(words).into_iter().map(|(shown, _)| shown).collect()
+}
+
+/// The secrets that [`arguments`] leaves out, to be [`remember`]ed.
+pub fn secrets(words: &[String]) -> Vec<&str> {
+    // `Bearer TOKEN`, `Basic ...`: the word before is none.
+    let last = |secret: &'_ str| secret.rfind(' ').map_or(0, |at| at + 1);
+    split(words).into_iter().filter_map(|(_, secret)| secret.map(|secret| &secret[last(secret)..])).collect()
+}
+
+/// What an argument says of the one after it.
+enum Next {
+    Any,
+    Secret,
+    Login,
+}
+
+/// Every word as it may be shown, and the secret that was in it.
+fn split(words: &[String]) -> Vec<(String, Option<&str>)> {
+    let mut next = Next::Any;
+    let words = words.iter().map(|word| match std::mem::replace(&mut next, Next::Any) {
+        Next::Secret => (REDACTED.to_owned(), Some(word.as_str())),
+        Next::Login => login("", word),
+        Next::Any if matches!(word.as_str(), "-u" | "--user" | "--proxy-user" | "-U") => {
+            next = Next::Login;
+            (word.clone(), None)
+        }
+        Next::Any => match word.split_once(['=', ':']) {
+            Some((name, value)) if names_a_secret(name) => (format!("{}{REDACTED}", &word[..=name.len()]), Some(value)),
+            Some(("--user" | "--proxy-user", _)) => login(&word[..=word.find('=').unwrap_or(0)], word),
+            Some((name, _)) if name.starts_with("-u") && name.len() > 2 && !word.contains("=") => login("-u", word),
+            None if word.starts_with('-') && names_a_secret(word) => {
+                next = Next::Secret;
+                (word.clone(), None)
+            }
+            _ => address(word),
+        },
+    });
+    words.collect()
+}
+
+/// `user:password` after `before`, without the password.
+fn login<'a>(before: &str, word: &'a str) -> (String, Option<&'a str>) {
+    let rest = word.strip_prefix(before).unwrap_or(word);
+    match rest.split_once(':') {
+        Some((user, password)) if !user.contains('/') => (format!("{before}{user}:{REDACTED}"), Some(password)),
+        _ => address(word),
+    }
+}
+
+/// A text without the login and the query of an address in it; the secret is the login's password.
+fn address(word: &str) -> (String, Option<&str>) {
+    let login = word.split_once("://").and_then(|(_, rest)| rest.split(['/', '?', '#']).next()?.rsplit_once('@'));
+    let password = login.and_then(|(login, _)| login.split_once(':')).map(|(_, password)| password);
+    let shown = super::tree::redact(word);
+    match (shown.contains("://"), shown.split_once('?')) {
+        (true, Some((before, _))) => (format!("{before}?{REDACTED}"), password),
+        _ => (shown, password),
+    }
+}
+
 /// The same in place.
 pub fn string(shown: &mut String) {
     if let Cow::Owned(clean) = text(shown) {
@@ -90,5 +195,50 @@ mod tests {
         let mut shown = json!({"a": ["Bearer redact-test-alpha", 1], "b": {"c": "redact-test-alpha"}});
         value(&mut shown);
         assert_eq!(shown, json!({"a": ["Bearer <redacted>", 1], "b": {"c": "<redacted>"}}));
+    }
+
+    /// SEC-3: a secret that begins before the cut is removed as a whole, and what is before the cut stays away.
+    #[test]
+    fn a_cut_tears_no_secret() {
+        remember("redact-test-omega");
+        let shown = "ab redact-test-omega cd redact-test-omega";
+        for (start, expected) in [
+            (0, "ab <redacted> cd <redacted>"),
+            (3, "<redacted> cd <redacted>"),
+            (8, "<redacted> cd <redacted>"),
+            (20, " cd <redacted>"),
+            (shown.len(), ""),
+        ] {
+            assert_eq!(from(shown, start), expected, "{start}");
+        }
+    }
+
+    /// SEC-3: what may be a secret in a command line is not shown, however short it is.
+    #[test]
+    fn arguments_lose_their_secrets() {
+        for (given, shown, secret) in [
+            ("--password=x", "--password=<redacted>", "x"),
+            ("--token x", "--token <redacted>", "x"),
+            ("--api-key -x", "--api-key <redacted>", "-x"),
+            ("--db.pass x", "--db.pass <redacted>", "x"),
+            ("PASSWORD:x", "PASSWORD:<redacted>", "x"),
+            ("-H Authorization:x", "-H Authorization:<redacted>", "x"),
+            ("-u bot:x", "-u bot:<redacted>", "x"),
+            ("-ubot:x", "-ubot:<redacted>", "x"),
+            ("--user=bot:x", "--user=bot:<redacted>", "x"),
+            ("--user bot:x", "--user bot:<redacted>", "x"),
+            ("http://u:x@h/p", "http://***@h/p", "x"),
+            ("http://h/p?k=x", "http://h/p?<redacted>", ""),
+            ("-u bot", "-u bot", ""),
+            ("--token-file /run/token", "--token-file /run/token", ""),
+            ("--token-file=/run/token", "--token-file=/run/token", ""),
+            ("--compass north --unit=a:b x=y", "--compass north --unit=a:b x=y", ""),
+            ("--token", "--token", ""),
+        ] {
+            let words: Vec<String> = given.split(' ').map(str::to_owned).collect();
+            assert_eq!(arguments(&words).join(" "), shown);
+            assert_eq!(secrets(&words).join(" "), secret, "{given}");
+        }
+        assert_eq!(secrets(&["Authorization: Bearer abc".to_owned()]), ["abc"]);
     }
 }

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use futures_util::{FutureExt as _, StreamExt as _};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use zbus::connection::Builder;
 use zbus::message::Type;
 use zbus::{Connection, MatchRule, Message, MessageStream, OwnedObjectPath, OwnedVariant, fdo};
@@ -372,7 +372,8 @@ impl Jobs {
                         return End::Late;
                     }
                     // Where systemd starts what is asked for, a call to a manager that is gone waits for ever.
-                    match manager.owns(NAME).await {
+                    let Ok(owned) = timeout_at(until, manager.owns(NAME)).await else { return End::Late };
+                    match owned {
                         Ok(true) => absent = false,
                         // Between two executions of its own it is not there for a moment.
                         Ok(false) if !absent => {
@@ -385,7 +386,8 @@ impl Jobs {
                         Err(_) => {}
                     }
                     // A manager that was executed anew may have said it while nobody listened.
-                    match manager.job_state(job).await {
+                    let Ok(state) = timeout_at(until, manager.job_state(job)).await else { return End::Late };
+                    match state {
                         Ok(None) => return self.heard(job),
                         Err(error) if error.reason != "timeout" => return End::Lost(error.detail),
                         _ => look = Instant::now() + LOOK,

@@ -134,25 +134,10 @@ fn address(text: &str) -> String {
 
 /// Arguments of a program: `--token=X` and `--token X` lose X, as do words with a secret's name in them.
 fn arguments(list: Vec<Value>) -> Value {
-    let mut follows = false;
-    let shown = list.into_iter().map(|item| {
-        let text = item.as_str().map_or_else(|| item.to_string(), str::to_owned);
-        if std::mem::take(&mut follows) {
-            return hidden(&item);
-        }
-        match text.split_once(['=', ':']) {
-            Some((name, value)) if is_secret(name) => {
-                redact::remember(value);
-                json!(format!("{}{REDACTED}", &text[..=name.len()]))
-            }
-            None if text.starts_with('-') && is_secret(&text) => {
-                follows = true;
-                item
-            }
-            _ => json!(address(&text)),
-        }
-    });
-    Value::Array(shown.collect())
+    let text = |item: &Value| item.as_str().map_or_else(|| item.to_string(), str::to_owned);
+    let words: Vec<String> = list.iter().map(text).collect();
+    redact::secrets(&words).into_iter().for_each(redact::remember);
+    json!(redact::arguments(&words))
 }
 
 /// Puts `upper` over `lower`: mappings key by key, lists of as many mappings item by item, all else as a whole.

@@ -2,7 +2,8 @@
 //!
 //! Where it sits: below the actuators, which decide what an exit code means.
 //! **Invariant:** the end is the exit of the process, never the closing of its pipes; a process group is ended only at
-//! the timeout; a command whose spawning has failed has provably not begun.
+//! the deadline, and then to the end, whoever still waits for it; a command whose spawning has failed has provably not
+//! begun, and none begins after its deadline.
 #![expect(clippy::disallowed_methods, reason = "spawns commands")]
 
 use std::io::Read;
@@ -16,12 +17,19 @@ use rustix::process::{Pid, PidfdFlags, Signal, WaitId, WaitIdOptions};
 use tokio::io::AsyncReadExt;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe::Receiver;
-use tokio::time::Instant;
+use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
+use super::begin::{self, Begun};
 use super::processes;
+use crate::base::redact;
 
 /// How much of the end of the output is kept.
 pub(super) const OUTPUT_BYTES_MAX: usize = 4096;
+
+/// How much more is read before secrets are removed: one of at most this size, cut in two where the kept end begins, is
+/// still known as a whole.
+const SECRET_BYTES_MAX: usize = 8192;
 
 /// Between SIGTERM and SIGKILL.
 const TERM_GRACE: Duration = Duration::from_secs(2);
@@ -55,42 +63,44 @@ pub(super) enum End {
     Lost(String),
     /// By itself.
     Exited(ExitStatus),
-    /// By us, after the limit; what it took.
+    /// By us, after the deadline; what it took.
     TimedOut(&'static str),
+    /// Its start has not come back by the deadline; if it still does, the command is ended at once.
+    Hangs,
 }
 
-/// Runs a command for at most `limit`, then ends its process group. Gives the end of stdout and stderr, interleaved.
+/// Runs a command until `deadline`, then ends its process group. Gives the end of stdout and stderr, interleaved.
 ///
-/// Dropping the future leaves the command running: chiron may stop while a command of its own goes on.
-pub(super) async fn run(line: &Line, limit: Duration) -> (End, String) {
+/// Dropping the future before the deadline leaves the command running: chiron may stop while a command of its own goes on.
+/// After the deadline the command is ended and reaped whether the future is dropped or not.
+pub(super) async fn run(line: &Line, deadline: Instant) -> (End, String) {
     let mut tail = Tail::default();
-    let (child, mut pipe) = match spawn(line).await {
+    let (child, mut pipe) = match spawn(line, deadline).await {
         Ok(begun) => begun,
         Err(end) => return (end, String::new()),
     };
     let mut leader = Leader::new(child);
-    let in_time = tokio::time::timeout(limit, copy_until(leader.exited(), &mut pipe, &mut tail)).await.is_ok();
-    let stopped = if in_time {
-        None
+    let in_time = timeout_at(deadline, copy_until(leader.exited(), &mut pipe, &mut tail)).await.is_ok();
+    let end = if in_time {
+        match leader.child.try_wait() {
+            Ok(Some(status)) => End::Exited(status),
+            other => End::Lost(format!("its exit status cannot be read: {other:?}")),
+        }
     } else {
-        let pid = leader.pid;
+        let (told, ended) = oneshot::channel();
+        tokio::spawn(async move { leader.end(told).await });
         let mut how = "SIGKILL";
-        copy_until(async { how = end_group(pid).await }, &mut pipe, &mut tail).await;
-        Some(how)
-    };
-    let end = match (stopped, leader.child.try_wait()) {
-        (Some(how), _) => End::TimedOut(how),
-        (None, Ok(Some(status))) => End::Exited(status),
-        (None, other) => End::Lost(format!("its exit status cannot be read: {other:?}")),
+        copy_until(async { how = ended.await.unwrap_or(how) }, &mut pipe, &mut tail).await;
+        End::TimedOut(how)
     };
     drain(pipe, &mut tail);
     (end, tail.into_string())
 }
 
-/// Starts the command. `posix_spawn` does it as long as nothing but a group and a directory is asked for, so the cost
-/// does not grow with our memory; another user needs a `fork`, and gets no supplementary groups. On a blocking thread,
-/// because a file system that hangs would stop a worker.
-async fn spawn(line: &Line) -> Result<(Child, Receiver), End> {
+/// Starts the command, if that is not too late. `posix_spawn` does it as long as nothing but a group and a directory is
+/// asked for, so the cost does not grow with our memory; another user needs a `fork`, and gets no supplementary groups.
+/// On a blocking thread, because a file system that hangs would stop a worker.
+async fn spawn(line: &Line, deadline: Instant) -> Result<(Child, Receiver), End> {
     let prepare = || -> std::io::Result<_> {
         let (reader, writer) = std::io::pipe()?;
         let receiver = Receiver::from_owned_fd(OwnedFd::from(reader))?;
@@ -99,7 +109,7 @@ async fn spawn(line: &Line) -> Result<(Child, Receiver), End> {
     let (receiver, stdout, stderr) =
         prepare().map_err(|error| End::NotStarted(format!("no pipe for its output: {error}")))?;
     let line = line.clone();
-    let spawned = tokio::task::spawn_blocking(move || {
+    let spawned = begin::before(deadline, move || {
         let (program, arguments) = line.argv.split_first().ok_or(std::io::ErrorKind::InvalidInput)?;
         let mut command = std::process::Command::new(program);
         if let Some((uid, gid)) = line.ids {
@@ -117,10 +127,18 @@ async fn spawn(line: &Line) -> Result<(Child, Receiver), End> {
             .spawn()
     });
     match spawned.await {
-        Ok(Ok(child)) => Ok((child, receiver)),
-        Ok(Err(error)) => Err(End::NotStarted(error.to_string())),
-        Err(error) if error.is_cancelled() => Err(End::NotStarted("chiron is stopping".to_owned())),
-        Err(error) => Err(End::Lost(error.to_string())),
+        Begun::Done(Ok(child)) => Ok((child, receiver)),
+        Begun::Done(Err(error)) => Err(End::NotStarted(error.to_string())),
+        Begun::Not(why) => Err(End::NotStarted(why)),
+        Begun::Broken(why) => Err(End::Lost(why)),
+        Begun::Hangs(start) => {
+            tokio::spawn(async move {
+                if let Ok(Some(Ok(child))) = start.await {
+                    Leader::new(child).end(oneshot::channel().0).await;
+                }
+            });
+            Err(End::Hangs)
+        }
     }
 }
 
@@ -142,6 +160,18 @@ impl Leader {
         )]
         let pidfd = rustix::process::pidfd_open(pid, PidfdFlags::empty()).ok().and_then(|fd| AsyncFd::new(fd).ok());
         Self { child, pid, pidfd }
+    }
+
+    /// Ends its group, tells what it took, and reaps it, however long that takes.
+    async fn end(mut self, told: oneshot::Sender<&'static str>) {
+        let how = end_group(self.pid).await;
+        let gone = matches!(self.child.try_wait(), Ok(Some(_)));
+        // Whoever asked may have left.
+        let _ = told.send(how);
+        if !gone {
+            self.exited().await;
+            let _ = self.child.try_wait();
+        }
     }
 
     /// Ends with the exit of the process; does not reap it.
@@ -222,8 +252,9 @@ async fn gone_within(group: Pid, limit: Duration) -> bool {
     let mut pause = Duration::from_millis(5);
     loop {
         let number = group.as_raw_nonzero().get();
-        let lives = tokio::task::spawn_blocking(move || processes::group_lives(number)).await.unwrap_or(true);
-        if !lives {
+        // With every thread taken that may wait it cannot be looked at, and must be ended all the same.
+        let look = tokio::task::spawn_blocking(move || processes::group_lives(number));
+        if let Ok(Ok(false)) = timeout_at(deadline, look).await {
             return true;
         }
         if Instant::now() >= deadline {
@@ -234,29 +265,29 @@ async fn gone_within(group: Pid, limit: Duration) -> bool {
     }
 }
 
-/// The last [`OUTPUT_BYTES_MAX`] bytes of a stream.
+/// The last [`OUTPUT_BYTES_MAX`] bytes of a stream, and some before them.
 #[derive(Default)]
 struct Tail(Vec<u8>);
 
 impl Tail {
+    const BYTES_MAX: usize = OUTPUT_BYTES_MAX + SECRET_BYTES_MAX;
+
     fn push(&mut self, bytes: &[u8]) {
-        let bytes = &bytes[bytes.len().saturating_sub(OUTPUT_BYTES_MAX)..];
-        let excess = (self.0.len() + bytes.len()).saturating_sub(OUTPUT_BYTES_MAX);
+        let bytes = &bytes[bytes.len().saturating_sub(Self::BYTES_MAX)..];
+        let excess = (self.0.len() + bytes.len()).saturating_sub(Self::BYTES_MAX);
         self.0.drain(..excess);
         self.0.extend_from_slice(bytes);
     }
 
-    /// As valid UTF-8 of at most [`OUTPUT_BYTES_MAX`] bytes, without what a cut has left of a first character.
+    /// As valid UTF-8 of at most [`OUTPUT_BYTES_MAX`] bytes, without secrets. They go first: one that the cut tears would
+    /// be known no longer.
     fn into_string(self) -> String {
-        let mut bytes = self.0.as_slice();
-        if bytes.len() == OUTPUT_BYTES_MAX {
-            let torn = bytes.iter().take(3).take_while(|&&byte| byte & 0b1100_0000 == 0b1000_0000).count();
-            bytes = &bytes[torn..];
-        }
-        let text = String::from_utf8_lossy(bytes);
         // A replacement character is longer than the byte it stands for.
-        let start = text.ceil_char_boundary(text.len().saturating_sub(OUTPUT_BYTES_MAX));
-        text[start..].to_owned()
+        let text = String::from_utf8_lossy(&self.0);
+        let end = |text: &str| text.ceil_char_boundary(text.len().saturating_sub(OUTPUT_BYTES_MAX));
+        let shown = redact::from(&text, end(&text));
+        // What stands in the place of a secret may be longer than it.
+        shown[end(&shown)..].to_owned()
     }
 }
 

@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 
-use super::{Actuator, Answer, Order};
+use super::{Actuator, Answer, Order, ProbeAnswer};
 use crate::base::{failpoint, redact};
 use crate::model::Ending;
 
@@ -45,6 +45,14 @@ pub async fn carry_out(order: Order, actuator: Arc<dyn Actuator>) -> (Answer, Du
 pub async fn evidence(order: &Order, actuator: Arc<dyn Actuator>) -> Option<String> {
     let asked = AssertUnwindSafe(actuator.evidence(order)).catch_unwind();
     tokio::time::timeout(order.timeout, asked).await.ok()?.ok()?
+}
+
+/// Asks what became of `order` after a crash. A means that does not answer within the order's timeout and [`GRACE`], or
+/// panics, cannot tell.
+pub async fn probe(order: &Order, actuator: Arc<dyn Actuator>) -> ProbeAnswer {
+    let asked = AssertUnwindSafe(async { actuator.probe(order).await }).catch_unwind();
+    let answer = tokio::time::timeout(order.timeout.saturating_add(GRACE), asked).await;
+    answer.ok().and_then(Result::ok).unwrap_or(ProbeAnswer::Unknown)
 }
 
 /// `apply`, with a panic turned into an answer.
@@ -92,7 +100,6 @@ mod tests {
     use async_trait::async_trait;
 
     use super::*;
-    use crate::execute::ProbeAnswer;
     use crate::model::{Means, RunKey};
 
     enum Script {
@@ -121,8 +128,9 @@ mod tests {
             Answer::new(Ending::Ok, order.key.to_string())
         }
 
-        async fn probe(&self, _order: &Order) -> ProbeAnswer {
-            ProbeAnswer::Unknown
+        async fn probe(&self, order: &Order) -> ProbeAnswer {
+            self.apply(order).await;
+            ProbeAnswer::DidNotHappen
         }
 
         async fn preflight(&self) -> Vec<String> {
@@ -135,7 +143,11 @@ mod tests {
     }
 
     async fn play(script: Script) -> (Answer, Duration) {
-        let order = Order {
+        carry_out(order(), Arc::new(script)).await
+    }
+
+    fn order() -> Order {
+        Order {
             key: RunKey { episode: "ai_model_20251123_013456".into(), rung: 1, attempt: 1 },
             action: "restart_subsystem".into(),
             target: "ai_model".into(),
@@ -143,8 +155,21 @@ mod tests {
             timeout: Duration::from_secs(60),
             about: crate::execute::About::default(),
             evidence: None,
-        };
-        carry_out(order, Arc::new(script)).await
+        }
+    }
+
+    /// ACT-3: a probe that panics or never answers cannot tell, and is waited for no longer than an action.
+    #[tokio::test(start_paused = true)]
+    async fn a_probe_always_answers() {
+        let begun = Instant::now();
+        let ask = async |script| probe(&order(), Arc::new(script)).await;
+        assert_eq!(ask(Script::Panic("no such wire")).await, ProbeAnswer::Unknown);
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        assert_eq!(ask(Script::PanicLater("late".to_owned())).await, ProbeAnswer::Unknown);
+        assert_eq!(ask(Script::After(Duration::from_secs(64))).await, ProbeAnswer::DidNotHappen);
+        assert_eq!(begun.elapsed(), Duration::from_secs(65));
+        assert_eq!(ask(Script::Never).await, ProbeAnswer::Unknown);
+        assert_eq!(begun.elapsed(), Duration::from_secs(130));
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,6 +5,7 @@
 
 pub mod actions;
 pub mod actuators;
+mod begin;
 mod command;
 pub mod engine;
 mod environment;

@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
+use tokio::time::{Instant, timeout_at};
 
 use super::{ActuatorContext, ActuatorSpec, Span, Text};
-use crate::base::redact;
+use crate::base::redact::{self, REDACTED};
 use crate::base::tree::{FromNode, Node, Section, Value};
 use crate::execute::command::{self, End, Line};
 use crate::execute::identity::{Identity, RunAs};
@@ -35,7 +36,8 @@ values the later one in this list counts. It reads nothing from stdin and leads 
 Exit code 0 is success. The end is the exit of the program, not the closing of its pipes: a daemon that it started lives
 on, and should have its output redirected, because nobody reads the pipe any more. At the timeout (the shorter of
 `timeout` and the binding's) the process group gets SIGTERM, is let go on if it was stopped, and gets SIGKILL 2 s later.
-The last 4 KiB of its output are kept.
+A command whose turn comes only after the timeout is not started. The last 4 KiB of its output are kept. In what is shown
+of the command line, arguments that may be secrets (`--token x`, `--password=x`, `-u user:x`) are left out.
 
 ## Permissions
 
@@ -54,6 +56,8 @@ told; without, the subsystem's check is asked. A command that cannot be executed
 
 /// How long the probe may take.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How much longer than the action a probe may take, if the action may take less.
+const PROBE_GRACE: Duration = Duration::from_secs(2);
 
 /// A command with its parameters.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -155,19 +159,31 @@ impl Actuator for Exec {
     }
 
     async fn apply(&self, order: &Order) -> Answer {
+        let limit = self.timeout.map_or(order.timeout, |own| own.min(order.timeout));
+        let deadline = Instant::now() + limit;
         let answer = |ending, detail: String, output| Answer { output, ..Answer::new(ending, detail) };
-        let mut line = match self.line(&self.argv, order).await {
-            Ok(line) => line,
-            Err(why) => return answer(Ending::NotStarted, why, String::new()),
+        let mut line = match timeout_at(deadline, self.line(&self.argv, order)).await {
+            Ok(Ok(line)) => line,
+            Ok(Err(why)) => return answer(Ending::NotStarted, why, String::new()),
+            Err(_) => {
+                let why = format!("`{}` and its user could not be looked at within {limit:?}", self.argv[0]);
+                return answer(Ending::NotStarted, why, String::new());
+            }
         };
         line.env.push((COMMAND_VARIABLE.to_owned(), command_id(&self.argv)));
-        let limit = self.timeout.map_or(order.timeout, |own| own.min(order.timeout));
-        let (end, output) = command::run(&line, limit).await;
+        let (end, output) = command::run(&line, deadline).await;
         match end {
             End::Exited(status) if status.success() => answer(Ending::Ok, command::describe(status), output),
             End::Exited(status) => answer(Ending::Failed, command::describe(status), output),
             End::TimedOut(how) => {
                 answer(Ending::Timeout, format!("not done after {limit:?}, process group ended by {how}"), output)
+            }
+            End::Hangs => {
+                let detail = format!(
+                    "its start has not come back within {limit:?}; whether it happened is not known, and it is ended as \
+                     soon as it has begun"
+                );
+                answer(Ending::Timeout, detail, output)
             }
             End::NotStarted(why) => {
                 let detail = format!("`{}` cannot be executed in `{}`: {why}", self.argv[0], self.cwd.display());
@@ -179,8 +195,10 @@ impl Actuator for Exec {
 
     async fn probe(&self, order: &Order) -> ProbeAnswer {
         let Some(argv) = &self.probe else { return ProbeAnswer::AskCheck };
-        let Ok(line) = self.line(argv, order).await else { return ProbeAnswer::Unknown };
-        match command::run(&line, PROBE_TIMEOUT).await.0 {
+        // Before the outer limit, so that a probe that hangs is ended here.
+        let deadline = Instant::now() + PROBE_TIMEOUT.min(order.timeout.saturating_add(PROBE_GRACE));
+        let Ok(Ok(line)) = timeout_at(deadline, self.line(argv, order)).await else { return ProbeAnswer::Unknown };
+        match command::run(&line, deadline).await.0 {
             End::Exited(status) => match status.code() {
                 Some(0) => ProbeAnswer::Happened,
                 Some(1) => ProbeAnswer::DidNotHappen,
@@ -198,14 +216,15 @@ impl Actuator for Exec {
 
     fn describe(&self) -> String {
         let user = self.run_as.as_ref().map_or_else(String::new, |run_as| format!(" as {}", run_as.user));
-        format!("run {}{user}", quoted(&self.argv))
+        format!("run {}{user}", quoted(&redact::arguments(&self.argv)))
     }
 }
 
 /// A command line for people; words with anything unusual are quoted.
 fn quoted(argv: &[String]) -> String {
     let plain = |word: &str| {
-        !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+=:,@%".contains(&byte))
+        let bytes = word.replace(REDACTED, "_");
+        !word.is_empty() && bytes.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/._-+=:,@%*".contains(&byte))
     };
     let words = argv.iter().map(|word| if plain(word) { word.clone() } else { format!("{word:?}") });
     words.collect::<Vec<_>>().join(" ")
@@ -228,8 +247,12 @@ fn build(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Arc<dyn
         section.reject("probe", &rule, hint);
         return None;
     }
-    let inherited = inherited.unwrap_or_default();
-    Some(Arc::new(Exec { argv: argv?.0, timeout, env, inherited, run_as, cwd, probe: context.probe.clone() }))
+    let (argv, inherited) = (argv?.0, inherited.unwrap_or_default());
+    env.iter().for_each(|(name, value)| remember(name, value));
+    for words in std::iter::once(&argv).chain(&context.probe) {
+        redact::secrets(words).into_iter().for_each(redact::remember);
+    }
+    Some(Arc::new(Exec { argv, timeout, env, inherited, run_as, cwd, probe: context.probe.clone() }))
 }
 
 /// What chiron's own environment has of the variables that are asked for.
@@ -243,10 +266,7 @@ fn inherited(section: &mut Section<'_>, names: &[String], environment: &Environm
         }
         match environment.get(name) {
             Some(value) => {
-                // A command prints its environment sooner or later.
-                if names_a_secret(name) {
-                    redact::remember(value);
-                }
+                remember(name, value);
                 inherited.found.insert(name.clone(), value.to_owned());
             }
             None => inherited.absent.push(name.clone()),
@@ -255,10 +275,14 @@ fn inherited(section: &mut Section<'_>, names: &[String], environment: &Environm
     inherited
 }
 
-/// Whether a variable of that name usually holds a secret.
-fn names_a_secret(name: &str) -> bool {
+/// Keeps the value of a variable out of all that is shown if variables of that name usually hold a secret: a command
+/// prints its environment sooner or later.
+fn remember(name: &str, value: &str) {
     let name = name.to_ascii_uppercase();
-    ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL"].iter().any(|part| name.contains(part))
+    let names_a_file = ["_FILE", "_PATH", "_DIR"].iter().any(|ending| name.ends_with(ending));
+    if !names_a_file && ["PASS", "SECRET", "TOKEN", "KEY", "CREDENTIAL"].iter().any(|part| name.contains(part)) {
+        redact::remember(value);
+    }
 }
 
 /// The name of a user or a group.

@@ -1,20 +1,24 @@
 //! `file`: a file of the workspace written, touched or deleted.
 //!
 //! **Invariant:** a reader sees the old file or the new one, never a part; nothing but a regular file is ever replaced,
-//! and a symbolic link at the end of the path is refused, not followed.
+//! and a symbolic link in the path is refused, not followed: what is changed is below the workspace.
 #![expect(clippy::disallowed_methods, reason = "changes one file of the workspace")]
 
 use std::fs::Metadata;
 use std::io::{self, Read};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use rustix::fs::{Mode, OFlags};
+use rustix::io::Errno;
+use tokio::time::Instant;
 
 use super::{ActuatorContext, ActuatorSpec, Text, Yes};
 use crate::base::files;
 use crate::base::tree::Section;
+use crate::execute::begin::{self, Begun};
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
 
@@ -26,7 +30,8 @@ const DOC: &str = "\
 
 The file system, for `path` below the workspace, and one of `write: CONTENT` (the file then holds exactly that, replaced
 atomically), `touch: true` (its modification time is now; it is created if missing) or `delete: true`. Only regular files
-are touched; a symbolic link at the end of the path is refused.
+are touched; a symbolic link, at the end of the path or on the way there from the workspace, is refused.
+A change whose turn comes only after the binding's timeout is not begun.
 
 ## Permissions
 
@@ -52,7 +57,9 @@ pub enum Write {
 /// A file with what is done to it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct File {
-    /// The file, below the workspace.
+    /// The workspace.
+    pub workspace: PathBuf,
+    /// The file, below it.
     pub path: PathBuf,
     /// What is done.
     pub write: Write,
@@ -63,20 +70,20 @@ impl File {
     fn change(&self) -> Answer {
         let answer = |ending, detail: String| Answer::new(ending, detail);
         let shown = self.path.display();
-        let before = match look(&self.path) {
-            Ok(before) => before,
+        let (place, before) = match self.look() {
+            Ok(found) => found,
             Err(why) => return answer(Ending::NotStarted, why),
         };
-        if before.is_none() && self.write != Write::Delete && !folder(&self.path).is_dir() {
-            let detail =
-                format!("`{}` is not a directory, expected the folder of `{shown}`", folder(&self.path).display());
-            return answer(Ending::NotStarted, detail);
-        }
-        let (result, done) = match (&self.write, &before) {
-            (Write::Content(content), _) => (files::replace(&self.path, content.as_bytes()), "written"),
-            (Write::Touch, _) => (touch(&self.path), "touched"),
-            (Write::Delete, None) => (Ok(()), "absent already"),
-            (Write::Delete, Some(_)) => (delete(&self.path), "deleted"),
+        let (result, done) = match (&self.write, &place, &before) {
+            (Write::Delete, _, None) | (Write::Delete, None, _) => (Ok(()), "absent already"),
+            (_, None, _) => {
+                let folder = folder(&self.path).display();
+                let detail = format!("`{folder}` is not a directory, expected the folder of `{shown}`");
+                return answer(Ending::NotStarted, detail);
+            }
+            (Write::Content(content), Some(place), _) => (files::replace(&place.path, content.as_bytes()), "written"),
+            (Write::Touch, Some(place), _) => (touch(&place.path), "touched"),
+            (Write::Delete, Some(place), Some(_)) => (delete(&place.path), "deleted"),
         };
         match result {
             Ok(()) => {
@@ -88,17 +95,55 @@ impl File {
 
     /// What would keep it from working, looked at on this thread.
     fn doubts(&self) -> Vec<String> {
-        let folder = folder(&self.path);
-        let mut doubts = Vec::new();
-        if !folder.is_dir() {
-            doubts.push(format!("`{}` is not a directory, expected a folder to write to", folder.display()));
-        } else if let Err(error) =
-            rustix::fs::access(folder, rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK)
-        {
-            doubts.push(format!("`{}` cannot be written to: {error}", folder.display()));
+        let folder = folder(&self.path).display();
+        match self.look() {
+            Err(why) => vec![why],
+            Ok((None, _)) => vec![format!("`{folder}` is not a directory, expected a folder to write to")],
+            Ok((Some(place), _)) => {
+                let needed = rustix::fs::Access::WRITE_OK | rustix::fs::Access::EXEC_OK;
+                let allowed = rustix::fs::access(place.folder(), needed);
+                allowed.err().map(|error| format!("`{folder}` cannot be written to: {error}")).into_iter().collect()
+            }
         }
-        doubts.extend(look(&self.path).err());
-        doubts
+    }
+
+    /// Where the file is to stand and what stands there: a regular file or nothing; else why it is left alone. No place if
+    /// its folder is missing.
+    fn look(&self) -> Result<(Option<Place>, Option<Metadata>), String> {
+        let Some(place) = self.reach()? else { return Ok((None, None)) };
+        let before = look(&place.path, &self.path)?;
+        Ok((Some(place), before))
+    }
+
+    /// Goes from the workspace to the file's folder, following no link.
+    fn reach(&self) -> Result<Option<Place>, String> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        let mut folder = match rustix::fs::open(&self.workspace, flags, Mode::empty()) {
+            Ok(folder) => folder,
+            Err(Errno::NOENT) => return Ok(None),
+            Err(error) => return Err(format!("`{}` cannot be entered: {error}", self.workspace.display())),
+        };
+        let outside = || format!("`{}` is not below the workspace", self.path.display());
+        let below = self.path.strip_prefix(&self.workspace).map_err(|_| outside())?;
+        let name = below.file_name().ok_or_else(outside)?;
+        let mut at = self.workspace.clone();
+        for part in below.parent().into_iter().flat_map(Path::components) {
+            let Component::Normal(part) = part else { return Err(outside()) };
+            at.push(part);
+            let shown = at.display();
+            folder = match rustix::fs::openat(&folder, part, flags | OFlags::NOFOLLOW, Mode::empty()) {
+                Ok(next) => next,
+                Err(Errno::NOENT) => return Ok(None),
+                Err(Errno::NOTDIR | Errno::LOOP) => {
+                    let link = rustix::fs::readlinkat(&folder, part, Vec::new()).is_ok();
+                    let what = if link { "is a symbolic link, which is not followed" } else { "is not a directory" };
+                    return Err(format!("`{shown}` {what}, expected a folder of `{}`", self.path.display()));
+                }
+                Err(error) => return Err(format!("`{shown}` cannot be entered: {error}")),
+            };
+        }
+        let path = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+        Ok(Some(Place { path, _folder: folder }))
     }
 
     /// What is different now that it was done; empty if nothing is.
@@ -117,14 +162,27 @@ impl File {
     /// Looks whether the effect is in place, on this thread.
     fn in_place(&self) -> ProbeAnswer {
         let yes_or_no = |yes| if yes { ProbeAnswer::Happened } else { ProbeAnswer::DidNotHappen };
-        match (&self.write, look(&self.path)) {
+        match (&self.write, self.look()) {
             (Write::Touch, _) | (_, Err(_)) => ProbeAnswer::Unknown,
-            (Write::Delete, Ok(found)) => yes_or_no(found.is_none()),
-            (Write::Content(_), Ok(None)) => ProbeAnswer::DidNotHappen,
-            (Write::Content(content), Ok(Some(_))) => {
-                holds(&self.path, content).map_or(ProbeAnswer::Unknown, yes_or_no)
+            (Write::Delete, Ok((_, found))) => yes_or_no(found.is_none()),
+            (Write::Content(content), Ok((Some(place), Some(_)))) => {
+                holds(&place.path, content).map_or(ProbeAnswer::Unknown, yes_or_no)
             }
+            (Write::Content(_), Ok(_)) => ProbeAnswer::DidNotHappen,
         }
+    }
+}
+
+/// Where a file is to stand, held so that nobody can lead the way there elsewhere meanwhile.
+struct Place {
+    /// A path to it that begins at the held folder.
+    path: PathBuf,
+    _folder: OwnedFd,
+}
+
+impl Place {
+    fn folder(&self) -> &Path {
+        folder(&self.path)
     }
 }
 
@@ -134,10 +192,19 @@ impl Actuator for File {
         Means::File
     }
 
-    async fn apply(&self, _order: &Order) -> Answer {
+    async fn apply(&self, order: &Order) -> Answer {
         let file = self.clone();
-        let changed = tokio::task::spawn_blocking(move || file.change()).await;
-        changed.unwrap_or_else(|error| Answer::new(Ending::Failed, format!("whether it worked is not known: {error}")))
+        let shown = self.path.display();
+        match begin::before(Instant::now() + order.timeout, move || file.change()).await {
+            Begun::Done(answer) => answer,
+            Begun::Not(why) => Answer::new(Ending::NotStarted, format!("`{shown}` was not touched: {why}")),
+            Begun::Hangs(_) => {
+                let limit = order.timeout;
+                let detail = format!("the change of `{shown}` has not come back within {limit:?}; it may still happen");
+                Answer::new(Ending::Timeout, detail)
+            }
+            Begun::Broken(why) => Answer::new(Ending::Failed, format!("whether it worked is not known: {why}")),
+        }
     }
 
     async fn probe(&self, _order: &Order) -> ProbeAnswer {
@@ -166,8 +233,8 @@ fn folder(path: &Path) -> &Path {
 }
 
 /// What stands at the path: a regular file, nothing, or why it is left alone.
-fn look(path: &Path) -> Result<Option<Metadata>, String> {
-    let shown = path.display();
+fn look(path: &Path, shown: &Path) -> Result<Option<Metadata>, String> {
+    let shown = shown.display();
     let metadata = match std::fs::symlink_metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -233,7 +300,8 @@ fn build(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Arc<dyn
         section.reject("path", rule, None);
         return None;
     }
-    Some(Arc::new(File { path: context.workspace.join(path), write: content.or(touch).or(delete)? }))
+    let workspace = context.workspace.clone();
+    Some(Arc::new(File { path: workspace.join(path), workspace, write: content.or(touch).or(delete)? }))
 }
 
 /// A path may name a file below the workspace and nothing else.

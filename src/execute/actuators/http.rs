@@ -12,7 +12,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use reqwest::{Method, Url};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::ActuatorSpec;
 use crate::base::redact;
@@ -49,8 +49,9 @@ credentials. Files with secrets must be readable for chiron's user and nobody el
 
 What the server offers. With `idempotency_key_header` the run's key is sent in that header, the same again after a crash:
 class `keyed`, if the server recognises it. As `probeable`, `probe: {url, expect_status, expect_body}` is asked with GET: as
-expected, it happened; answered otherwise, it did not; refused or unanswered, it cannot be told. Without, the subsystem's
-check is asked.
+expected, it happened; another 2xx or body, 404 and 410, it did not; any other answer or none, it cannot be told. The
+request of before may still be at work: that it did not happen is believed only if the answer is still the same when the
+binding's timeout has passed since the first question, asked every 500 ms. Without a probe, the subsystem's check is asked.
 ";
 
 /// How much of an answer is read.
@@ -59,6 +60,8 @@ const BODY_MAX: usize = 64 * 1024;
 const OUTPUT_MAX: usize = 4096;
 /// The time for one question of a preflight or a probe.
 const QUESTION_LIMIT: Duration = Duration::from_secs(5);
+/// Between two questions of a probe.
+const PROBE_PAUSE: Duration = Duration::from_millis(500);
 
 /// A request with its parameters.
 #[derive(Debug)]
@@ -131,6 +134,26 @@ struct Question {
     url: Template,
     expect: Statuses,
     body: Option<String>,
+}
+
+impl Question {
+    /// What an answer says of the order, if nothing is at work any more.
+    fn means(&self, heard: &Heard) -> ProbeAnswer {
+        let status = heard.status.as_u16();
+        let found = self
+            .body
+            .as_deref()
+            .is_none_or(|wanted| heard.body.windows(wanted.len()).any(|window| window == wanted.as_bytes()));
+        match (self.expect.hold(status), found, &heard.end) {
+            (true, true, _) => ProbeAnswer::Happened,
+            // It may stand in what did not come.
+            (true, false, end) if *end != End::Whole => ProbeAnswer::Unknown,
+            (true, false, _) => ProbeAnswer::DidNotHappen,
+            // Whoever refuses to tell, cannot, or sends elsewhere, has not said no.
+            (false, ..) if matches!(status, 200..=299 | 404 | 410) => ProbeAnswer::DidNotHappen,
+            (false, ..) => ProbeAnswer::Unknown,
+        }
+    }
 }
 
 /// Statuses that are well: first and last of each range.
@@ -346,19 +369,15 @@ impl Actuator for Http {
 
     async fn probe(&self, order: &Order) -> ProbeAnswer {
         let Some(question) = &self.probe else { return ProbeAnswer::AskCheck };
-        let Ok(heard) = self.ask(question, Some(order)).await else { return ProbeAnswer::Unknown };
-        let status = heard.status.as_u16();
-        let found = question
-            .body
-            .as_deref()
-            .is_none_or(|wanted| heard.body.windows(wanted.len()).any(|window| window == wanted.as_bytes()));
-        match (question.expect.hold(status), found, heard.end) {
-            (true, true, _) => ProbeAnswer::Happened,
-            // It may stand in what did not come.
-            (true, false, end) if end != End::Whole => ProbeAnswer::Unknown,
-            // Whoever refuses to tell, or cannot, has not said no.
-            (false, ..) if matches!(status, 401 | 403 | 407 | 408 | 425 | 429 | 500..) => ProbeAnswer::Unknown,
-            _ => ProbeAnswer::DidNotHappen,
+        // The request of before may still be at work there: its "not done" counts only once its time is over.
+        let until = Instant::now() + order.timeout;
+        loop {
+            let Ok(heard) = self.ask(question, Some(order)).await else { return ProbeAnswer::Unknown };
+            let told = question.means(&heard);
+            if told != ProbeAnswer::DidNotHappen || Instant::now() >= until {
+                return told;
+            }
+            sleep_until(until.min(Instant::now() + PROBE_PAUSE)).await;
         }
     }
 

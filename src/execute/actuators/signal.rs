@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::process::{Pid, Signal as Number, pidfd_send_signal, test_kill_process};
 use tokio::time::{Instant, timeout_at};
 
-use self::target::{Held, Identity, Target, find};
+use self::target::{Held, Identity, Named, Target, find};
 use super::systemd::{UnitName, bus};
 use super::{ActuatorContext, ActuatorSpec, Text};
 use crate::base::tree::Section;
@@ -30,8 +30,11 @@ const DOC: &str = "\
 identity is looked at, so that another one with the same id is never hit:
 
 - `pidfile`: the first line is its id. A process that began after the file was written has taken over the id, and is left
-  alone. So is process 1, chiron itself, and whatever a file names that everybody may write to, or that belongs to
-  another user than root and the process's own.
+  alone. So is process 1, chiron itself, and whatever a file names that everybody or its group (other than root's own) may
+  write to, or that belongs to another user than root and the process's own, or stands in a folder of another user than
+  those and chiron's. A symbolic link in its place is not followed. With `process` beside it, the process of the file must
+  have that name and that text too. A file written inside a container names an id of the container, which is a stranger's
+  here.
 - `process`: the only process of that name (as `ps -C` has it, or the program's file name), with the text of `cmdline` in
   its command line if given. None or several are refused; several are named.
 - `unit`: the main process of a unit of systemd, on the bus `bus`.
@@ -88,16 +91,16 @@ impl Signal {
     }
 
     /// The process that the order was about is another than the one that is there now.
-    fn has_ended_before(&self, order: &Order, now: Option<Identity>) -> Option<Identity> {
+    async fn has_ended_before(&self, order: &Order, now: Option<Identity>, until: Instant) -> Option<Identity> {
         let before = order.evidence.as_deref().filter(|_| self.ends).and_then(Identity::parse)??;
-        (now != Some(before) && !before.lives()).then_some(before)
+        (now != Some(before) && !before.still_lives(until).await).then_some(before)
     }
 
     /// Waits for the end of a process that was told.
     async fn end(&self, held: Held, until: Instant, order: &Order) -> Answer {
         let Held { identity, name, .. } = held;
         let (pid, word) = (identity.pid, self.word());
-        while identity.lives() {
+        while identity.still_lives(until).await {
             if Instant::now() >= until {
                 let limit = order.timeout;
                 let detail = format!("process {pid} ({name}) has not ended {limit:?} after {word}; it is left");
@@ -132,7 +135,8 @@ impl Actuator for Signal {
             Ok(found) => found,
             Err(_) => Err(format!("{} was not found within {:?}", self.target, order.timeout)),
         };
-        if let Some(before) = self.has_ended_before(order, found.as_ref().ok().map(|held| held.identity)) {
+        let now = found.as_ref().ok().map(|held| held.identity);
+        if let Some(before) = self.has_ended_before(order, now, until).await {
             let changed = format!("process {} ended", before.pid);
             let detail = format!("process {} ended before {} was sent; no other is signalled", before.pid, self.word());
             return Answer { changed, ..Answer::new(Ending::Ok, detail) };
@@ -168,7 +172,8 @@ impl Actuator for Signal {
         let Some(before) = order.evidence.as_deref().and_then(Identity::parse) else { return ProbeAnswer::AskCheck };
         let until = Instant::now() + ENDING.min(order.timeout);
         // It may have been told, and be on its way out.
-        while before.is_some_and(Identity::lives) {
+        let Some(before) = before else { return ProbeAnswer::Happened };
+        while before.still_lives(until).await {
             if Instant::now() >= until {
                 return ProbeAnswer::DidNotHappen;
             }
@@ -211,8 +216,9 @@ fn build(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Arc<dyn
 }
 
 fn target(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Target> {
-    let named = ["pidfile", "process", "unit"].into_iter().filter(|key| section.has(key)).count();
-    if named != 1 {
+    let has = ["pidfile", "process", "unit"].map(|key| section.has(key));
+    let is_one = matches!(has, [true, _, false] | [false, true, false] | [false, false, true]);
+    if !is_one {
         section.reject("pidfile", "expected exactly one of `pidfile`, `process` and `unit`", None);
     }
     let pidfile = section.opt::<Text>("pidfile").map(|path| path.0);
@@ -220,7 +226,7 @@ fn target(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Target
         section.reject("pidfile", "expected the path of a file", None);
         return None;
     }
-    let pidfile = pidfile.map(|path| Target::Pidfile(context.workspace.join(path)));
+    let path = pidfile.map(|path| context.workspace.join(path));
     let process = section.section("process").and_then(|mut inner| {
         let name = inner.req::<Text>("name").map(|name| name.0);
         let cmdline = inner.opt::<Text>("cmdline").map(|text| text.0);
@@ -231,7 +237,7 @@ fn target(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Target
             inner.reject("cmdline", "expected a text of at least one character", None);
         }
         inner.finish();
-        Some(Target::Process { name: name?, cmdline })
+        Some(Named { name: name?, cmdline })
     });
     let unit = section.section("unit").and_then(|mut inner| {
         let name = inner.req::<UnitName>("name");
@@ -239,7 +245,14 @@ fn target(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Target
         inner.finish();
         Some(Target::Unit { name: name?.0, bus: bus? })
     });
-    pidfile.or(process).or(unit).filter(|_| named == 1)
+    let target = match (path, process) {
+        // A mistake in `process` is told already, and must not widen what is meant.
+        (Some(_), None) if has[1] => None,
+        (Some(path), named) => Some(Target::Pidfile { path, named }),
+        (None, Some(named)) => Some(Target::Process(named)),
+        (None, None) => unit,
+    };
+    target.filter(|_| is_one)
 }
 
 #[cfg(test)]

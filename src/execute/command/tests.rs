@@ -19,10 +19,14 @@ fn script(folder: &Path, code: &str) -> Line {
 
 async fn play(code: &str, limit: Duration) -> (End, String) {
     let folder = tempfile::tempdir().unwrap();
-    run(&script(folder.path(), code), limit).await
+    run(&script(folder.path(), code), Instant::now() + limit).await
 }
 
 const LONG: Duration = Duration::from_secs(30);
+
+fn long() -> Instant {
+    Instant::now() + LONG
+}
 
 fn pid_in(path: &Path) -> i32 {
     std::fs::read_to_string(path).unwrap().trim().parse().unwrap()
@@ -76,24 +80,26 @@ async fn what_cannot_be_executed_never_began() {
         End::NotStarted(why) => assert!(why.contains(what), "{why}"),
         other => panic!("{other:?}"),
     };
-    let (end, _) = run(&line(&folder.path().join("absent"), folder.path()), LONG).await;
+    let (end, _) = run(&line(&folder.path().join("absent"), folder.path()), long()).await;
     not_started(&end, "No such file");
-    let (end, _) = run(&line(&garbage, folder.path()), LONG).await;
+    let (end, _) = run(&line(&garbage, folder.path()), long()).await;
     not_started(&end, "Permission denied");
     let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
     std::fs::set_permissions(&garbage, mode).unwrap();
-    let (end, _) = run(&line(&garbage, folder.path()), LONG).await;
+    let (end, _) = run(&line(&garbage, folder.path()), long()).await;
     not_started(&end, "Exec format");
-    let (end, _) = run(&line(folder.path(), folder.path()), LONG).await;
+    let (end, _) = run(&line(folder.path(), folder.path()), long()).await;
     not_started(&end, "Permission denied");
-    let (end, _) = run(&line(Path::new("/bin/true"), &folder.path().join("absent")), LONG).await;
+    let (end, _) = run(&line(Path::new("/bin/true"), &folder.path().join("absent")), long()).await;
     not_started(&end, "No such file");
-    let (end, _) =
-        run(&Line { argv: vec!["/bin/true".to_owned(), "\0".to_owned()], ..line(Path::new("/"), folder.path()) }, LONG)
-            .await;
+    let (end, _) = run(
+        &Line { argv: vec!["/bin/true".to_owned(), "\0".to_owned()], ..line(Path::new("/"), folder.path()) },
+        long(),
+    )
+    .await;
     not_started(&end, "nul byte");
     let (end, _) =
-        run(&Line { argv: Vec::new(), env: Vec::new(), cwd: folder.path().to_owned(), ids: None }, LONG).await;
+        run(&Line { argv: Vec::new(), env: Vec::new(), cwd: folder.path().to_owned(), ids: None }, long()).await;
     assert!(matches!(end, End::NotStarted(_)), "{end:?}");
 }
 
@@ -112,7 +118,7 @@ async fn a_daemon_that_holds_the_pipe_lives_on() {
     let folder = tempfile::tempdir().unwrap();
     let begun = Instant::now();
     let line = script(folder.path(), "sleep 300 & echo $! > pid; setsid sleep 301 & echo $! > pid2; echo started");
-    let (end, output) = run(&line, LONG).await;
+    let (end, output) = run(&line, long()).await;
     let took = begun.elapsed();
     assert!(matches!(end, End::Exited(status) if status.success()), "{end:?}");
     assert_eq!(output, "started\n");
@@ -130,7 +136,7 @@ async fn a_polite_group_ends_by_sigterm() {
     let folder = tempfile::tempdir().unwrap();
     let code = "trap 'echo bye; exit 0' TERM; sleep 300 & echo $! > pid; echo up; wait";
     let begun = Instant::now();
-    let (end, output) = run(&script(folder.path(), code), Duration::from_millis(700)).await;
+    let (end, output) = run(&script(folder.path(), code), Instant::now() + Duration::from_millis(700)).await;
     assert_eq!(end, End::TimedOut("SIGTERM"));
     assert_eq!(output, "up\nbye\n");
     assert!(begun.elapsed() < Duration::from_millis(700) + TERM_GRACE, "{:?}", begun.elapsed());
@@ -146,7 +152,7 @@ async fn a_stubborn_group_ends_by_sigkill() {
     ] {
         let folder = tempfile::tempdir().unwrap();
         let begun = Instant::now();
-        let (end, _) = run(&script(folder.path(), code), Duration::from_millis(500)).await;
+        let (end, _) = run(&script(folder.path(), code), Instant::now() + Duration::from_millis(500)).await;
         assert_eq!(end, End::TimedOut("SIGKILL"));
         assert!(begun.elapsed() >= TERM_GRACE, "{:?}", begun.elapsed());
         for file in ["pid", "pid2"] {
@@ -163,7 +169,7 @@ async fn a_stopped_group_is_ended() {
         ("trap '' TERM; echo $$ > pid; kill -STOP $$; while :; do sleep 0.1; done", "SIGKILL", ""),
     ] {
         let folder = tempfile::tempdir().unwrap();
-        let (end, output) = run(&script(folder.path(), code), Duration::from_millis(700)).await;
+        let (end, output) = run(&script(folder.path(), code), Instant::now() + Duration::from_millis(700)).await;
         assert_eq!((end, output.as_str()), (End::TimedOut(how), said));
         assert!(!lives(pid_in(&folder.path().join("pid"))));
     }
@@ -182,7 +188,7 @@ async fn what_has_no_interpreter_or_another_machine_never_began() {
         std::fs::write(&path, content).unwrap();
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
         let argv = vec![path.to_str().unwrap().to_owned()];
-        let (end, _) = run(&Line { argv, env: Vec::new(), cwd: folder.path().to_owned(), ids: None }, LONG).await;
+        let (end, _) = run(&Line { argv, env: Vec::new(), cwd: folder.path().to_owned(), ids: None }, long()).await;
         assert!(matches!(&end, End::NotStarted(found) if found.contains(why)), "{name}: {end:?}");
     }
 }
@@ -229,4 +235,58 @@ fn signals_have_names() {
         [1, 9, 11, 15, 31, 0, 34, -1].map(signal_name),
         ["SIGHUP", "SIGKILL", "SIGSEGV", "SIGTERM", "SIGSYS", "signal 0", "signal 34", "signal -1"]
     );
+}
+
+/// ACT-3: nothing begins after its time.
+#[tokio::test]
+async fn a_command_whose_time_is_over_never_begins() {
+    let folder = tempfile::tempdir().unwrap();
+    let (end, _) = run(&script(folder.path(), "touch began; sleep 300"), Instant::now()).await;
+    assert_eq!(end, End::NotStarted("its time was over before it could begin".to_owned()));
+    assert!(!folder.path().join("began").exists());
+}
+
+/// ACT-3: after the deadline a stubborn group is ended and reaped although nobody waits for the answer any more.
+#[tokio::test]
+async fn an_end_that_has_begun_is_brought_to_its_end() {
+    let folder = tempfile::tempdir().unwrap();
+    let code = "trap 'touch told' TERM; echo $$ > pid; while :; do sleep 0.1; done";
+    let line = script(folder.path(), code);
+    let told = async {
+        while !folder.path().join("told").exists() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::select! {
+        ended = run(&line, Instant::now() + Duration::from_millis(500)) => panic!("{ended:?}"),
+        () = told => {}
+    }
+    let pid = pid_in(&folder.path().join("pid"));
+    let gone = async {
+        while processes::process(pid).is_some() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    assert!(tokio::time::timeout(LONG, gone).await.is_ok(), "{:?}", processes::process(pid));
+}
+
+/// SEC-3: a secret that the beginning of what is kept cuts in two is gone as a whole.
+#[test]
+fn secrets_go_before_the_beginning_is_cut() {
+    const SECRET: &str = "command-output-canary-0123456789";
+    redact::remember(SECRET);
+    for (before, after) in [(0, OUTPUT_BYTES_MAX - 10), (100_000, OUTPUT_BYTES_MAX - 10), (9_000, OUTPUT_BYTES_MAX)] {
+        let mut tail = Tail::default();
+        for part in ["x".repeat(before).as_str(), SECRET, &"y".repeat(after)] {
+            tail.push(part.as_bytes());
+        }
+        let kept = tail.into_string();
+        assert!(kept.len() <= OUTPUT_BYTES_MAX && kept.ends_with("yyy"), "{}", kept.len());
+        assert!(!kept.contains("0123") && !kept.contains("789"), "{}", &kept[..60]);
+    }
+    // Many of them shrink what is kept, and must not bring up what was cut before.
+    let mut tail = Tail::default();
+    (0..1000).for_each(|_| tail.push(SECRET.as_bytes()));
+    let kept = tail.into_string();
+    assert!(kept.replace("<redacted>", "").is_empty(), "{}", &kept[..60]);
 }

@@ -126,8 +126,9 @@ async fn named_variables_are_passed_on() {
     let exec = exec.unwrap();
     let output = exec.apply(&order(LONG)).await.output;
     let lines: Vec<_> = output.lines().filter(|line| !line.starts_with("CHIRON_")).collect();
-    assert_eq!(lines, ["API_TOKEN=canary-of-env-from", "HOME=/srv/bot", "LANG=C", "PATH=/usr/bin:/bin"]);
-    assert_eq!(redact::text("it says canary-of-env-from"), "it says <redacted>", "a secret is known as one");
+    // A secret is passed on, and known as one.
+    assert_eq!(lines, ["API_TOKEN=<redacted>", "HOME=/srv/bot", "LANG=C", "PATH=/usr/bin:/bin"]);
+    assert_eq!(redact::text("it says canary-of-env-from"), "it says <redacted>");
     let doubts = exec.preflight().await;
     assert_eq!(doubts, ["`NOWHERE` of `env_from` is not in chiron's environment, so it is not passed on"]);
     for (bad, why) in [
@@ -408,4 +409,54 @@ fn variables_are_checked() {
         assert!(Env::from_node(&map(&[(key, value)])).unwrap_err().is_some(), "{key}");
     }
     assert!(Env::from_node(&list(&["A=b"])).is_err());
+}
+
+/// ACT-3: with every thread taken that may wait, chiron answers at the timeout that nothing was begun, and nothing is begun
+/// later.
+#[test]
+fn what_waits_for_its_turn_too_long_never_begins() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let began = folder.path().join("began");
+    let touch = exec(&["/usr/bin/touch", began.to_str().unwrap()]);
+    for exec in [touch.clone(), Exec { run_as: nobody(), ..touch }] {
+        let (release, held) = std::sync::mpsc::channel::<()>();
+        runtime.block_on(async {
+            drop(tokio::task::spawn_blocking(move || held.recv()));
+            let answer = exec.apply(&order(Duration::from_millis(200))).await;
+            assert_eq!(answer.ending, Ending::NotStarted, "{answer:?}");
+            release.send(()).unwrap();
+            // Its turn has come and gone once the next one's has.
+            tokio::task::spawn_blocking(|| ()).await.unwrap();
+        });
+        assert!(!began.exists());
+    }
+}
+
+/// SEC-3: secrets in a command line are not shown, however short, and those of command line and environment are known.
+#[test]
+fn secrets_of_the_settings_are_not_shown() {
+    let telling =
+        exec(&["/bin/curl", "--token", "ab", "-u", "bot:pw", "--password=x y", "https://u:pw@h/p?k=1", "plain"]);
+    let shown =
+        "run /bin/curl --token <redacted> -u bot:<redacted> --password=<redacted> \"https://***@h/p?<redacted>\" plain";
+    assert_eq!(telling.describe(), shown);
+    let problems = crate::base::tree::Problems::new("");
+    let yaml = "{argv: [/bin/true, --token, exec-canary-1], env: {BOT_PASS: exec-canary-2, CREDENTIALS: exec-canary-3, \
+                SIGNING_KEY: exec-canary-4, KEY_FILE: /exec/canary-5, PLAIN: exec-canary-6}}";
+    let root = crate::base::tree::parse(yaml, &problems).unwrap();
+    let mut section = Section::open(&root, "exec", &problems).unwrap();
+    let context = ActuatorContext {
+        workspace: "/".into(),
+        probe: None,
+        folder: "/".into(),
+        class: crate::model::Class::OneShot,
+        environment: Environment::default(),
+        warnings: Default::default(),
+    };
+    assert!(build(&mut section, &context).is_some());
+    for number in 1..=4 {
+        assert_eq!(redact::text(&format!("exec-canary-{number}")), REDACTED);
+    }
+    assert_eq!(redact::text("/exec/canary-5 exec-canary-6"), "/exec/canary-5 exec-canary-6");
 }

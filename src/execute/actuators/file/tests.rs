@@ -24,13 +24,13 @@ fn content(text: &str) -> Write {
 }
 
 async fn apply(path: &Path, write: Write) -> (Ending, String) {
-    let answer = File { path: path.to_owned(), write }.apply(&order()).await;
+    let answer = File { workspace: "/".into(), path: path.to_owned(), write }.apply(&order()).await;
     assert_eq!(answer.output, "");
     (answer.ending, answer.detail)
 }
 
 async fn probe(path: &Path, write: Write) -> ProbeAnswer {
-    File { path: path.to_owned(), write }.probe(&order()).await
+    File { workspace: "/".into(), path: path.to_owned(), write }.probe(&order()).await
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -66,7 +66,7 @@ async fn what_was_changed_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("flag");
     let shown = path.display().to_string();
-    let changed = async |write| File { path: path.clone(), write }.apply(&order()).await.changed;
+    let changed = async |write| File { workspace: "/".into(), path: path.clone(), write }.apply(&order()).await.changed;
     assert_eq!(changed(content("on")).await, format!("`{shown}` written, 2 bytes, was absent"));
     assert_eq!(changed(content("")).await, format!("`{shown}` written, 0 bytes, had 2 bytes"));
     assert_eq!(changed(Write::Touch).await, format!("`{shown}` is dated now"));
@@ -163,7 +163,8 @@ async fn a_missing_folder_means_not_started() {
 #[tokio::test]
 async fn preflight_warns_of_what_would_fail() {
     let folder = tempfile::tempdir().unwrap();
-    let file = |name: &str| File { path: folder.path().join(name), write: Write::Touch };
+    let file =
+        |name: &str| File { workspace: folder.path().into(), path: folder.path().join(name), write: Write::Touch };
     assert_eq!(file("flag").preflight().await, Vec::<String>::new());
     assert_eq!(file("absent/flag").preflight().await.len(), 1);
     symlink("elsewhere", folder.path().join("link")).unwrap();
@@ -173,7 +174,7 @@ async fn preflight_warns_of_what_would_fail() {
 
 #[test]
 fn it_says_what_it_would_do() {
-    let file = |write| File { path: "/w/a".into(), write };
+    let file = |write| File { workspace: "/w".into(), path: "/w/a".into(), write };
     assert_eq!(file(content("abc")).describe(), "write 3 bytes to `/w/a`");
     assert_eq!(file(Write::Touch).describe(), "touch `/w/a`");
     assert_eq!(file(Write::Delete).describe(), "delete `/w/a`");
@@ -188,4 +189,48 @@ fn a_path_stays_below_the_workspace() {
     for bad in ["", "/etc/passwd", "../flag", "data/../../flag", "data/", "data/..", ".", "a\0b"] {
         assert!(check_path(bad).is_err(), "{bad}");
     }
+}
+
+/// ACT-2: a folder that is a link leads nowhere, be it below the workspace or out of it; the workspace itself may be one.
+#[tokio::test]
+async fn a_linked_folder_is_not_followed() {
+    let (folder, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let workspace = folder.path().join("workspace");
+    symlink(outside.path(), &workspace).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    std::fs::write(elsewhere.path().join("flag"), "precious").unwrap();
+    symlink(elsewhere.path(), workspace.join("data")).unwrap();
+    std::fs::create_dir_all(workspace.join("real/deep")).unwrap();
+    let file = |name: &str, write| File { workspace: workspace.clone(), path: workspace.join(name), write };
+    for write in [content("x"), Write::Touch, Write::Delete] {
+        let answer = file("data/flag", write.clone()).apply(&order()).await;
+        assert_eq!(answer.ending, Ending::NotStarted, "{write:?}: {answer:?}");
+        assert!(answer.detail.contains("data` is a symbolic link, which is not followed"), "{}", answer.detail);
+        assert_eq!(file("data/flag", write.clone()).probe(&order()).await, ProbeAnswer::Unknown);
+        assert_eq!(file("data/flag", write).preflight().await.len(), 1);
+    }
+    assert_eq!(std::fs::read(elsewhere.path().join("flag")).unwrap(), b"precious");
+    assert_eq!(file("real/deep/flag", content("x")).apply(&order()).await.ending, Ending::Ok);
+    assert_eq!(std::fs::read(outside.path().join("real/deep/flag")).unwrap(), b"x");
+    assert_eq!(names(&outside.path().join("real/deep")), ["flag"], "nothing temporary is left");
+}
+
+/// ACT-3: a change whose turn comes only after the timeout is told not to have begun, and does not begin.
+#[test]
+fn a_change_that_waits_too_long_never_begins() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("flag");
+    let (release, held) = std::sync::mpsc::channel::<()>();
+    runtime.block_on(async {
+        drop(tokio::task::spawn_blocking(move || held.recv()));
+        let order = Order { timeout: Duration::from_millis(100), ..order() };
+        let file = File { workspace: "/".into(), path: path.clone(), write: content("x") };
+        let answer = file.apply(&order).await;
+        assert_eq!(answer.ending, Ending::NotStarted, "{answer:?}");
+        release.send(()).unwrap();
+        // Its turn has come and gone once the next one's has.
+        tokio::task::spawn_blocking(|| ()).await.unwrap();
+    });
+    assert!(!path.exists());
 }

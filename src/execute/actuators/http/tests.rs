@@ -185,6 +185,11 @@ async fn a_probe_is_no_guess() {
         (said("200 OK", "job done"), Happened),
         (said("200 OK", "job open"), DidNotHappen),
         (said("404 Not Found", ""), DidNotHappen),
+        (said("410 Gone", ""), DidNotHappen),
+        (said("202 Accepted", "done"), Happened),
+        (said("302 Found", ""), Unknown),
+        (said("400 Bad Request", ""), Unknown),
+        (said("405 Method Not Allowed", ""), Unknown),
         (said("401 Unauthorized", ""), Unknown),
         (said("429 Too Many Requests", ""), Unknown),
         (said("503 Service Unavailable", "done"), Unknown),
@@ -194,7 +199,9 @@ async fn a_probe_is_no_guess() {
     for (answer, meant) in table {
         let more =
             "probe: {url: \"BASE/jobs/{{run_key}}\", expect_body: done}, idempotency_key_header: Idempotency-Key";
-        let ask = async |actuator: Arc<dyn Actuator>| actuator.probe(&order(None)).await;
+        // Its time is over at once, so that its first answer counts.
+        let order = Order { timeout: Duration::ZERO, ..order(None) };
+        let ask = async |actuator: Arc<dyn Actuator>| actuator.probe(&order).await;
         let (found, asked) = answered(&answer, more, ask).await;
         assert_eq!(found, meant, "{answer}");
         assert!(asked.starts_with("GET /jobs/feed_1%2F1%2F1 HTTP/1.1\r\n"), "{asked}");
@@ -243,4 +250,39 @@ fn statuses_are_shown_as_they_are_written() {
     let statuses = Statuses(vec![(200, 299), (409, 409)]);
     assert_eq!(statuses.to_string(), "2xx or 409");
     assert!(statuses.hold(299) && statuses.hold(409) && !statuses.hold(300) && !statuses.hold(199));
+}
+
+/// ACT-3: as long as the request of before may be at work, "not done" is not believed; "done" ends the asking at once.
+#[tokio::test]
+async fn a_probe_believes_no_only_when_nothing_can_be_at_work() {
+    // Answers `open` for the first `late` questions, `done` from then on; counts them.
+    async fn ask(late: u32, timeout: Duration) -> (ProbeAnswer, u32, Duration) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let base = format!("http://{}", listener.local_addr().unwrap());
+        let text = format!("{{url: \"{base}/\", probe: {{url: \"{base}/\", expect_body: done}}}}");
+        let actuator = built(&text, Class::Probeable).0.unwrap();
+        let mut questions = 0;
+        let serve = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                let _ = stream.read(&mut [0; 4096]).await;
+                questions += 1;
+                let body = if questions > late { "done" } else { "open" };
+                stream.write_all(said("200 OK", body).as_bytes()).await.unwrap();
+            }
+        };
+        let order = Order { timeout, ..order(None) };
+        let begun = Instant::now();
+        let told = tokio::select! {
+            told = actuator.probe(&order) => told,
+            () = serve => unreachable!(),
+        };
+        (told, questions, begun.elapsed())
+    }
+    let (told, questions, _) = ask(2, Duration::from_secs(60)).await;
+    assert_eq!((told, questions), (ProbeAnswer::Happened, 3), "it was at work, and is done");
+    let (told, questions, took) = ask(u32::MAX, Duration::from_millis(700)).await;
+    assert_eq!(told, ProbeAnswer::DidNotHappen);
+    assert!(questions >= 2 && took >= Duration::from_millis(700), "{questions} {took:?}");
+    assert_eq!(ask(0, Duration::from_secs(60)).await.1, 1);
 }

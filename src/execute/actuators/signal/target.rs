@@ -1,20 +1,24 @@
 //! Which process is meant, held so that a later one with the same id is never taken for it.
 //!
 //! **Invariant:** the process is held (as a pidfd) before its identity is looked at, and what was read counts only if
-//! the held process was still there afterwards; reads only.
+//! the held process was still there afterwards; reads only, and never on a thread that must not wait.
+#![expect(clippy::disallowed_methods, reason = "reads pid files and /proc off the async threads")]
 
 use std::fmt;
+use std::fs::File;
 use std::io::Read as _;
 use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
-use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
+use tokio::time::{Instant, timeout_at};
 
 use crate::base::clock::Clock;
-use crate::base::files;
+use crate::base::files::{self, FileMeta, FileProblem};
 use crate::clients::systemd::{Bus, Client};
 use crate::execute::processes::{self, Process};
 use crate::model::Timestamp;
@@ -33,20 +37,43 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// How the process is named in the settings.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Target {
-    /// The file that holds its id.
-    Pidfile(PathBuf),
-    /// The only process of that name, with that text in its command line.
-    Process { name: String, cmdline: Option<String> },
+    /// The file that holds its id, and what it must be besides.
+    Pidfile { path: PathBuf, named: Option<Named> },
+    /// The only process of that name.
+    Process(Named),
     /// A unit's main process.
     Unit { name: String, bus: Bus },
+}
+
+/// A process by its name, and a text in its command line.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    pub(super) name: String,
+    pub(super) cmdline: Option<String>,
+}
+
+impl Named {
+    /// Whether the process has that name, as the kernel keeps it (15 bytes) or as its command line begins.
+    fn is(&self, pid: i32) -> bool {
+        let line = || processes::read(pid, "cmdline").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let kept = processes::name(pid).unwrap_or_default();
+        fits(&kept, &line().unwrap_or_default(), &self.name, self.cmdline.as_deref())
+    }
+}
+
+impl fmt::Display for Named {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "process `{}`", self.name)?;
+        self.cmdline.as_ref().map_or(Ok(()), |text| write!(f, " with `{text}`"))
+    }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Pidfile(path) => write!(f, "the process of `{}`", path.display()),
-            Self::Process { name, cmdline: None } => write!(f, "process `{name}`"),
-            Self::Process { name, cmdline: Some(text) } => write!(f, "process `{name}` with `{text}`"),
+            Self::Pidfile { path, named: None } => write!(f, "the process of `{}`", path.display()),
+            Self::Pidfile { path, named: Some(named) } => write!(f, "{named} of `{}`", path.display()),
+            Self::Process(named) => named.fmt(f),
             Self::Unit { name, bus } => write!(f, "the main process of unit `{name}` on {}", bus.shown()),
         }
     }
@@ -64,6 +91,11 @@ impl Identity {
     /// Whether this very process still runs.
     pub(super) fn lives(self) -> bool {
         processes::process(self.pid).is_some_and(|process| process.lives() && process.started == self.started)
+    }
+
+    /// The same, off the async threads; what cannot be told by `until` is taken to live.
+    pub(super) async fn still_lives(self, until: Instant) -> bool {
+        matches!(timeout_at(until, blocking(move || self.lives())).await, Err(_) | Ok(Ok(true) | Err(_)))
     }
 
     /// Its text in the journal; starts count from a boot, which is therefore named.
@@ -97,11 +129,15 @@ pub(super) struct Held {
 /// Finds the process and holds it; else why there is none that may be signalled.
 pub(super) async fn find(target: &Target) -> Result<Held, String> {
     match target {
-        Target::Pidfile(path) => of_pidfile(path),
-        Target::Process { name, cmdline } => {
+        Target::Pidfile { path, named } => {
+            let (path, named) = (path.clone(), named.clone());
+            blocking(move || of_pidfile(&path, named.as_ref())).await?
+        }
+        Target::Process(named) => {
             let mut looks = 1;
             loop {
-                match of_name(name, cmdline.as_deref()) {
+                let named = named.clone();
+                match blocking(move || of_name(&named)).await? {
                     Err(Found::Several(_)) if looks < LOOKS => {
                         looks += 1;
                         tokio::time::sleep(PAUSE).await;
@@ -112,6 +148,11 @@ pub(super) async fn find(target: &Target) -> Result<Held, String> {
         }
         Target::Unit { name, bus } => of_unit(name, bus).await,
     }
+}
+
+/// Looks on a thread that may wait: a file system may hang, and so may `/proc` of a process that the kernel holds.
+async fn blocking<T: Send + 'static>(look: impl FnOnce() -> T + Send + 'static) -> Result<T, String> {
+    tokio::task::spawn_blocking(look).await.map_err(|error| format!("it cannot be looked at: {error}"))
 }
 
 /// Holds the process of that id, whoever it is now; `None` if there is none.
@@ -146,13 +187,46 @@ fn held_id(fd: &OwnedFd) -> Option<i32> {
     text.lines().find_map(|line| line.strip_prefix("Pid:")?.trim().parse().ok())
 }
 
-fn of_pidfile(path: &Path) -> Result<Held, String> {
+/// Opens a pid file that is a file itself, not a link to one; with it the user whom its folder belongs to.
+fn open_pidfile(path: &Path) -> Result<(File, FileMeta, u32), String> {
+    let told = |errno: Errno| match errno {
+        Errno::NOENT => FileProblem::Missing.to_string(),
+        Errno::ACCESS => FileProblem::PermissionDenied.to_string(),
+        other => std::io::Error::from(other).to_string(),
+    };
+    let name = path.file_name().ok_or_else(|| "expected the path of a file".to_owned())?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let at = OFlags::PATH | OFlags::CLOEXEC;
+    let folder = rustix::fs::open(folder, at | OFlags::DIRECTORY, Mode::empty()).map_err(told)?;
+    let found = rustix::fs::openat(&folder, name, at | OFlags::NOFOLLOW, Mode::empty()).map_err(told)?;
+    let stat = rustix::fs::fstat(&found).map_err(told)?;
+    if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+        return Err("it is a symbolic link, which is not followed; name the file that it points to".to_owned());
+    }
+    // Exactly what was found, whatever has the name by now.
+    let found = format!("/proc/self/fd/{}", found.as_raw_fd());
+    let (file, meta) = files::open(Path::new(&found)).map_err(|problem| problem.to_string())?;
+    Ok((file, meta, rustix::fs::fstat(&folder).map_err(told)?.st_uid))
+}
+
+/// Why a pid file is not believed that has that mode, that user and that group: others could have written it.
+fn distrust(mode: u32, user: u32, group: u32) -> Option<&'static str> {
+    if mode & 0o002 != 0 {
+        Some("everybody may write to it, so it is not believed; `chmod o-w` helps")
+    } else if mode & 0o020 != 0 && (user, group) != (0, 0) {
+        Some("its group may write to it, so it is not believed; `chmod g-w` helps")
+    } else {
+        None
+    }
+}
+
+fn of_pidfile(path: &Path, wanted: Option<&Named>) -> Result<Held, String> {
     let shown = path.display();
     let named = |why: String| format!("pid file `{shown}`: {why}");
-    let (file, meta) = files::open(path).map_err(|problem| named(problem.to_string()))?;
+    let (file, meta, folder) = open_pidfile(path).map_err(named)?;
     let owner = file.metadata().map_err(|error| named(error.to_string()))?;
-    if owner.mode() & 0o002 != 0 {
-        return Err(named("everybody may write to it, so it is not believed; `chmod o-w` helps".to_owned()));
+    if let Some(why) = distrust(owner.mode(), owner.uid(), owner.gid()) {
+        return Err(named(why.to_owned()));
     }
     let mut bytes = Vec::new();
     file.take(PIDFILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| named(error.to_string()))?;
@@ -171,6 +245,15 @@ fn of_pidfile(path: &Path) -> Result<Held, String> {
     let user = processes::user(pid);
     if owner.uid() != 0 && user != Some(owner.uid()) {
         return Err(named(format!("it belongs to user {}, process {pid} does not", owner.uid())));
+    }
+    if folder != 0 && user != Some(folder) && folder != geteuid().as_raw() {
+        return Err(named(format!(
+            "its folder belongs to user {folder}, who may put any file there; expected root, chiron's user or that of \
+             process {pid}"
+        )));
+    }
+    if let Some(wanted) = wanted.filter(|wanted| !wanted.is(pid)) {
+        return Err(named(format!("it names process {pid} (`{}`), expected {wanted}", held.name)));
     }
     if held_id(&held.fd) != Some(pid) {
         return Err(named(format!("it names process {pid}, which has just ended")));
@@ -228,10 +311,10 @@ impl fmt::Display for Found {
     }
 }
 
-fn of_name(name: &str, cmdline: Option<&str>) -> Result<Held, Found> {
+fn of_name(named: &Named) -> Result<Held, Found> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
     let mut pids: Vec<i32> = processes::all()
-        .filter(|process| process.pid != own && process.lives() && is_named(process.pid, name, cmdline))
+        .filter(|process| process.pid != own && process.lives() && named.is(process.pid))
         .map(|process| process.pid)
         .collect();
     pids.sort_unstable();
@@ -239,17 +322,11 @@ fn of_name(name: &str, cmdline: Option<&str>) -> Result<Held, Found> {
         [] => Err(Found::None),
         [pid] => match hold(pid).map_err(Found::Not)? {
             // Read once more: the first look was at whoever had the id before it was held.
-            Some((held, _)) if is_named(pid, name, cmdline) && held_id(&held.fd) == Some(pid) => Ok(held),
+            Some((held, _)) if named.is(pid) && held_id(&held.fd) == Some(pid) => Ok(held),
             _ => Err(Found::None),
         },
         _ => Err(Found::Several(pids)),
     }
-}
-
-/// Whether the process has that name, as the kernel keeps it (15 bytes) or as its command line begins.
-fn is_named(pid: i32, name: &str, cmdline: Option<&str>) -> bool {
-    let line = || processes::read(pid, "cmdline").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-    fits(&processes::name(pid).unwrap_or_default(), &line().unwrap_or_default(), name, cmdline)
 }
 
 fn fits(kept: &str, line: &str, name: &str, cmdline: Option<&str>) -> bool {
@@ -275,7 +352,7 @@ async fn of_unit(name: &str, bus: &Bus) -> Result<Held, String> {
     if pid == 0 {
         return Err(format!("unit `{name}` has no main process, it is {} ({})", unit.active, unit.sub));
     }
-    let held = hold(pid).map_err(|why| format!("unit `{name}`: {why}"))?;
+    let held = blocking(move || hold(pid)).await?.map_err(|why| format!("unit `{name}`: {why}"))?;
     // systemd reaps its main processes itself: as long as it names this one, nobody else can have the id.
     let again = manager.unit(name).await.map_err(told)?;
     match held {

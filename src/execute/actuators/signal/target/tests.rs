@@ -95,3 +95,19 @@ fn only_another_process_is_held() {
 fn sleeper() -> std::process::Child {
     std::process::Command::new("/bin/sleep").arg("100").spawn().unwrap()
 }
+
+/// ACT-2: whose group may write is not believed, root's own aside.
+#[test]
+fn files_that_others_may_write_are_not_believed() {
+    for (mode, user, group, believed) in [
+        (0o100_644, 1000, 1000, true),
+        (0o100_664, 1000, 1000, false),
+        (0o100_664, 0, 0, true),
+        (0o100_664, 0, 1000, false),
+        (0o100_664, 1000, 0, false),
+        (0o100_646, 0, 0, false),
+        (0o100_666, 1000, 1000, false),
+    ] {
+        assert_eq!(distrust(mode, user, group).is_none(), believed, "{mode:o} {user}:{group}");
+    }
+}
