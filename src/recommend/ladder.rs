@@ -43,11 +43,13 @@ pub enum Next {
 pub fn next(rungs: &[RungView], dry_run: bool, target_healthy: bool) -> Next {
     let mut helped = false;
     let mut asking = None;
+    // A person hears of a rung whose end nobody knows, also when the target is healthy meanwhile.
+    let unknown = rungs.iter().any(|rung| rung.outcome == Some(Outcome::Indeterminate));
     for (index, rung) in rungs.iter().enumerate() {
         match rung.outcome {
             None | Some(Outcome::Cancelled) => {
                 if helped && target_healthy {
-                    return Next::Helped;
+                    return if unknown { Next::Indeterminate } else { Next::Helped };
                 }
                 let by_itself = rung.bound && rung.autonomy == Autonomy::Automatic;
                 if rung.containing && rung.autonomy != Autonomy::Automatic {
@@ -58,9 +60,7 @@ pub fn next(rungs: &[RungView], dry_run: bool, target_healthy: bool) -> Next {
             }
             Some(Outcome::DryRun) if rung.rehearsed_only && !dry_run => {}
             // Going live repeats no rung beside one whose end nobody knows.
-            Some(Outcome::DryRun) if rungs.iter().any(|rung| rung.outcome == Some(Outcome::Indeterminate)) => {
-                return Next::Indeterminate;
-            }
+            Some(Outcome::DryRun) if unknown => return Next::Indeterminate,
             Some(Outcome::DryRun) => return if dry_run { Next::Rehearsed(index) } else { Next::Rung(index) },
             Some(Outcome::Failed | Outcome::Unverified) if rung.retries_left > 0 => return Next::Rung(index),
             Some(Outcome::Indeterminate) => return Next::Indeterminate,
@@ -185,6 +185,9 @@ mod tests {
         assert_eq!(next(&[with(Outcome::Indeterminate), RUNG], false, false), Next::Indeterminate);
         let live_again = [with(Outcome::DryRun), with(Outcome::Indeterminate)];
         assert_eq!(next(&live_again, false, false), Next::Indeterminate, "after a time of dry-run too");
+        let asks = RungView { containing: true, autonomy: Autonomy::Approval, ..RUNG };
+        let healthy_again = [with(Outcome::Verified), asks, with(Outcome::Indeterminate)];
+        assert_eq!(next(&healthy_again, false, true), Next::Indeterminate, "help that came first hides nothing");
     }
 
     /// A rehearsal is done once; going live starts at the same rung.
