@@ -24,6 +24,7 @@ const LANES: usize = 2;
 
 /// A subsystem that is healthy while the world's beat is there, and whose restart brings it back.
 fn config(dir: &Path, world: &dyn World) -> String {
+    world.adopt(dir);
     let text = format!(
         r#"
 flap: {{openings: 1000}}
@@ -51,7 +52,6 @@ alerts:
         world.means(),
         world.class(),
     );
-    worlds::link(world, dir);
     Config::new(dir).with(&text).text().to_owned()
 }
 

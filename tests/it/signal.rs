@@ -42,7 +42,10 @@ fn trapping(dir: &Path, name: &str, traps: &str) -> Process {
     let ready = dir.join(format!("{name}.ready"));
     let body = format!("{traps}\necho > '{}'\nwhile :; do sleep 0.1; done", ready.display());
     let path = script(&dir.join(name), &body);
-    let process = Process::start(name, &mut Command::new(path), &dir.join("processes.log"));
+    // Whoever started the tests may ignore signals, and a shell cannot trap what it was born to ignore.
+    let mut command = Command::new("/usr/bin/env");
+    command.arg("--default-signal").arg(path);
+    let process = Process::start(name, &mut command, &dir.join("processes.log"));
     wait_for("the traps to be set", || if ready.exists() { Ok(()) } else { Err("not yet") });
     process
 }

@@ -4,8 +4,8 @@ use std::cell::Cell;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -28,6 +28,11 @@ pub(super) trait World {
     /// Brings it back from outside, without that being counted.
     fn mend(&self) {
         std::fs::write(self.beat(), "").expect("a file can be written");
+    }
+    /// Makes what it has reachable below the workspace of a story that begins.
+    fn adopt(&self, workspace: &Path) {
+        let beat = self.beat();
+        link(beat.parent().expect("a beat is in a folder"), workspace);
     }
     /// Effects so far.
     fn effects(&self) -> usize;
@@ -89,7 +94,8 @@ impl World for Commands {
 
 /// `file`: its effects are the files that came to stand at its path, told apart by their inode and time.
 struct Written {
-    dir: tempfile::TempDir,
+    /// In the workspace of the story that is told: a folder that is a link would be refused.
+    path: Arc<Mutex<PathBuf>>,
     seen: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     watch: Option<JoinHandle<()>>,
@@ -97,14 +103,14 @@ struct Written {
 
 impl Written {
     fn new() -> Self {
-        let dir = folder();
         let (seen, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let path = dir.path().join("beat");
-        let (mine, stopped) = (Arc::clone(&seen), Arc::clone(&stop));
+        let path = Arc::new(Mutex::new(PathBuf::new()));
+        let (mine, stopped, place) = (Arc::clone(&seen), Arc::clone(&stop), Arc::clone(&path));
         let watch = std::thread::spawn(move || {
             let mut last = None;
             while !stopped.load(Ordering::Relaxed) {
-                let metadata = std::fs::metadata(&path).ok().filter(|found| found.len() == 5);
+                let path = place.lock().expect("nobody panics with it").clone();
+                let metadata = std::fs::metadata(path).ok().filter(|found| found.len() == 5);
                 let now = metadata.map(|found| (found.ino(), found.mtime(), found.mtime_nsec()));
                 if now.is_some() && now != last {
                     mine.fetch_add(1, Ordering::SeqCst);
@@ -113,7 +119,7 @@ impl Written {
                 std::thread::sleep(Duration::from_millis(1));
             }
         });
-        Self { dir, seen, stop, watch: Some(watch) }
+        Self { path, seen, stop, watch: Some(watch) }
     }
 }
 
@@ -125,11 +131,15 @@ impl World for Written {
         "natural"
     }
     fn means(&self) -> String {
-        // The workspace is a folder of the story's; the file is reached from it by a name that is a link to this folder.
         "file: {path: world/beat, write: fresh}".to_owned()
     }
     fn beat(&self) -> PathBuf {
-        self.dir.path().join("beat")
+        self.path.lock().expect("nobody panics with it").clone()
+    }
+    fn adopt(&self, workspace: &Path) {
+        let folder = workspace.join("world");
+        std::fs::create_dir(&folder).expect("a folder can be made");
+        *self.path.lock().expect("nobody panics with it") = folder.join("beat");
     }
     fn effects(&self) -> usize {
         // Whoever has just verified it has seen it later than it was written.
@@ -213,6 +223,9 @@ impl Drop for Signalled {
 struct Asked {
     dir: tempfile::TempDir,
     server: HttpServer,
+    /// Effects of earlier stories, and how many requests those received: each story has a journal of its own, so that the
+    /// keys of two within one second may be the same.
+    earlier: Mutex<(usize, usize)>,
 }
 
 impl Asked {
@@ -225,7 +238,7 @@ impl Asked {
             }
             Reply::Status(200, "ok".to_owned())
         });
-        Self { dir, server }
+        Self { dir, server, earlier: Mutex::default() }
     }
 }
 
@@ -242,13 +255,19 @@ impl World for Asked {
     fn beat(&self) -> PathBuf {
         self.dir.path().join("beat")
     }
+    fn adopt(&self, workspace: &Path) {
+        link(self.dir.path(), workspace);
+        let effects = self.effects();
+        *self.earlier.lock().expect("nobody panics with it") = (effects, self.server.received().len());
+    }
     fn effects(&self) -> usize {
+        let (effects, requests) = *self.earlier.lock().expect("nobody panics with it");
         let received = self.server.received();
-        let keys = received
+        let keys = received[requests..]
             .iter()
             .filter(|request| request.method == "POST")
             .filter_map(|request| request.header("Idempotency-Key"));
-        keys.collect::<std::collections::BTreeSet<_>>().len()
+        effects + keys.collect::<std::collections::BTreeSet<_>>().len()
     }
 }
 
@@ -325,9 +344,7 @@ impl World for Container {
     }
 }
 
-/// Makes what a world has reachable below the workspace of a story.
-pub(super) fn link(world: &dyn World, workspace: &Path) {
-    let folder = world.beat();
-    let folder = folder.parent().expect("a beat is in a folder");
+/// Makes a folder reachable as `world` below the workspace of a story.
+fn link(folder: &Path, workspace: &Path) {
     std::os::unix::fs::symlink(folder, workspace.join("world")).expect("a link can be made");
 }
