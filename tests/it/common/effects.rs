@@ -36,6 +36,11 @@ impl Effects {
         Self { script: script(&dir.join("effect.sh"), &body), log }
     }
 
+    /// Forgets what has happened: the keys of another journal may be the same.
+    pub(crate) fn forget(&self) {
+        let _ = std::fs::remove_file(&self.log);
+    }
+
     /// Every effect so far.
     pub(crate) fn all(&self) -> Vec<Effect> {
         let text = std::fs::read_to_string(&self.log).unwrap_or_default();
