@@ -18,7 +18,8 @@ use crate::detect::overall::Counts;
 use crate::execute::{self, Binding, ProbeAnswer};
 use crate::journal::{Record, State};
 use crate::model::{
-    ActionSpec, Caller, Criticality, Health, IntakeAlert, Level, Name, Resources, RunKey, Status, Subsystem, Timestamp,
+    ActionSpec, Caller, Criticality, FailurePoint, Health, IntakeAlert, Level, Name, Resources, RunKey, Signals,
+    Status, Subsystem, Timestamp,
 };
 use crate::observe::Observation;
 use crate::{admit, detect, policy, recommend};
@@ -41,6 +42,8 @@ pub struct Rules {
     pub subsystems: Vec<Subsystem>,
     /// How often each is checked, by index.
     pub intervals: Vec<Duration>,
+    /// Failure points, by index; each belongs to a configured subsystem or to the platform.
+    pub failure_points: Vec<FailurePoint>,
     /// Detection.
     pub detect: detect::Settings,
     /// Recommendation.
@@ -236,6 +239,7 @@ impl Cycle {
             unknown.add(subsystem.criticality, Status::Unknown);
         }
         let mut world = World::new(&names, &unknown, now);
+        world.points = vec![None; rules.failure_points.len()];
         world.cycle_left = rules.subsystems.iter().filter(|subsystem| moves_policy(subsystem)).count();
         Self { graph: Graph::new(&rules.subsystems), names, world, rules, config: None }
     }
@@ -253,6 +257,10 @@ impl Cycle {
                 next.world.unseen -= 1;
             }
             next.world.subsystems[*index] = super::world::Seen { cycle: 0, ..seen.clone() };
+        }
+        for (index, point) in next.rules.failure_points.iter().enumerate() {
+            let before = self.rules.failure_points.iter().position(|before| before.category == point.category);
+            next.world.points[index] = before.and_then(|before| old.points.get(before).cloned().flatten());
         }
         next.world.resources = old.resources;
         next.world.host_clear = old.host_clear;
@@ -343,6 +351,7 @@ impl Cycle {
     /// The decision could not be made durable: everything is looked at again in the next step.
     pub fn not_durable(&mut self, state: &State) {
         self.world.dirty_subsystems.extend(0..self.names.len());
+        self.world.dirty_points.extend(0..self.rules.failure_points.len());
         self.world.dirty_host = true;
         self.world.orphans = true;
         self.world.clock_set = self.world.clock_set.saturating_add(std::mem::take(&mut self.world.clock_set_before));
@@ -439,16 +448,25 @@ impl Cycle {
 
     fn take_observation(&mut self, draft: &Draft, observation: &Observation) {
         match observation {
-            Observation::Health { index, health } => {
-                if *index < self.names.len() {
-                    self.take_health(draft, *index, health);
-                }
-            }
+            Observation::Health { index, health } => match index.checked_sub(self.names.len()) {
+                None => self.take_health(draft, *index, health),
+                Some(point) => self.take_point(draft, point, health),
+            },
             Observation::Resources(resources) => {
                 self.world.resources = Some(resources.clone());
                 self.world.dirty_host = true;
             }
         }
+    }
+
+    /// What was found at a failure point: facts, with no memory but the latest.
+    fn take_point(&mut self, draft: &Draft, index: usize, said: &Health) {
+        let Some(point) = self.rules.failure_points.get(index) else { return };
+        if said.subsystem != point.category || said.timestamp > draft.now.plus(CLOCK_TOLERANCE) {
+            return;
+        }
+        self.world.points[index] = Some(Arc::new(said.clone()));
+        self.world.dirty_points.insert(index);
     }
 
     fn take_health(&mut self, draft: &Draft, index: usize, said: &Health) {
@@ -467,6 +485,7 @@ impl Cycle {
             detect::status::grade(seen.streak, said.status, said.unrunnable, chance, &self.rules.detect, draft.now);
         let before = seen.health.status;
         let first = !seen.seen;
+        let had_signals = seen.health.signals != Signals::default();
         let mut health = said.clone();
         health.status = status;
         health.error_count = streak.critical.max(streak.unrunnable);
@@ -502,7 +521,8 @@ impl Cycle {
                 self.world.rouse(|reason| reason == crate::model::Reason::Startup);
             }
         }
-        if before != status || first {
+        let signals = said.signals != Signals::default() || had_signals;
+        if before != status || first || signals {
             self.world.dirty_subsystems.insert(index);
         }
         if self.world.cycle_left == 0 {
@@ -510,8 +530,8 @@ impl Cycle {
             self.world.cycle_left = self.rules.subsystems.iter().filter(|subsystem| moves_policy(subsystem)).count();
         }
         let name = self.names[index].clone();
-        let healthy = (status == Status::Healthy).then_some(said.timestamp);
-        self.note_for_verification(&draft.state, &name, None, said.timestamp, healthy.is_some());
+        let healthy = said.signals.own_status.unwrap_or(status) == Status::Healthy;
+        self.note_for_verification(&draft.state, &name, None, said.timestamp, healthy);
         let rechecked = |id: &&crate::model::EpisodeId| {
             draft.state.episodes.get(*id).is_some_and(|episode| episode.key.subsystem == name)
         };
@@ -537,6 +557,11 @@ impl Cycle {
     /// A subsystem's health in force.
     pub fn health(&self, index: usize) -> Arc<Health> {
         Arc::clone(&self.world.subsystems[index].health)
+    }
+
+    /// What was last found at each failure point, by index in the settings.
+    pub fn points(&self) -> &[Option<Arc<Health>>] {
+        &self.world.points
     }
 
     /// The host as last read.

@@ -1,7 +1,7 @@
 //! From issues to episodes: opened, changed, and the ladder that goes with the severity (DET-3 to DET-5).
 
-use crate::detect::{self, Subject, flapping};
-use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin};
+use crate::detect::{self, Subject, Verdict, flapping};
+use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin, State};
 use crate::model::{
     Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, Name, PLATFORM, Severity, Status, Timestamp,
 };
@@ -45,12 +45,42 @@ impl Cycle {
                 affects: self.graph.affected_by(&subsystem.name),
                 root_cause: root.as_ref(),
             };
-            let found = detect::evaluate(subject, &self.rules.detect, draft.now);
-            // Unknown neither raises nor clears: what is unknown is never healthy.
-            let clears = health.status == Status::Healthy;
+            let mut found = detect::evaluate(subject, &self.rules.detect, draft.now);
             let name = subsystem.name.clone();
             let moves_policy = subsystem.criticality != Criticality::None;
-            self.reconcile(draft, &name, found, clears, moves_policy, |_| better);
+            if let Some(vitals) = &health.signals.vitals {
+                let affects = self.graph.affected_by(&name);
+                let subject = Subject::Vitals { subsystem, vitals, affects };
+                let of_vitals = detect::evaluate(subject, &self.rules.detect, draft.now);
+                for (kind, verdict) in &of_vitals {
+                    if *verdict != Verdict::Unknown {
+                        let clear = verdict.is_clear();
+                        self.note_for_verification(&draft.state, &name, Some(kind), health.timestamp, clear);
+                    }
+                }
+                found.extend(of_vitals);
+            }
+            self.reconcile(draft, &name, found, moves_policy, |_| better);
+        }
+        for index in std::mem::take(&mut self.world.dirty_points) {
+            let (Some(health), Some(point)) =
+                (self.world.points[index].clone(), self.rules.failure_points.get(index).cloned())
+            else {
+                continue;
+            };
+            let criticality = self.criticality(&point.subsystem).unwrap_or(Criticality::None);
+            let affects = self.graph.affected_by(&point.subsystem);
+            let subject = Subject::FailurePoint { point: &point, health: &health, criticality, affects };
+            let found = detect::evaluate(subject, &self.rules.detect, draft.now);
+            for (kind, verdict) in &found {
+                if *verdict != Verdict::Unknown {
+                    let (target, clear) = (&point.subsystem, verdict.is_clear());
+                    self.note_for_verification(&draft.state, target, Some(kind), health.timestamp, clear);
+                }
+            }
+            // What nobody's subsystem stands for is still a reason to take no further risk.
+            let moves_policy = point.subsystem == *PLATFORM || criticality != Criticality::None;
+            self.reconcile(draft, &point.subsystem, found, moves_policy, |_| None);
         }
         if std::mem::take(&mut self.world.dirty_host)
             && let Some(resources) = self.world.resources.clone()
@@ -61,13 +91,14 @@ impl Cycle {
                 draft.now,
             );
             let mut better = self.world.host_clear.clone();
-            for (kind, issue) in &found {
-                if issue.is_none() {
-                    better.insert(kind, resources.timestamp);
+            for (kind, verdict) in &found {
+                let clear = verdict.is_clear();
+                if clear {
+                    better.insert(kind.clone(), resources.timestamp);
                 }
-                self.note_for_verification(&draft.state, HOST, Some(kind), resources.timestamp, issue.is_none());
+                self.note_for_verification(&draft.state, HOST, Some(kind), resources.timestamp, clear);
             }
-            self.reconcile(draft, HOST, found, true, true, |kind| better.get(kind).copied());
+            self.reconcile(draft, HOST, found, true, |kind| better.get(kind).copied());
             self.world.host_clear = better;
         }
     }
@@ -76,31 +107,30 @@ impl Cycle {
         &mut self,
         draft: &mut Draft,
         subsystem: &str,
-        found: Vec<(&'static str, Option<Issue>)>,
-        clears: bool,
+        found: Vec<(Name, Verdict)>,
         moves_policy: bool,
         better_at: impl Fn(&str) -> Option<Timestamp>,
     ) {
-        for (kind, issue) in found {
-            let key = EpisodeKey { subsystem: subsystem.into(), symbol: None, kind: kind.into() };
-            let open = draft.state.open.get(&key).and_then(|id| draft.state.episodes.get(id)).cloned();
-            match (issue, open) {
-                (Some(issue), None) => {
-                    self.open(draft, &key, facts_of(&issue, moves_policy), true, None, better_at(kind));
+        let open: Vec<(EpisodeKey, EpisodeId)> = open_of(&draft.state, subsystem);
+        for (kind, verdict) in found {
+            let known = matches!(verdict, Verdict::Known(_));
+            let issues = if let Verdict::Known(issues) = verdict { issues } else { Vec::new() };
+            for (key, id) in open.iter().filter(|(key, _)| key.kind == kind) {
+                let Some(episode) = draft.state.episodes.get(id).cloned() else { continue };
+                match issues.iter().find(|issue| issue.key == *key) {
+                    Some(issue) => self.see_again(draft, &episode, facts_of(issue, moves_policy)),
+                    // Unknown neither raises nor clears: what is unknown is never healthy.
+                    None if known && episode.by_check => {
+                        let (facts, ladder) = (episode.facts.clone(), episode.ladder.clone());
+                        self.change(draft, &episode, facts, ladder, false);
+                    }
+                    None => {
+                        self.world.dirty_episodes.insert(id.clone());
+                    }
                 }
-                (Some(issue), Some(episode)) => {
-                    let facts = facts_of(&issue, moves_policy);
-                    self.see_again(draft, &episode, facts);
-                }
-                (None, Some(episode)) if clears && episode.by_check => {
-                    let facts = episode.facts.clone();
-                    let ladder = episode.ladder.clone();
-                    self.change(draft, &episode, facts, ladder, false);
-                }
-                (None, Some(episode)) => {
-                    self.world.dirty_episodes.insert(episode.id.clone());
-                }
-                (None, None) => {}
+            }
+            for issue in issues.iter().filter(|issue| open.iter().all(|(key, _)| *key != issue.key)) {
+                self.open(draft, &issue.key, facts_of(issue, moves_policy), true, None, better_at(&kind));
             }
         }
     }
@@ -237,6 +267,13 @@ pub(super) fn grant(ladder: &mut Vec<Rung>, wish: &Wish, containing: bool) -> bo
         },
     );
     true
+}
+
+/// The open episodes of a subsystem, in order.
+pub(super) fn open_of(state: &State, subsystem: &str) -> Vec<(EpisodeKey, EpisodeId)> {
+    let from = EpisodeKey { subsystem: subsystem.into(), symbol: None, kind: "".into() };
+    let of_it = state.open.range(from..).take_while(|(key, _)| key.subsystem == *subsystem);
+    of_it.map(|(key, id)| (key.clone(), id.clone())).collect()
 }
 
 fn facts_of(issue: &Issue, moves_policy: bool) -> IssueFacts {

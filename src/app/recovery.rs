@@ -15,7 +15,7 @@ use crate::model::{
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
 use crate::verify::{self, Evidence};
 
-use super::cycle::{Answered, Cycle, Effect, Prepared};
+use super::cycle::{Answered, Cycle, Effect, Prepared, Rules};
 use super::draft::Draft;
 use super::reverse;
 use super::storm;
@@ -172,10 +172,12 @@ impl Cycle {
     ) {
         for (key, verifying) in &mut self.world.verifying {
             let Some(run) = state.runs.get(key) else { continue };
+            let Some(episode) = state.episodes.get(&key.episode) else { continue };
             let concerns = run.target == *target
-                && kind.is_none_or(|kind| {
-                    state.episodes.get(&key.episode).is_some_and(|episode| episode.key.kind == *kind)
-                });
+                && match kind {
+                    Some(kind) => episode.key.kind == *kind,
+                    None => !looked_at_by_itself(&self.rules, &episode.key.kind),
+                };
             if !concerns || began < verifying.looks_from {
                 continue;
             }
@@ -655,21 +657,37 @@ impl Cycle {
         if self.rules.admit.dry_run {
             return Chance::DryRun;
         }
-        let key = crate::model::EpisodeKey {
-            subsystem: self.names[index].clone(),
-            symbol: None,
-            kind: crate::detect::rules::SUBSYSTEM_STATUS.into(),
-        };
-        let Some(episode) = state.open.get(&key).and_then(|id| state.episodes.get(id)) else { return Chance::Open };
-        if episode.run.is_some() {
-            return Chance::Open;
-        }
-        match outlook(&self.rung_views(state, episode)) {
-            Outlook::Open => Chance::Open,
-            Outlook::Spent => Chance::Spent,
-            Outlook::Nobody => Chance::Nobody,
-        }
+        let open = super::episodes::open_of(state, &self.names[index]);
+        // What makes the subsystem critical: its status, or what a rule of its own tells of its vitals.
+        let mut chances = open
+            .iter()
+            .filter_map(|(key, id)| state.episodes.get(id).map(|episode| (key, episode)))
+            .filter(|(key, episode)| {
+                key.kind == *crate::detect::rules::SUBSYSTEM_STATUS
+                    || episode.by_check && crate::detect::rules::is_of_vitals(&key.kind)
+            })
+            .map(|(_, episode)| {
+                if episode.run.is_some() {
+                    return Chance::Open;
+                }
+                match outlook(&self.rung_views(state, episode)) {
+                    Outlook::Open => Chance::Open,
+                    Outlook::Spent => Chance::Spent,
+                    Outlook::Nobody => Chance::Nobody,
+                }
+            });
+        let Some(first) = chances.next() else { return Chance::Open };
+        chances.fold(first, |worst, next| match (worst, next) {
+            (Chance::Open, _) | (_, Chance::Open) => Chance::Open,
+            (Chance::Spent, _) | (_, Chance::Spent) => Chance::Spent,
+            _ => Chance::Nobody,
+        })
     }
+}
+
+/// Whether an issue of that type is cleared by a look of its own and not by its subsystem's grade.
+fn looked_at_by_itself(rules: &Rules, kind: &str) -> bool {
+    crate::detect::rules::is_of_vitals(kind) || rules.failure_points.iter().any(|point| point.category == *kind)
 }
 
 /// The 1-based number of a rung.

@@ -90,6 +90,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
     let shortest = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).min().unwrap_or_default();
     Rules {
         subsystems: settings.subsystems.iter().map(|subsystem| subsystem.subsystem.clone()).collect(),
+        failure_points: Vec::new(),
         intervals: settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).collect(),
         detect: settings.detect.clone(),
         recommend: settings.recommend.clone(),

@@ -124,8 +124,12 @@ pub(super) struct World {
     pub relaxing: HashMap<HoldKey, Relaxing>,
     /// Subsystems whose health changed in a way detection cares about.
     pub dirty_subsystems: BTreeSet<usize>,
+    /// What was last found at each failure point, by index in the settings.
+    pub points: Vec<Option<Arc<Health>>>,
+    /// Failure points that were looked at anew.
+    pub dirty_points: BTreeSet<usize>,
     /// When each issue of the host was last not seen.
-    pub host_clear: BTreeMap<&'static str, Timestamp>,
+    pub host_clear: BTreeMap<Name, Timestamp>,
     /// The host was read anew.
     pub dirty_host: bool,
     /// Episodes to look at in this step.
@@ -226,6 +230,8 @@ impl World {
             cycle_left: 0,
             relaxing: HashMap::new(),
             dirty_subsystems: BTreeSet::new(),
+            points: Vec::new(),
+            dirty_points: BTreeSet::new(),
             host_clear: BTreeMap::new(),
             dirty_host: false,
             dirty_episodes: BTreeSet::new(),
@@ -306,6 +312,9 @@ impl World {
             seen.said = seen.said.map(|at| at.map(moved));
         }
         self.host_clear.values_mut().for_each(|at| *at = moved(*at));
+        for health in self.points.iter_mut().flatten() {
+            Arc::make_mut(health).timestamp = moved(health.timestamp);
+        }
         self.started_at = moved(self.started_at);
         // Never heard, or lost, is no time that could move.
         self.watchdog_at = self.watchdog_at.map(|at| if at == Timestamp::EPOCH { at } else { moved(at) });

@@ -170,6 +170,7 @@ fn settings(
         own_files: Arc::new(own_files),
         clock,
         http,
+        max_error_rate,
     };
     let intervals = Intervals { check: check_interval, critical: critical_check_interval };
     let (subsystems, known) = subsystems(&mut top, intake, profile(profile_name), &context, intervals);

@@ -11,7 +11,7 @@ pub mod status;
 
 use std::time::Duration;
 
-use crate::model::{Health, Issue, Name, Resources, Subsystem, Timestamp};
+use crate::model::{Criticality, FailurePoint, Health, Issue, Name, Resources, Subsystem, Timestamp, Vitals};
 
 /// What a rule looks at.
 #[derive(Clone, Copy, Debug)]
@@ -26,6 +26,26 @@ pub enum Subject<'a> {
         affects: &'a [Name],
         /// The broken subsystem it depends on, if any.
         root_cause: Option<&'a Name>,
+    },
+    /// The bot behind a subsystem's check, whose vitals are fresh.
+    Vitals {
+        /// Who.
+        subsystem: &'a Subsystem,
+        /// What it is like from inside.
+        vitals: &'a Vitals,
+        /// Every subsystem that depends on it.
+        affects: &'a [Name],
+    },
+    /// One of the places where platforms of this kind usually break.
+    FailurePoint {
+        /// Which.
+        point: &'a FailurePoint,
+        /// What was found there.
+        health: &'a Health,
+        /// How much trading depends on the subsystem whose issue it is.
+        criticality: Criticality,
+        /// Every subsystem that depends on that one.
+        affects: &'a [Name],
     },
     /// The host.
     Host {
@@ -43,13 +63,41 @@ pub struct RuleSpec {
     pub kind: &'static str,
     /// The doc page, under the fixed headings.
     pub doc: &'static str,
-    /// The issue, if there is one.
-    pub evaluate: fn(Subject<'_>, &Settings, Timestamp) -> Option<Issue>,
+    /// The verdict on a subject.
+    pub evaluate: fn(Subject<'_>, &Settings, Timestamp) -> Verdict,
 }
 
-/// What the rules say about one subject: every type that looks at such a subject, with its issue if raised.
-pub fn evaluate(subject: Subject<'_>, settings: &Settings, now: Timestamp) -> Vec<(&'static str, Option<Issue>)> {
-    rules::of(subject).iter().map(|rule| (rule.kind, (rule.evaluate)(subject, settings, now))).collect()
+/// What a rule says about a subject.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// These issues, of symbols that differ; every other one of the type and the subject's subsystem is cleared.
+    Known(Vec<Issue>),
+    /// Nothing is known that could raise or clear an issue of this type.
+    Unknown,
+}
+
+impl Verdict {
+    /// Nothing is wrong.
+    pub const CLEAR: Self = Self::Known(Vec::new());
+
+    /// Whether it is known that nothing is wrong.
+    pub fn is_clear(&self) -> bool {
+        matches!(self, Self::Known(issues) if issues.is_empty())
+    }
+}
+
+impl From<Option<Issue>> for Verdict {
+    fn from(issue: Option<Issue>) -> Self {
+        Self::Known(issue.into_iter().collect())
+    }
+}
+
+/// What the rules say about one subject: every type that looks at such a subject, with its verdict.
+pub fn evaluate(subject: Subject<'_>, settings: &Settings, now: Timestamp) -> Vec<(Name, Verdict)> {
+    if let Subject::FailurePoint { point, .. } = subject {
+        return vec![(point.category.clone(), rules::failure_point::evaluate(subject, now))];
+    }
+    rules::of(subject).iter().map(|rule| (rule.kind.into(), (rule.evaluate)(subject, settings, now))).collect()
 }
 
 /// Limits of detection.
@@ -65,6 +113,10 @@ pub struct Settings {
     pub max_memory_percent: f64,
     /// Disk use above this is a critical issue, 0 to 100; default 90.
     pub max_disk_percent: f64,
+    /// A bot's execution latency above this is an issue, in milliseconds; default 2000 (EXC-4).
+    pub max_latency_ms: f64,
+    /// Use of an exchange's rate limit above this is an issue, in percent; default 85 (EXC-3).
+    pub max_rate_limit_percent: f64,
     /// An episode that opened this often within `flap_window` is flapping; default 3, at least 2.
     pub flap_openings: u32,
     /// See `flap_openings`; default 10 min.
@@ -81,6 +133,8 @@ impl Default for Settings {
             max_cpu_percent: 90.0,
             max_memory_percent: 85.0,
             max_disk_percent: 90.0,
+            max_latency_ms: 2000.0,
+            max_rate_limit_percent: 85.0,
             flap_openings: 3,
             flap_window: Duration::from_secs(600),
             flap_hold: Duration::from_secs(300),

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Name, Timestamp};
+use super::{Name, Signals, Timestamp};
 
 /// The one-word grade of a health (OBS-1). Ordered from best to worst, `Unknown` aside.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -94,6 +94,9 @@ pub struct Health {
     /// Whether the check could not be run at all; then the status is `Unknown` (OBS-1).
     #[serde(default, skip)]
     pub unrunnable: bool,
+    /// What the check saw besides, for the rules.
+    #[serde(default, skip)]
+    pub signals: Signals,
 }
 
 impl Health {
@@ -108,6 +111,7 @@ impl Health {
             details: Details::new(),
             perfdata: Vec::new(),
             unrunnable: false,
+            signals: Signals::default(),
         }
     }
 }

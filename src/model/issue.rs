@@ -61,6 +61,8 @@ pub enum IssueSource {
     Data,
     /// An endpoint behind the gateway.
     Endpoint,
+    /// One of the places where platforms of this kind usually break.
+    FailurePoint,
     /// A rehearsal that a person asked for.
     Drill,
     /// chiron's own recovery: what it did is to be undone, or too much is broken at once.

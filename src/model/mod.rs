@@ -17,8 +17,10 @@ mod recommendation;
 mod report;
 mod resources;
 mod run;
+mod signals;
 mod subsystem;
 mod time;
+mod vitals;
 
 pub use access::{Caller, Role};
 pub use action::{ActionSpec, Autonomy, Means};
@@ -34,5 +36,7 @@ pub use recommendation::{Offer, Recommendation, RecommendationState};
 pub use report::{PolicyDocument, Report, SourceHold, Summary};
 pub use resources::{DiskUse, Resources};
 pub use run::{Class, Ending, RunState, STARTS_REMEMBERED};
+pub use signals::{FailurePoint, Finding, Measure, Quantity, Signals};
 pub use subsystem::{Criticality, HOST, PLATFORM, Subsystem};
 pub use time::Timestamp;
+pub use vitals::{BotPart, Vitals, WebSocketStatus};

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::base::clock::Clock;
 use crate::base::tree::Section;
-use crate::model::{Details, Perfdata, Status, Timestamp};
+use crate::model::{Details, Perfdata, Signals, Status, Timestamp};
 
 use super::inbox::Slot;
 
@@ -26,6 +26,33 @@ pub struct Judgement {
     pub unrunnable: bool,
     /// Numbers for the exporter.
     pub perfdata: Vec<Perfdata>,
+    /// What was seen besides, for the rules of detection.
+    pub signals: Signals,
+}
+
+/// What a check keeps going between its readings: a connection that stays open. It ends only when it is dropped.
+pub type Session = Pin<Box<dyn Future<Output = ()> + Send>>;
+
+/// Has the check that holds it looked at now, besides its schedule.
+#[derive(Clone)]
+pub struct Wake(Arc<dyn Fn() + Send + Sync>);
+
+impl Wake {
+    /// A wake that calls `wake`, which must not block.
+    pub fn new(wake: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Arc::new(wake))
+    }
+
+    /// Look now. What is called often is for the caller to slow down.
+    pub fn wake(&self) {
+        (self.0)();
+    }
+}
+
+impl std::fmt::Debug for Wake {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wake")
+    }
 }
 
 /// A check kind with its parameters.
@@ -51,12 +78,30 @@ pub trait Check: Send + Sync + 'static {
     fn slot(&self) -> Option<&Arc<Slot>> {
         None
     }
+
+    /// What it keeps going between its readings, if anything; the runner runs it for as long as it runs the check, and
+    /// begins it anew should it end.
+    fn session(&self, _wake: Wake) -> Option<Session> {
+        None
+    }
+
+    /// Files and folders whose change is worth a look at once. They need not exist yet.
+    fn watches(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 impl Judgement {
     /// A grade with nothing further.
     pub fn new(status: Status) -> Self {
-        Self { status, details: Details::new(), next_change_at: None, unrunnable: false, perfdata: Vec::new() }
+        Self {
+            status,
+            details: Details::new(),
+            next_change_at: None,
+            unrunnable: false,
+            perfdata: Vec::new(),
+            signals: Signals::default(),
+        }
     }
 
     /// The check could not be run; `error` says why.
@@ -98,6 +143,14 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn slot(&self) -> Option<&Arc<Slot>> {
         None
     }
+    /// See [`Check::session`].
+    fn session(&self, _wake: Wake) -> Option<Session> {
+        None
+    }
+    /// See [`Check::watches`].
+    fn watches(&self) -> Vec<PathBuf> {
+        Vec::new()
+    }
 }
 
 impl<C: Check> AnyCheck for C {
@@ -121,6 +174,14 @@ impl<C: Check> AnyCheck for C {
     fn slot(&self) -> Option<&Arc<Slot>> {
         Check::slot(self)
     }
+
+    fn session(&self, wake: Wake) -> Option<Session> {
+        Check::session(self, wake)
+    }
+
+    fn watches(&self) -> Vec<PathBuf> {
+        Check::watches(self)
+    }
 }
 
 /// What a check may need when it is built from its settings.
@@ -140,6 +201,8 @@ pub struct BuildContext {
     pub clock: Clock,
     /// The shared HTTP client; no redirects, no proxy from the environment.
     pub http: reqwest::Client,
+    /// `thresholds.max_error_rate`, 0 to 1: from here on a check that counts failed requests is degraded.
+    pub max_error_rate: f64,
 }
 
 /// A check kind as the registry lists it.

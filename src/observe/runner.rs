@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use tokio::sync::mpsc::{Permit, Sender};
 use tokio::sync::{Notify, oneshot};
 use tokio::task::JoinSet;
@@ -18,7 +19,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use tokio_util::sync::CancellationToken;
 
 use super::Observation;
-use super::check::{AnyCheck, Judgement, ScheduledCheck};
+use super::check::{AnyCheck, Judgement, ScheduledCheck, Wake};
 use super::pool::{Done, Job, Outcome, Pool, Work, panic_text};
 use super::resources::ResourceReader;
 use crate::base::clock::Clock;
@@ -35,6 +36,8 @@ const GRID: Duration = Duration::from_millis(10);
 const SWEEP: Duration = Duration::from_millis(10);
 /// The schedule is looked at this often at least, so that whoever watches sees that it is.
 const TURN: Duration = Duration::from_secs(1);
+/// The pause before what a check keeps going is begun anew.
+const SESSION_PAUSE: Duration = Duration::from_secs(1);
 /// A reading of the host that takes longer is given up.
 const RESOURCE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -169,6 +172,8 @@ pub struct Runner {
     pool: Pool,
     jobs: Vec<Job>,
     tasks: JoinSet<Done>,
+    /// What checks keep going between their readings; each ends with its index.
+    sessions: JoinSet<usize>,
     ready: Vec<Ready>,
     waiters: Vec<Waiter>,
     clock: Clock,
@@ -242,6 +247,7 @@ impl Runner {
             pool: Pool::new(clock.clone()),
             jobs: Vec::new(),
             tasks: JoinSet::new(),
+            sessions: JoinSet::new(),
             ready: Vec::new(),
             waiters: Vec::new(),
             clock,
@@ -261,6 +267,7 @@ impl Runner {
     /// Runs until `stop` or until nobody receives any more; what is under way is then dropped.
     pub async fn run(mut self, out: Sender<Vec<Observation>>, stop: CancellationToken) {
         self.plan(Instant::now());
+        (0..self.asked.total).for_each(|index| self.begin_session(index));
         let asked = Arc::clone(&self.asked);
         let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         loop {
@@ -286,6 +293,7 @@ impl Runner {
                 () = asked.wake.notified() => {}
                 () = self.pool.results() => {}
                 Some(joined) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take_joined(joined),
+                Some(Ok(index)) = self.sessions.join_next(), if !self.sessions.is_empty() => self.begin_session(index),
                 () = &mut timer => {}
             }
         }
@@ -304,6 +312,20 @@ impl Runner {
             entry.generation += 1;
             self.timer.push(Reverse((first, index, entry.generation)));
         }
+    }
+
+    /// Begins what a check keeps going, if it does. It should never end; if it does all the same, it is begun anew, not at once.
+    fn begin_session(&mut self, index: usize) {
+        let Work::Check(check) = &self.entries[index].work else { return };
+        let handle = RunnerHandle(Arc::clone(&self.asked));
+        let Some(session) = check.session(Wake::new(move || handle.force(index))) else { return };
+        self.sessions.spawn(async move {
+            if AssertUnwindSafe(session).catch_unwind().await.is_err() {
+                tracing::error!(index, "what a check keeps going has panicked; it is begun anew");
+            }
+            tokio::time::sleep(SESSION_PAUSE).await;
+            index
+        });
     }
 
     fn next_wake(&self) -> Instant {
@@ -522,6 +544,7 @@ fn health(scheduled: &ScheduledCheck, mut judgement: Judgement, began: Timestamp
         details: judgement.details,
         perfdata: judgement.perfdata,
         unrunnable: judgement.unrunnable,
+        signals: judgement.signals,
     }
 }
 

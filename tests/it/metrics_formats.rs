@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::common::{Chiron, Config, Prometheus, alert, notification, python, request, script, wait_for};
+use crate::common::{Chiron, Config, Prometheus, alert, notification, python_with, request, script, wait_for};
 use crate::no_config::check_metrics;
 
 const OPENMETRICS: &str = "application/openmetrics-text;version=1.0.0";
@@ -82,7 +82,11 @@ fn read_by_python(dir: &Path, parser: &str, page: &str) -> Vec<(String, Value, f
         print(json.dumps(samples))\n";
     let file = dir.join("page.txt");
     std::fs::write(&file, page).expect("a file can be written");
-    let output = Command::new(python()).args(["-c", PROGRAM, parser]).arg(&file).output().expect("python runs");
+    let output = Command::new(python_with(&["prometheus_client==0.26.0"]))
+        .args(["-c", PROGRAM, parser])
+        .arg(&file)
+        .output()
+        .expect("python runs");
     let complaint = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{parser} refuses the page: {complaint}\n{page}");
     let samples: Vec<(String, Value, String)> =

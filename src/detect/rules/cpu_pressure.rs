@@ -1,8 +1,8 @@
 //! The host's CPU use is too high (OBS-4, DET-1).
 
-use crate::model::{Issue, Severity, Timestamp};
+use crate::model::{Severity, Timestamp};
 
-use super::super::{RuleSpec, Settings, Subject};
+use super::super::{RuleSpec, Settings, Subject, Verdict};
 use super::host_issue;
 
 /// See the doc page.
@@ -30,10 +30,11 @@ Batch jobs such as retraining; move them or raise the limit.
     evaluate,
 };
 
-fn evaluate(subject: Subject<'_>, settings: &Settings, now: Timestamp) -> Option<Issue> {
-    let Subject::Host { resources, all } = subject else { return None };
-    (resources.cpu_percent > settings.max_cpu_percent).then(|| {
+fn evaluate(subject: Subject<'_>, settings: &Settings, now: Timestamp) -> Verdict {
+    let Subject::Host { resources, all } = subject else { return Verdict::Unknown };
+    let issue = (resources.cpu_percent > settings.max_cpu_percent).then(|| {
         let description = format!("CPU usage critically high: {:.1}%", resources.cpu_percent);
         host_issue(SPEC.kind, Severity::High, true, description, all, now)
-    })
+    });
+    issue.into()
 }

@@ -1,8 +1,8 @@
 //! A watched disk is nearly full, in space or inodes (OBS-4).
 
-use crate::model::{DiskUse, Issue, Severity, Timestamp};
+use crate::model::{DiskUse, Severity, Timestamp};
 
-use super::super::{RuleSpec, Settings, Subject};
+use super::super::{RuleSpec, Settings, Subject, Verdict};
 use super::host_issue;
 
 /// See the doc page.
@@ -30,17 +30,20 @@ A small file system that is meant to be full; name other paths under `disks`.
     evaluate,
 };
 
-fn evaluate(subject: Subject<'_>, settings: &Settings, now: Timestamp) -> Option<Issue> {
-    let Subject::Host { resources, all } = subject else { return None };
-    let (path, used, what) = resources
+fn evaluate(subject: Subject<'_>, settings: &Settings, now: Timestamp) -> Verdict {
+    let Subject::Host { resources, all } = subject else { return Verdict::Unknown };
+    let worst = resources
         .disks
         .iter()
         .flat_map(|disk| [(disk, disk.used_percent(), "space"), (disk, inodes_used_percent(disk), "inodes")])
         .filter(|(_, used, _)| *used > settings.max_disk_percent)
         .map(|(disk, used, what)| (&disk.path, used, what))
-        .max_by(|a, b| a.1.total_cmp(&b.1))?;
-    let description = format!("Disk usage critically high: {used:.1}% of {what} at {path}");
-    Some(host_issue(SPEC.kind, Severity::Critical, false, description, all, now))
+        .max_by(|a, b| a.1.total_cmp(&b.1));
+    let issue = worst.map(|(path, used, what)| {
+        let description = format!("Disk usage critically high: {used:.1}% of {what} at {path}");
+        host_issue(SPEC.kind, Severity::Critical, false, description, all, now)
+    });
+    issue.into()
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a percentage needs no more than 53 bits")]

@@ -2,6 +2,7 @@
 
 mod cpu_pressure;
 mod disk_pressure;
+pub(super) mod failure_point;
 mod memory_pressure;
 mod subsystem_status;
 
@@ -15,12 +16,22 @@ pub use subsystem_status::KIND as SUBSYSTEM_STATUS;
 pub const RULES: [&RuleSpec; 4] =
     [&subsystem_status::SPEC, &cpu_pressure::SPEC, &memory_pressure::SPEC, &disk_pressure::SPEC];
 
+/// The rules of vitals.
+const VITALS: &[&RuleSpec] = &[];
+
 /// The rules that look at such a subject.
 pub fn of(subject: Subject<'_>) -> &'static [&'static RuleSpec] {
     match subject {
         Subject::Subsystem { .. } => &RULES[..1],
         Subject::Host { .. } => &RULES[1..],
+        Subject::Vitals { .. } => VITALS,
+        Subject::FailurePoint { .. } => &[],
     }
+}
+
+/// Whether issues of that type are told from a bot's vitals.
+pub fn is_of_vitals(kind: &str) -> bool {
+    VITALS.iter().any(|rule| rule.kind == kind)
 }
 
 /// An issue of the host, which affects every subsystem.

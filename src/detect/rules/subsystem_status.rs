@@ -2,7 +2,7 @@
 
 use crate::model::{Criticality, Details, EpisodeKey, Issue, IssueSource, Name, Severity, Status, Timestamp};
 
-use super::super::{RuleSpec, Settings, Subject};
+use super::super::{RuleSpec, Settings, Subject, Verdict};
 
 /// The issue type.
 pub const KIND: &str = "subsystem_status";
@@ -32,16 +32,23 @@ A limit that is tighter than the subsystem's own rhythm. Raise `degraded_after` 
     evaluate,
 };
 
-fn evaluate(subject: Subject<'_>, _settings: &Settings, now: Timestamp) -> Option<Issue> {
-    let Subject::Subsystem { subsystem, health, affects, root_cause } = subject else { return None };
+fn evaluate(subject: Subject<'_>, _settings: &Settings, now: Timestamp) -> Verdict {
+    let Subject::Subsystem { subsystem, health, affects, root_cause } = subject else { return Verdict::Unknown };
     let name = &subsystem.name;
-    let (severity, description) = match health.status {
-        Status::Healthy | Status::Unknown => return None,
+    let status = match (health.status, health.signals.own_status) {
+        // What rules of their own raise is not raised here once more.
+        (Status::Critical | Status::Degraded | Status::Failed, Some(Status::Healthy)) => Status::Healthy,
+        (Status::Critical | Status::Failed, Some(Status::Degraded)) => Status::Degraded,
+        (status, _) => status,
+    };
+    let (severity, description) = match status {
+        Status::Healthy => return Verdict::CLEAR,
+        Status::Unknown => return Verdict::Unknown,
         Status::Degraded => (Severity::Medium, format!("{name} performance degraded")),
         Status::Critical => (Severity::Critical, format!("{name} is critical")),
         Status::Failed => (Severity::High, format!("{name} is failed")),
     };
-    Some(Issue {
+    let issue = Issue {
         issue_id: Name::from(""),
         key: EpisodeKey { subsystem: name.clone(), symbol: None, kind: KIND.into() },
         severity,
@@ -52,7 +59,8 @@ fn evaluate(subject: Subject<'_>, _settings: &Settings, now: Timestamp) -> Optio
         impacts_trading: subsystem.criticality == Criticality::Full && severity >= Severity::High,
         affects_subsystems: affects.to_vec(),
         source: IssueSource::Check,
-    })
+    };
+    Some(issue).into()
 }
 
 /// The sentences among the details; the rest are numbers that change with every check.

@@ -1,7 +1,7 @@
 //! Every rule on both sides of its limit, and the registry's own rules.
 
 use super::*;
-use crate::detect::{Settings, evaluate};
+use crate::detect::{Settings, Verdict, evaluate};
 use crate::model::{Criticality, DiskUse, Health, Resources, Status, Subsystem};
 
 const NOW: Timestamp = Timestamp::from_millis(1_763_861_696_000);
@@ -13,7 +13,10 @@ fn subsystem_issue(criticality: Criticality, status: Status) -> Option<Issue> {
     health.details.insert("warning".into(), "Snapshot 320s old (stale)".into());
     let subject =
         Subject::Subsystem { subsystem: &subsystem, health: &health, affects: &["x".into()], root_cause: None };
-    evaluate(subject, &Settings::default(), NOW).pop().and_then(|(_, issue)| issue)
+    match evaluate(subject, &Settings::default(), NOW).pop() {
+        Some((_, Verdict::Known(issues))) => issues.into_iter().next(),
+        _ => None,
+    }
 }
 
 /// DET-1, DET-2: severity, wording and impact per status and criticality.
@@ -36,12 +39,15 @@ fn status_rules() {
     assert!(!partial.impacts_trading);
 }
 
-fn host_kinds(cpu: f64, memory: f64, available: u64, inodes_free: u64) -> Vec<(&'static str, String)> {
+fn host_kinds(cpu: f64, memory: f64, available: u64, inodes_free: u64) -> Vec<(Name, String)> {
     let disk = DiskUse { path: "/srv".into(), size_bytes: 1000, available_bytes: available, inodes: 1000, inodes_free };
     let resources = Resources { cpu_percent: cpu, memory_percent: memory, disks: vec![disk], ..Resources::default() };
     evaluate(Subject::Host { resources: &resources, all: &["a".into()] }, &Settings::default(), NOW)
         .into_iter()
-        .filter_map(|(kind, issue)| issue.map(|issue| (kind, issue.description)))
+        .filter_map(|(kind, verdict)| match verdict {
+            Verdict::Known(issues) => issues.into_iter().next().map(|issue| (kind, issue.description)),
+            Verdict::Unknown => None,
+        })
         .collect()
 }
 
@@ -52,9 +58,9 @@ fn host_rules() {
     assert_eq!(
         host_kinds(90.1, 91.3, 99, 100),
         [
-            ("cpu_pressure", "CPU usage critically high: 90.1%".to_owned()),
-            ("memory_pressure", "Memory usage critically high: 91.3%".to_owned()),
-            ("disk_pressure", "Disk usage critically high: 90.1% of space at /srv".to_owned()),
+            ("cpu_pressure".into(), "CPU usage critically high: 90.1%".to_owned()),
+            ("memory_pressure".into(), "Memory usage critically high: 91.3%".to_owned()),
+            ("disk_pressure".into(), "Disk usage critically high: 90.1% of space at /srv".to_owned()),
         ]
     );
     assert_eq!(host_kinds(0.0, 0.0, 500, 10)[0].1, "Disk usage critically high: 99.0% of inodes at /srv");

@@ -37,7 +37,7 @@ pub(crate) use podman::{ContainerState, Podman};
 pub(crate) use policy_watch::{PolicyWatch, obeyed, policy_file};
 pub(crate) use process::{Process, free_port, now_millis, tool};
 pub(crate) use prometheus::Prometheus;
-pub(crate) use python::python;
+pub(crate) use python::python_with;
 pub(crate) use samples::{alert, notification, timestamp};
 pub(crate) use systemd::Systemd;
 pub(crate) use tls::{Authority, Curled, curl, hmac, s_client};

@@ -1,22 +1,21 @@
-//! Packages from PyPI in an environment of their own, below the build folder.
+//! Packages from PyPI, each set of them in an environment of its own below the build folder.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::{Mutex, PoisonError};
 
 use super::process::tool;
 
-/// What is installed, each at a version that these tests were written against.
-const PACKAGES: [&str; 1] = ["prometheus_client==0.26.0"];
-
-/// A Python that has them. Made once for all runs; a failure to make it fails the test.
-pub(crate) fn python() -> PathBuf {
-    static MADE: OnceLock<PathBuf> = OnceLock::new();
-    MADE.get_or_init(make).clone()
+/// A Python that has these packages (`name==version`). Made once for all runs; a failure to make it fails the test.
+pub(crate) fn python_with(packages: &[&str]) -> PathBuf {
+    static MADE: Mutex<BTreeMap<String, PathBuf>> = Mutex::new(BTreeMap::new());
+    let tag = packages.join("+").replace("==", "-");
+    let mut made = MADE.lock().unwrap_or_else(PoisonError::into_inner);
+    made.entry(tag).or_insert_with_key(|tag| make(tag, packages)).clone()
 }
 
-fn make() -> PathBuf {
-    let tag = PACKAGES.join("+").replace("==", "-");
+fn make(tag: &str, packages: &[&str]) -> PathBuf {
     let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("python-{tag}"));
     let python = folder.join("bin/python3");
     let done = folder.join("complete");
@@ -29,7 +28,7 @@ fn make() -> PathBuf {
         assert!(output.status.success(), "{command:?}: {said}; is python3-venv installed, and PyPI within reach?");
     };
     run(Command::new(tool("python3")).args(["-m", "venv", "--clear"]).arg(&folder));
-    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(PACKAGES));
+    run(Command::new(&python).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages));
     std::fs::write(done, "").expect("the folder can be written");
     python
 }
