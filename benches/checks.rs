@@ -55,6 +55,37 @@ fn files(folder: &Path, count: usize, interval: &str) -> String {
     text
 }
 
+/// Answers every request on a port of its own with 200, and closes; on threads of the benchmark, whose CPU does not count.
+fn web_server() -> u16 {
+    use std::io::Read as _;
+    let listener = TcpListener::bind("127.0.0.1:0").expect("loopback has a free port");
+    let port = listener.local_addr().expect("a bound socket has an address").port();
+    for _ in 0..4 {
+        let listener = listener.try_clone().expect("a listener can be shared");
+        std::thread::spawn(move || {
+            while let Ok((mut stream, _)) = listener.accept() {
+                // Whoever asks may go away meanwhile.
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n");
+            }
+        });
+    }
+    port
+}
+
+/// So many checks of one URL or one address each.
+fn probes(folder: &Path, kind: &str, count: usize, port: u16) -> String {
+    let mut text = head(folder, "1s") + "subsystems:\n";
+    for index in 0..count {
+        let what = match kind {
+            "http" => format!("url: \"http://127.0.0.1:{port}/health\""),
+            _ => format!("address: \"127.0.0.1:{port}\""),
+        };
+        let _ = writeln!(text, "  s{index:05}: {{check: {{kind: {kind}, {what}}}}}");
+    }
+    text
+}
+
 /// A folder for one figure.
 fn folder() -> tempfile::TempDir {
     tempfile::tempdir().expect("a folder for the benchmark")
@@ -224,6 +255,11 @@ fn main() {
         let program = Program::start(folder.path(), &files(folder.path(), count, &format!("{interval}s")));
         let rate = count as f64 / f64::from(interval);
         idle(&format!("{count} file_age, each {interval} s"), &program, rate, length(seconds), target);
+    }
+    for (kind, target) in [("http", "110 us; blackbox_exporter 902"), ("tcp", "blackbox_exporter 583")] {
+        let folder = folder();
+        let program = Program::start(folder.path(), &probes(folder.path(), kind, 500, web_server()));
+        idle(&format!("500 {kind}, each 1 s, closed each time"), &program, 500.0, length(15.0), target);
     }
     {
         let folder = folder();

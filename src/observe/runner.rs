@@ -30,8 +30,11 @@ use crate::telemetry::Progress;
 
 /// With fewer checks than this all run at once at the start, so that the first report is complete soon.
 const AT_ONCE: usize = 100;
-/// Due times lie on this grid, so that many checks share a wake-up.
+/// Due times lie on a grid, so that many checks share a wake-up, which costs more than a look at a file. Checks that wait
+/// for others are spread finer, so that not too many connections are opened at once.
 const GRID: Duration = Duration::from_millis(10);
+/// The same for checks that block: a tenth of the interval, at most this.
+const GRID_BLOCKING: Duration = Duration::from_millis(100);
 /// How often running blocking checks are looked after.
 const SWEEP: Duration = Duration::from_millis(10);
 /// The schedule is looked at this often at least, so that whoever watches sees that it is.
@@ -305,7 +308,8 @@ impl Runner {
         let mut random = self.seed;
         for index in 0..self.entries.len() {
             let entry = &mut self.entries[index];
-            let offset = spread(&mut random, entry.interval);
+            let coarse = if entry.blocking { (entry.interval / 10).min(GRID_BLOCKING) } else { GRID };
+            let offset = spread(&mut random, entry.interval, coarse.max(GRID));
             let first = if at_once || entry.scheduled.is_none() { start } else { start + offset };
             // After a first round at once the second one spreads, within one interval.
             entry.due = if first == start { start + offset } else { first };
@@ -574,14 +578,14 @@ async fn ask(check: Arc<dyn AnyCheck>, clock: Clock, index: usize, seq: u64, lim
 }
 
 /// A moment within `(0, interval]`, on the grid where the interval allows it.
-fn spread(random: &mut u64, interval: Duration) -> Duration {
+fn spread(random: &mut u64, interval: Duration, grid: Duration) -> Duration {
     // SplitMix64: every seed gives a good sequence, and no dependency is needed.
     *random = random.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut mixed = *random;
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     mixed ^= mixed >> 31;
-    let grid = GRID.as_nanos().min(interval.as_nanos());
+    let grid = grid.as_nanos().min(interval.as_nanos());
     let steps = (interval.as_nanos() / grid).max(1);
     let step = u128::from(mixed) % steps + 1;
     Duration::from_nanos(u64::try_from(step * grid).unwrap_or(u64::MAX)).min(interval)

@@ -9,6 +9,7 @@ mod approvals;
 mod bad_input;
 mod bindings;
 mod canaries;
+mod catalog;
 mod cli;
 mod cli_schema;
 mod config_golden;
