@@ -117,10 +117,15 @@ pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Nam
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
-/// The bindings and hooks that speak TLS, and whether their server's certificate is not verified.
+/// The bindings, hooks and checks that speak TLS, and whether their server's certificate is not verified.
 pub(super) fn unverified(settings: &Settings) -> Vec<(Name, bool)> {
-    let all = preflight::asked(settings).into_iter();
-    all.filter_map(|binding| Some((binding.id, !binding.actuator.verifies_tls()?))).collect()
+    let means = preflight::asked(settings).into_iter();
+    let means = means.filter_map(|binding| Some((binding.id, !binding.actuator.verifies_tls()?)));
+    let checks = settings.subsystems.iter().map(|subsystem| &subsystem.scheduled);
+    let checks = checks.filter_map(|scheduled| {
+        Some((format!("check:{}", scheduled.subsystem).into(), !scheduled.check.verifies_tls()?))
+    });
+    means.chain(checks).collect()
 }
 
 /// A runner of the checks of these settings.

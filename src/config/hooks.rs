@@ -213,7 +213,7 @@ fn confirm(
     };
     let mut inner = section.section("confirm")?;
     let (has_check, has_shows) = (inner.has("check"), inner.has("shows"));
-    let check = inner.section("check").and_then(|check| build_check(check, context));
+    let check = inner.section("check").and_then(|check| build_check(check, intake, context));
     let shows = inner.section("shows").and_then(|shows| shown(shows, context));
     inner.finish();
     if has_check == has_shows {

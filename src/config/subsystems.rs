@@ -211,7 +211,7 @@ fn draft(
     let default = own_limit.map_or(TIMEOUT, |own| own.saturating_add(GRACE));
     draft.timeout = checked(&mut section, "timeout", default, rule, |value| bounds.contains(value));
     draft.check = match (section.has("check"), built_in) {
-        (true, _) => section.section("check").and_then(|section| build_check(section, context)),
+        (true, _) => section.section("check").and_then(|section| build_check(section, intake, context)),
         (false, Some(spec)) => Some((spec.build)(context)),
         (false, None) => {
             let hint = Some("write check: {kind: ...}".to_owned());
@@ -230,7 +230,11 @@ fn own_timeout(node: &Node) -> Option<Duration> {
     Duration::from_node(node).ok()
 }
 
-pub(super) fn build_check(mut section: Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
+pub(super) fn build_check(
+    mut section: Section<'_>,
+    intake: &Intake<'_>,
+    context: &BuildContext,
+) -> Option<Arc<dyn AnyCheck>> {
     let kind = section.req::<String>("kind")?;
     let Some(spec) = check(&kind) else {
         let mut kinds = CHECKS.map(|spec| spec.kind);
@@ -240,6 +244,9 @@ pub(super) fn build_check(mut section: Section<'_>, context: &BuildContext) -> O
         return None;
     };
     let built = (spec.build)(&mut section, context);
+    for caution in built.iter().flat_map(|check| check.cautions()) {
+        intake.warn_key(&mut section, "kind", &caution);
+    }
     section.finish();
     built
 }

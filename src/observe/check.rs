@@ -89,6 +89,16 @@ pub trait Check: Send + Sync + 'static {
     fn watches(&self) -> Vec<PathBuf> {
         Vec::new()
     }
+
+    /// What an operator should know of its settings, which are no mistake all the same.
+    fn cautions(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// Whether it verifies the certificate of the server it asks; `None` if it asks none over TLS (SEC-2).
+    fn verifies_tls(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl Judgement {
@@ -151,6 +161,14 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn watches(&self) -> Vec<PathBuf> {
         Vec::new()
     }
+    /// See [`Check::cautions`].
+    fn cautions(&self) -> Vec<String> {
+        Vec::new()
+    }
+    /// See [`Check::verifies_tls`].
+    fn verifies_tls(&self) -> Option<bool> {
+        None
+    }
 }
 
 impl<C: Check> AnyCheck for C {
@@ -181,6 +199,14 @@ impl<C: Check> AnyCheck for C {
 
     fn watches(&self) -> Vec<PathBuf> {
         Check::watches(self)
+    }
+
+    fn cautions(&self) -> Vec<String> {
+        Check::cautions(self)
+    }
+
+    fn verifies_tls(&self) -> Option<bool> {
+        Check::verifies_tls(self)
     }
 }
 

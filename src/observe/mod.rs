@@ -2,6 +2,7 @@
 //!
 //! In: files, sockets, processes. Out: [`Observation`]s, in a bounded channel to the decision task.
 
+pub mod access;
 pub mod age;
 pub mod check;
 pub mod checks;
@@ -12,6 +13,7 @@ pub mod probes;
 pub mod profile;
 pub mod resources;
 pub mod runner;
+pub mod threshold;
 pub mod vitals;
 
 use crate::model::{Health, Resources};

@@ -25,3 +25,4 @@ pub use exposition::{Page, render};
 pub use metrics::Metrics;
 pub use tasks::Progress;
 pub use text::PageFormat;
+pub use textfile::SampleLine;

@@ -10,6 +10,7 @@ mod bad_input;
 mod bindings;
 mod canaries;
 mod catalog;
+mod checks_net;
 mod cli;
 mod cli_schema;
 mod config_golden;

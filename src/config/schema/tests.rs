@@ -25,6 +25,12 @@ subsystems:
   g: {check: {kind: process, match: x}}
   h: {check: {kind: exec, argv: [/bin/true]}}
   i: {check: {kind: push}}
+  dns: {check: {kind: dns, name: example.org}}
+  tls: {check: {kind: tls, address: "127.0.0.1:1"}}
+  promql:
+    check: {kind: promql, server: "https://127.0.0.1:1", query: up, basic_auth: {username: a, password_file: tests/config/webhook.token}}
+  metric:
+    check: {kind: metric, url: "http://127.0.0.1:1", name: up, basic_auth: {username: a, password_file: tests/config/webhook.token}}
 bindings:
   - {action: restart_subsystem, subsystem: a, exec: {argv: [/bin/true]}}
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}

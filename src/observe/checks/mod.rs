@@ -3,30 +3,38 @@
 //! **Invariant:** every file of this folder is in the list; a test reads the folder.
 
 pub mod dir_age;
+pub mod dns;
 pub mod exec;
 pub mod file_age;
 pub mod file_set;
 pub mod http;
 pub mod json;
+pub mod metric;
 pub mod process;
+pub mod promql;
 pub mod push;
 pub mod tcp;
+pub mod tls;
 
 use super::check::{AnyCheck, BuildContext, Check, CheckSpec, Judgement};
 use crate::base::tree::Section;
 use crate::model::Timestamp;
 
 /// Every check kind, in the order of the catalog.
-pub const CHECKS: [&CheckSpec; 9] = [
+pub const CHECKS: [&CheckSpec; 13] = [
     &file_age::SPEC,
     &json::SPEC,
     &file_set::SPEC,
     &dir_age::SPEC,
     &http::SPEC,
     &tcp::SPEC,
+    &dns::SPEC,
+    &tls::SPEC,
     &process::SPEC,
     &exec::SPEC,
     &push::SPEC,
+    &promql::SPEC,
+    &metric::SPEC,
 ];
 
 /// The kind of that name.

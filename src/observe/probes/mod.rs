@@ -1,6 +1,9 @@
 //! The I/O that checks share. Probes report what is there; they never judge.
 
 pub mod folder;
+pub mod get;
+pub mod handshake;
+pub mod page;
 pub mod perfdata;
 pub mod process;
 pub mod shown;

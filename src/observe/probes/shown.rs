@@ -4,11 +4,12 @@
 
 use std::path::PathBuf;
 
+use reqwest::header::HeaderMap;
 use reqwest::{Client, Url};
 use serde_json::Value;
 
+use super::get;
 use crate::base::files;
-use crate::base::http::told;
 use crate::base::tree::{redact, shorten};
 
 /// How much is read.
@@ -54,19 +55,11 @@ impl Shown {
 }
 
 async fn ask(client: &Client, url: &Url) -> Result<Vec<u8>, String> {
-    let of = |error: reqwest::Error| told(&error.without_url());
-    let mut response = client.get(url.clone()).send().await.map_err(of)?;
-    if !response.status().is_success() {
-        return Err(format!("found status {}, expected 200", response.status().as_u16()));
+    let mut response = get::ask(client, url, &HeaderMap::new()).await?;
+    match get::refusal(&response) {
+        Some(why) => Err(why),
+        None => get::body(&mut response, MAX).await,
     }
-    let mut body = Vec::new();
-    while let Some(chunk) = response.chunk().await.map_err(of)? {
-        if body.len() + chunk.len() > MAX {
-            return Err(format!("found more than {MAX} bytes"));
-        }
-        body.extend_from_slice(&chunk);
-    }
-    Ok(body)
 }
 
 /// The text in `bytes`, or at a pointer of the JSON in them.

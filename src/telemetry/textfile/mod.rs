@@ -6,10 +6,12 @@
 //! message quotes what a file says.
 
 mod folder;
+mod line;
 mod merge;
 mod parse;
 
 pub(super) use folder::Folder;
+pub use line::SampleLine;
 
 /// Why a file is left out.
 #[derive(Clone, Debug, PartialEq, Eq)]

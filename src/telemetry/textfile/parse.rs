@@ -6,6 +6,7 @@ use std::collections::{HashMap, HashSet};
 
 use super::super::family::{FamilyData, Sample};
 use super::super::text::{Kind, bound, prepare};
+use super::line::{BLANKS, Cursor, series, unescape};
 use super::{Fault, RESERVED, SERIES_MAX};
 
 /// Largest count that a float holds exactly.
@@ -46,19 +47,16 @@ struct Open {
 
 impl File {
     fn line(&mut self, number: usize, line: &str) -> Result<(), Fault> {
-        let mut cursor = Cursor { rest: line.trim_start_matches(BLANKS) };
-        if cursor.rest.is_empty() {
+        let line = line.trim_start_matches(BLANKS);
+        if line.is_empty() {
             return Ok(());
         }
-        if let Some(comment) = cursor.rest.strip_prefix('#') {
+        if let Some(comment) = line.strip_prefix('#') {
             return self.comment(number, comment);
         }
         let syntax = |expected: &str| Fault::at(number, "syntax", expected);
-        let name = cursor.word(true).ok_or_else(|| syntax("expected the name of a metric"))?;
-        cursor.skip();
-        let labels = if cursor.take('{') { labels(&mut cursor).map_err(syntax)? } else { Vec::new() };
-        cursor.skip();
-        let mut rest = cursor.rest.split(BLANKS).filter(|part| !part.is_empty());
+        let (name, labels, rest) = series(line).map_err(syntax)?;
+        let mut rest = rest.split(BLANKS).filter(|part| !part.is_empty());
         let value = rest.next().and_then(|text| text.parse().ok()).ok_or_else(|| syntax("expected a number"))?;
         if rest.next().is_some() {
             return Err(Fault::at(number, "timestamp", "expected nothing after the value: timestamps are not taken"));
@@ -243,95 +241,6 @@ fn legal(kind: Kind, suffix: &str, value: f64) -> bool {
         (Kind::Summary, _) => value.is_nan() || value >= 0.0,
         (Kind::Gauge | Kind::Untyped | Kind::Histogram, _) => true,
     }
-}
-
-/// `a="b",c="d"}`; the opening brace is taken already. What was expected, if it is something else.
-fn labels<'a>(cursor: &mut Cursor<'a>) -> Result<Vec<(&'a str, String)>, &'static str> {
-    let mut labels: Vec<(&str, String)> = Vec::new();
-    loop {
-        cursor.skip();
-        if cursor.take('}') {
-            return Ok(labels);
-        }
-        let name = cursor.word(false).ok_or("expected the name of a label")?;
-        if name.starts_with("__") || labels.iter().any(|(label, _)| *label == name) {
-            return Err("expected each label once, and none that begins with `__`");
-        }
-        cursor.skip();
-        if !cursor.take('=') {
-            return Err("expected `=` after the name of a label");
-        }
-        cursor.skip();
-        labels.push((name, cursor.quoted().ok_or("expected a label's value in quotes, escaped by backslashes")?));
-        cursor.skip();
-        if !cursor.take(',') && !cursor.rest.starts_with('}') {
-            return Err("expected `,` or `}` after a label");
-        }
-    }
-}
-
-const BLANKS: [char; 2] = [' ', '\t'];
-
-/// What is left of a line.
-struct Cursor<'a> {
-    rest: &'a str,
-}
-
-impl<'a> Cursor<'a> {
-    /// Skips blanks; whether there were any.
-    fn skip(&mut self) -> bool {
-        let before = self.rest.len();
-        self.rest = self.rest.trim_start_matches(BLANKS);
-        self.rest.len() < before
-    }
-
-    fn take(&mut self, wanted: char) -> bool {
-        let stripped = self.rest.strip_prefix(wanted);
-        self.rest = stripped.unwrap_or(self.rest);
-        stripped.is_some()
-    }
-
-    /// The name of a metric, or of a label, which has no colon.
-    fn word(&mut self, colon: bool) -> Option<&'a str> {
-        let legal = |c: char| c.is_ascii_alphanumeric() || c == '_' || (colon && c == ':');
-        let end = self.rest.find(|c| !legal(c)).unwrap_or(self.rest.len());
-        let (word, rest) = self.rest.split_at(end);
-        if word.is_empty() || word.starts_with(|c: char| c.is_ascii_digit()) {
-            return None;
-        }
-        self.rest = rest;
-        Some(word)
-    }
-
-    fn quoted(&mut self) -> Option<String> {
-        let inside = self.rest.strip_prefix('"')?;
-        let mut escaped = false;
-        let end = inside.find(|c| {
-            let ends = c == '"' && !escaped;
-            escaped = c == '\\' && !escaped;
-            ends
-        })?;
-        self.rest = &inside[end + 1..];
-        unescape(&inside[..end], true)
-    }
-}
-
-/// Without its escapes; `None` if there is one that the format does not have.
-fn unescape(text: &str, quotes: bool) -> Option<String> {
-    let mut out = String::with_capacity(text.len());
-    let mut chars = text.chars();
-    while let Some(c) = chars.next() {
-        match c {
-            '\\' => match chars.next()? {
-                '\\' => out.push('\\'),
-                'n' => out.push('\n'),
-                '"' if quotes => out.push('"'),
-                _ => return None,
-            },
-            c => out.push(c),
-        }
-    }
-    Some(out)
 }
 
 #[cfg(test)]

@@ -43,6 +43,12 @@ pub(crate) enum Reply {
     Torn,
     /// 200 and a body without end.
     Endless,
+    /// These bytes and nothing else, headers included.
+    Raw(String),
+    /// 200 and a body of which a byte comes in each such time.
+    Slowly(Duration),
+    /// 200, a header line, and a body of this block so many times, and then of this end.
+    Blocks(String, String, usize, String),
 }
 
 /// How replies are chosen.
@@ -152,6 +158,23 @@ fn serve(stream: TcpStream, received: &Mutex<Vec<Received>>, stop: &AtomicBool, 
         }
         Reply::Close => Ok(()),
         Reply::Torn => out.write_all(b"HTTP/1.1 200 Said\r\nContent-Length: 1000\r\n\r\nhalf"),
+        Reply::Raw(bytes) => out.write_all(bytes.as_bytes()),
+        Reply::Slowly(step) => {
+            out.write_all(b"HTTP/1.1 200 Said\r\nContent-Length: 4000000000\r\n\r\n")?;
+            while !stop.load(Ordering::SeqCst) {
+                out.write_all(b"x")?;
+                idle(step);
+            }
+            Ok(())
+        }
+        Reply::Blocks(line, block, times, end) => {
+            let length = block.len() * times + end.len();
+            write!(out, "HTTP/1.1 200 Said\r\n{line}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n")?;
+            for _ in 0..times {
+                out.write_all(block.as_bytes())?;
+            }
+            out.write_all(end.as_bytes())
+        }
         Reply::Endless => {
             out.write_all(b"HTTP/1.1 200 Said\r\nContent-Length: 4000000000\r\n\r\n")?;
             let block = vec![b'x'; 64 * 1024];

@@ -76,6 +76,7 @@ pub(crate) fn tool(name: &str) -> PathBuf {
         "setsid" => "util-linux",
         "systemd" | "systemctl" | "busctl" => "systemd",
         "dbus-daemon" => "dbus",
+        "dnsmasq" => "dnsmasq-base",
         "python3" => "python3 python3-venv",
         other => other,
     };

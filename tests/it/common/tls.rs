@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::process::tool;
+use super::process::{Process, now_millis, tool};
+use super::wait::wait_for;
 
 /// A certificate authority in a folder.
 pub(crate) struct Authority {
@@ -47,6 +48,58 @@ impl Authority {
             c.arg("-CA").arg(self.certificate()).arg("-CAkey").arg(self.path("key"))
         });
         (certificate, key)
+    }
+}
+
+impl Authority {
+    /// Issues one that holds between two moments, as milliseconds from now.
+    pub(crate) fn issue_dated(&self, name: &str, alternative: &str, (from, to): (i64, i64)) -> (PathBuf, PathBuf) {
+        let (certificate, key) = self.issue(name, alternative);
+        let of = |ending: &str| self.dir.join(format!("{name}.{ending}"));
+        let date = |millis: i64| {
+            let at = chrono::DateTime::from_timestamp_millis(now_millis() + millis).expect("a date of this age");
+            at.format("%Y%m%d%H%M%SZ").to_string()
+        };
+        let config = format!(
+            "[ca]\ndefault_ca=all\n[all]\nnew_certs_dir={dir}\ndatabase={index}\ndefault_md=sha256\npolicy=any\n\
+             rand_serial=yes\nunique_subject=no\n[any]\ncommonName=supplied\n",
+            dir = self.dir.display(),
+            index = of("index").display()
+        );
+        std::fs::write(of("conf"), config).expect("a file can be written");
+        std::fs::write(of("index"), "").expect("a file can be written");
+        openssl(&["ca", "-batch", "-notext", "-startdate", &date(from), "-enddate", &date(to)], |c| {
+            c.arg("-config").arg(of("conf")).arg("-extfile").arg(of("ext")).arg("-in").arg(of("csr"));
+            c.arg("-out").arg(&certificate).arg("-cert").arg(self.certificate()).arg("-keyfile").arg(self.path("key"))
+        });
+        (certificate, key)
+    }
+}
+
+/// A running `openssl s_server`. Dropped, it is killed.
+pub(crate) struct TlsServer {
+    _process: Process,
+    port: u16,
+}
+
+impl TlsServer {
+    /// Starts one on loopback with this certificate and key, and further arguments.
+    pub(crate) fn start((certificate, key): &(PathBuf, PathBuf), arguments: &[&str]) -> Self {
+        let log = certificate.with_extension("log");
+        let mut command = Command::new(tool("openssl"));
+        command.args(["s_server", "-www", "-accept", "127.0.0.1:0", "-cert"]).arg(certificate).arg("-key").arg(key);
+        let process = Process::start("openssl s_server", command.args(arguments), &log);
+        let port = wait_for("openssl s_server to listen", || {
+            let said = std::fs::read_to_string(&log).unwrap_or_default();
+            let line = said.lines().find_map(|line| line.strip_prefix("ACCEPT "));
+            line.and_then(|line| line.rsplit(':').next()?.trim().parse().ok()).ok_or(said)
+        });
+        Self { _process: process, port }
+    }
+
+    /// The port it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
     }
 }
 
