@@ -11,6 +11,7 @@ mod bindings;
 mod canaries;
 mod catalog;
 mod checks_net;
+mod checks_stores;
 mod cli;
 mod cli_schema;
 mod config_golden;

@@ -31,6 +31,9 @@ subsystems:
     check: {kind: promql, server: "https://127.0.0.1:1", query: up, basic_auth: {username: a, password_file: tests/config/webhook.token}}
   metric:
     check: {kind: metric, url: "http://127.0.0.1:1", name: up, basic_auth: {username: a, password_file: tests/config/webhook.token}}
+  p: {check: {kind: postgres, url: "postgres://bot@127.0.0.1/trades"}}
+  q: {check: {kind: redis, url: "redis://127.0.0.1"}}
+  r: {check: {kind: sqlite, path: x}}
 bindings:
   - {action: restart_subsystem, subsystem: a, exec: {argv: [/bin/true]}}
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}

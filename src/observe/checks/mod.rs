@@ -10,9 +10,12 @@ pub mod file_set;
 pub mod http;
 pub mod json;
 pub mod metric;
+pub mod postgres;
 pub mod process;
 pub mod promql;
 pub mod push;
+pub mod redis;
+pub mod sqlite;
 pub mod tcp;
 pub mod tls;
 
@@ -21,7 +24,7 @@ use crate::base::tree::Section;
 use crate::model::Timestamp;
 
 /// Every check kind, in the order of the catalog.
-pub const CHECKS: [&CheckSpec; 13] = [
+pub const CHECKS: [&CheckSpec; 16] = [
     &file_age::SPEC,
     &json::SPEC,
     &file_set::SPEC,
@@ -35,6 +38,9 @@ pub const CHECKS: [&CheckSpec; 13] = [
     &push::SPEC,
     &promql::SPEC,
     &metric::SPEC,
+    &postgres::SPEC,
+    &redis::SPEC,
+    &sqlite::SPEC,
 ];
 
 /// The kind of that name.

@@ -176,23 +176,27 @@ fn torture_of_bad_files() {
     }
 }
 
-/// OBS-3: a database is healthy by its header, and critical when missing, empty, cut short or something else.
+/// OBS-3: a database is healthy if SQLite finds it sound, and critical when missing, empty, cut short or something else.
 #[test]
 fn databases_and_what_is_none() {
     let folder = tempfile::tempdir().unwrap();
     let file = "backend/data/quantum_trader.db";
     assert_eq!(judge(folder.path(), "database").status, Status::Critical);
-    for (content, status) in [
-        ("SQLite format 3\0 and pages", Status::Healthy),
-        ("SQLite format 3\0", Status::Healthy),
-        ("SQLite format 3", Status::Critical),
-        ("", Status::Critical),
-        ("PK\u{3}\u{4} something else", Status::Critical),
-    ] {
+    for content in ["SQLite format 3\0 and pages", "SQLite format 3", "", "PK\u{3}\u{4} something else"] {
         write(folder.path(), file, content, seconds(0));
         let judgement = judge(folder.path(), "database");
-        assert_eq!((judgement.status, &judgement.details["size_bytes"]), (status, &content.len().into()), "{content}");
+        assert_eq!(judgement.status, Status::Critical, "{content}");
+        assert_eq!(judgement.details["size_bytes"], content.len(), "{content}");
     }
+    std::fs::remove_file(folder.path().join(file)).unwrap();
+    let connection = rusqlite::Connection::open(folder.path().join(file)).unwrap();
+    connection.execute_batch("CREATE TABLE trades (id INTEGER PRIMARY KEY)").unwrap();
+    let judgement = judge(folder.path(), "database");
+    assert_eq!(
+        (judgement.status, &judgement.details["integrity"]),
+        (Status::Healthy, &"sound".into()),
+        "{judgement:?}"
+    );
 }
 
 /// OBS-3: without a folder of logs, or with chiron's own logs alone, `logging` is degraded.
