@@ -18,8 +18,8 @@ use crate::detect::overall::Counts;
 use crate::execute::{self, Binding, ProbeAnswer};
 use crate::journal::{Record, State};
 use crate::model::{
-    ActionSpec, Caller, Criticality, FailurePoint, Health, IntakeAlert, Level, Name, Resources, RunKey, Signals,
-    Status, Subsystem, Timestamp,
+    ActionSpec, Caller, Criticality, FailurePoint, Health, IntakeAlert, IssueSource, Level, Name, Resources, RunKey,
+    Signals, Status, Subsystem, Timestamp,
 };
 use crate::observe::Observation;
 use crate::{admit, detect, policy, recommend};
@@ -42,6 +42,8 @@ pub struct Rules {
     pub subsystems: Vec<Subsystem>,
     /// How often each is checked, by index.
     pub intervals: Vec<Duration>,
+    /// The issue types that rules tell from what each subsystem's check sees besides its grade, by index.
+    pub raises: Vec<&'static [&'static str]>,
     /// Failure points, by index; each belongs to a configured subsystem or to the platform.
     pub failure_points: Vec<FailurePoint>,
     /// Detection.
@@ -256,7 +258,13 @@ impl Cycle {
             if seen.seen {
                 next.world.unseen -= 1;
             }
-            next.world.subsystems[*index] = super::world::Seen { cycle: 0, ..seen.clone() };
+            let mut kept = super::world::Seen { cycle: 0, ..seen.clone() };
+            let raised = old.index.get(name).and_then(|index| self.rules.raises.get(*index));
+            if raised != next.rules.raises.get(*index) && kept.health.signals != Signals::default() {
+                // Another check: what the old one saw besides its grade raises nothing any more.
+                Arc::make_mut(&mut kept.health).signals = Signals::default();
+            }
+            next.world.subsystems[*index] = kept;
         }
         for (index, point) in next.rules.failure_points.iter().enumerate() {
             let before = self.rules.failure_points.iter().position(|before| before.category == point.category);
@@ -361,7 +369,28 @@ impl Cycle {
         self.look_at_everything(state);
     }
 
-    /// Episodes of subsystems that are configured no longer are held open by nobody's check.
+    /// The issue types that rules tell from what a subsystem's check sees besides its grade.
+    pub(super) fn raises(&self, subsystem: &str) -> &'static [&'static str] {
+        let index = self.world.index.get(subsystem);
+        index.and_then(|index| self.rules.raises.get(*index)).copied().unwrap_or_default()
+    }
+
+    /// Whether nobody looks any more at what an episode's check once raised.
+    fn is_orphan(&self, episode: &crate::journal::Episode) -> bool {
+        let key = &episode.key;
+        if self.criticality(&key.subsystem).is_none() {
+            return true;
+        }
+        let looks = |point: &FailurePoint| point.category == key.kind && point.subsystem == key.subsystem;
+        if episode.facts.source == IssueSource::FailurePoint {
+            return !self.rules.failure_points.iter().any(looks);
+        }
+        let of_vitals = detect::rules::is_of_vitals(&key.kind) && self.world.index.contains_key(&key.subsystem);
+        of_vitals && !self.raises(&key.subsystem).iter().any(|kind| key.kind == **kind)
+    }
+
+    /// Episodes that nobody looks at any more, of subsystems, vitals or failure points that are configured no longer, are
+    /// held open by nobody's check.
     fn release_orphans(&mut self, draft: &mut Draft) {
         if !std::mem::take(&mut self.world.orphans) {
             return;
@@ -370,7 +399,7 @@ impl Cycle {
             .state
             .episodes
             .values()
-            .filter(|episode| episode.by_check && self.criticality(&episode.key.subsystem).is_none())
+            .filter(|episode| episode.by_check && self.is_orphan(episode))
             .cloned()
             .collect();
         for episode in gone {
@@ -531,7 +560,7 @@ impl Cycle {
         }
         let name = self.names[index].clone();
         let healthy = said.signals.own_status.unwrap_or(status) == Status::Healthy;
-        self.note_for_verification(&draft.state, &name, None, said.timestamp, healthy);
+        self.note_for_verification(&draft.state, &name, None, said.timestamp, |_| healthy);
         let rechecked = |id: &&crate::model::EpisodeId| {
             draft.state.episodes.get(*id).is_some_and(|episode| episode.key.subsystem == name)
         };

@@ -3,7 +3,8 @@
 use crate::detect::{self, Subject, Verdict, flapping};
 use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin, State};
 use crate::model::{
-    Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, Name, PLATFORM, Severity, Status, Timestamp,
+    Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, IssueSource, Name, PLATFORM, Severity, Status,
+    Timestamp,
 };
 use crate::recommend;
 
@@ -53,9 +54,10 @@ impl Cycle {
                 let subject = Subject::Vitals { subsystem, vitals, affects };
                 let of_vitals = detect::evaluate(subject, &self.rules.detect, draft.now);
                 for (kind, verdict) in &of_vitals {
-                    if *verdict != Verdict::Unknown {
-                        let clear = verdict.is_clear();
-                        self.note_for_verification(&draft.state, &name, Some(kind), health.timestamp, clear);
+                    if let Verdict::Known(issues) = verdict {
+                        // What was true before the action is no proof of it, however late it is heard.
+                        let (at, clear) = (vitals.at.min(health.timestamp), clears(issues));
+                        self.note_for_verification(&draft.state, &name, Some(kind), at, clear);
                     }
                 }
                 found.extend(of_vitals);
@@ -73,8 +75,8 @@ impl Cycle {
             let subject = Subject::FailurePoint { point: &point, health: &health, criticality, affects };
             let found = detect::evaluate(subject, &self.rules.detect, draft.now);
             for (kind, verdict) in &found {
-                if *verdict != Verdict::Unknown {
-                    let (target, clear) = (&point.subsystem, verdict.is_clear());
+                if let Verdict::Known(issues) = verdict {
+                    let (target, clear) = (&point.subsystem, clears(issues));
                     self.note_for_verification(&draft.state, target, Some(kind), health.timestamp, clear);
                 }
             }
@@ -96,7 +98,7 @@ impl Cycle {
                 if clear {
                     better.insert(kind.clone(), resources.timestamp);
                 }
-                self.note_for_verification(&draft.state, HOST, Some(kind), resources.timestamp, clear);
+                self.note_for_verification(&draft.state, HOST, Some(kind), resources.timestamp, |_| clear);
             }
             self.reconcile(draft, HOST, found, true, |kind| better.get(kind).copied());
             self.world.host_clear = better;
@@ -276,6 +278,11 @@ pub(super) fn open_of(state: &State, subsystem: &str) -> Vec<(EpisodeKey, Episod
     of_it.map(|(key, id)| (key.clone(), id.clone())).collect()
 }
 
+/// Of which keys these issues say that nothing is wrong.
+fn clears(issues: &[Issue]) -> impl Fn(&EpisodeKey) -> bool {
+    |key| issues.iter().all(|issue| issue.key != *key)
+}
+
 fn facts_of(issue: &Issue, moves_policy: bool) -> IssueFacts {
     IssueFacts {
         severity: issue.severity,
@@ -289,10 +296,15 @@ fn facts_of(issue: &Issue, moves_policy: bool) -> IssueFacts {
     }
 }
 
+/// Whether an episode is about something beside its subsystem's grade, which the details of its health are not about.
+fn is_of_signals(episode: &Episode) -> bool {
+    matches!(episode.facts.source, IssueSource::Vitals | IssueSource::FailurePoint)
+}
+
 /// An episode as the issue that people see.
 pub fn issue_of(episode: &Episode, health: Option<&Health>) -> Issue {
     let symptoms = health
-        .filter(|_| episode.by_check)
+        .filter(|_| episode.by_check && !is_of_signals(episode))
         .map(|health| {
             ["error", "warning", "message"]
                 .iter()

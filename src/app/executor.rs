@@ -13,8 +13,8 @@ use crate::base::redact;
 use crate::base::tree::shorten;
 use crate::config::{Confirm, PolicyHook};
 use crate::execute::{self, About, Answer, Binding, Order, ProbeAnswer, survivors};
-use crate::journal::{Run, State};
-use crate::model::{Class, Ending, Level, Name, PLATFORM, RunKey, Status};
+use crate::journal::{Episode, Run, State};
+use crate::model::{Class, Ending, IssueSource, Level, Name, PLATFORM, RunKey, Status};
 use crate::policy::hooks::follows;
 
 use super::cycle::{Answered, Inquired, Prepared};
@@ -27,6 +27,8 @@ const EVIDENCE_LIMIT: Duration = Duration::from_secs(5);
 
 /// How long a look at the bot may take.
 const LOOK_LIMIT: Duration = Duration::from_secs(5);
+/// The longest symbol that an action is told, in bytes.
+const SYMBOL_MAX: usize = 64;
 /// The verb of an order that tells the policy.
 const HOOK_ACTION: &str = "policy_hook";
 
@@ -71,6 +73,7 @@ impl Executor {
         let about = About {
             issue_type: facts.map_or_else(String::new, |episode| episode.key.kind.to_string()),
             severity: facts.map_or("", |episode| episode.facts.severity.as_str()),
+            symbol: facts.and_then(|episode| symbol(episode)).map_or_else(String::new, Name::to_string),
             policy: state.level().as_str(),
             sequence: 0,
         };
@@ -150,6 +153,18 @@ impl Executor {
     }
 }
 
+/// The symbol that an action is told: one that a check has found, not one that an alert merely names (SEC-5), and one that is
+/// written as symbols are.
+fn symbol(episode: &Episode) -> Option<&Name> {
+    let found = matches!(episode.facts.source, IssueSource::Vitals | IssueSource::FailurePoint);
+    let plain = |symbol: &&Name| {
+        symbol.len() <= SYMBOL_MAX
+            && symbol.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._/:@+-".contains(&byte))
+            && !symbol.starts_with('-')
+    };
+    episode.key.symbol.as_ref().filter(|_| found).filter(plain)
+}
+
 impl Executor {
     /// Tells the bot of the policy by a hook, if there is a sequence number to tell, and then looks whether it follows.
     pub fn hook(&self, hook: &Arc<PolicyHook>, telling: Telling, sequence: Option<u64>, clock: &Clock) {
@@ -162,6 +177,7 @@ impl Executor {
             about: About {
                 issue_type: String::new(),
                 severity: "",
+                symbol: String::new(),
                 policy: telling.level.as_str(),
                 sequence: sequence.max(1),
             },

@@ -1,6 +1,7 @@
 //! What happens to an open episode in one step: its run is verified, it is resolved, or its next rung is admitted.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use crate::admit::{self, Ledger, Request, Verdict};
@@ -9,7 +10,7 @@ use crate::detect::status::Chance;
 use crate::execute::Binding;
 use crate::journal::{Episode, HoldKey, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
-    ActionSpec, Autonomy, Class, Ending, EpisodeId, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Reason,
+    ActionSpec, Autonomy, Class, Ending, EpisodeId, EpisodeKey, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Reason,
     RecommendationState, RunKey, RunState, Timestamp,
 };
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
@@ -160,15 +161,15 @@ impl Cycle {
         binding.map_or(default, |binding| (binding.verify.settle, binding.verify.within))
     }
 
-    /// A check has spoken: it counts for runs under verification on that target. `kind` narrows it to one issue type,
-    /// for the host, whose resources are judged one by one.
+    /// A check has spoken: it counts for runs under verification on that target. `kind` narrows it to one issue type, for
+    /// what is judged one by one: the host's resources, vitals, failure points. `healthy` tells for an issue's key.
     pub(super) fn note_for_verification(
         &mut self,
         state: &State,
         target: &str,
         kind: Option<&str>,
         began: Timestamp,
-        healthy: bool,
+        healthy: impl Fn(&EpisodeKey) -> bool,
     ) {
         for (key, verifying) in &mut self.world.verifying {
             let Some(run) = state.runs.get(key) else { continue };
@@ -176,14 +177,14 @@ impl Cycle {
             let concerns = run.target == *target
                 && match kind {
                     Some(kind) => episode.key.kind == *kind,
-                    None => !looked_at_by_itself(&self.rules, &episode.key.kind),
+                    None => !looked_at_by_itself(&self.rules, &self.world.index, &episode.key),
                 };
             if !concerns || began < verifying.looks_from {
                 continue;
             }
             // Looks in quick succession are one look: holding down takes time.
             let apart = verifying.counted.is_none_or(|last| began >= last.plus(RECHECK));
-            if !healthy {
+            if !healthy(&episode.key) {
                 verifying.healthy = 0;
                 verifying.counted = None;
             } else if apart {
@@ -261,7 +262,16 @@ impl Cycle {
         };
         let status = self.world.status(&run.target);
         let waited = draft.now.since(run.ended_at.unwrap_or(draft.now)).as_secs_f64();
+        let of_itself = draft.state.episodes.get(&run.key.episode).map(|episode| &episode.key);
+        let of_itself = of_itself.filter(|key| looked_at_by_itself(&self.rules, &self.world.index, key));
         let detail = match outcome {
+            Outcome::Verified if let Some(key) = of_itself => {
+                format!("{} no longer shows {} {waited:.1} s after the action", run.target, key.kind)
+            }
+            Outcome::Unverified if let Some(key) = of_itself => format!(
+                "{} still shows {} {waited:.1} s after the action, or tells nothing of it",
+                run.target, key.kind
+            ),
             Outcome::Verified => format!("{} is healthy {waited:.1} s after the action", run.target),
             Outcome::Failed => {
                 let worse = self.made_worse(run).unwrap_or_default();
@@ -539,10 +549,12 @@ impl Cycle {
         }
     }
 
-    /// Whether the target of an episode is healthy by its own check; for the host, whether this issue is not raised.
+    /// Whether the target of an episode is healthy by its own check; for the host, and for what is looked at by itself,
+    /// whether this issue is not raised.
     fn is_whole(&self, state: &State, episode: &Episode) -> bool {
         // What a subsystem's check says is no proof that the bot follows the policy.
-        let by_check = episode.key.kind != *POLICY_NOT_FOLLOWED;
+        let by_check = episode.key.kind != *POLICY_NOT_FOLLOWED
+            && !looked_at_by_itself(&self.rules, &self.world.index, &episode.key);
         match self.world.index.get(&episode.key.subsystem) {
             // What has helped is not doubted before the check has spoken since the start.
             Some(index) if by_check => {
@@ -685,9 +697,10 @@ impl Cycle {
     }
 }
 
-/// Whether an issue of that type is cleared by a look of its own and not by its subsystem's grade.
-fn looked_at_by_itself(rules: &Rules, kind: &str) -> bool {
-    crate::detect::rules::is_of_vitals(kind) || rules.failure_points.iter().any(|point| point.category == *kind)
+/// Whether an issue is cleared by a look of its own and not by its subsystem's grade.
+fn looked_at_by_itself(rules: &Rules, index: &HashMap<Name, usize>, key: &EpisodeKey) -> bool {
+    let raised = index.get(&key.subsystem).and_then(|index| rules.raises.get(*index)).copied().unwrap_or_default();
+    raised.iter().any(|kind| key.kind == **kind) || rules.failure_points.iter().any(|point| point.category == key.kind)
 }
 
 /// The 1-based number of a rung.

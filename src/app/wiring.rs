@@ -90,6 +90,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
     let shortest = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).min().unwrap_or_default();
     Rules {
         subsystems: settings.subsystems.iter().map(|subsystem| subsystem.subsystem.clone()).collect(),
+        raises: settings.subsystems.iter().map(|subsystem| subsystem.scheduled.check.raises()).collect(),
         failure_points: Vec::new(),
         intervals: settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).collect(),
         detect: settings.detect.clone(),
@@ -115,6 +116,13 @@ pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Nam
     let bindings =
         settings.bindings.iter().map(|binding| (binding.action.clone(), binding.subsystem.clone())).collect();
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
+}
+
+/// The issue types that each subsystem's check may raise besides its status, where there are any.
+pub(super) fn raised(settings: &Settings) -> Vec<(Name, &'static [&'static str])> {
+    let checks = settings.subsystems.iter().map(|subsystem| &subsystem.scheduled);
+    let raised = checks.map(|scheduled| (scheduled.subsystem.clone(), scheduled.check.raises()));
+    raised.filter(|(_, kinds)| !kinds.is_empty()).collect()
 }
 
 /// The bindings, hooks and checks that speak TLS, and whether their server's certificate is not verified.
@@ -265,6 +273,7 @@ impl App {
             backlog: AtomicU64::new(0),
             metrics: Arc::new(Metrics::new(&names, &bindings, &actions)),
         });
+        shared.metrics.expect_issues(&raised(&settings));
         shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
         shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
         shared.metrics.alertmanagers.configure_bindings(unverified(&settings));

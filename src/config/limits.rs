@@ -44,6 +44,10 @@ pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, f64, Durati
         stale = checked(&mut section, "stale_data_seconds", stale, rule, |value| (1.0..=2_592_000.0).contains(value));
         let rule = "expected a share above 0, at most 1";
         error_rate = checked(&mut section, "max_error_rate", error_rate, rule, |value| *value > 0.0 && *value <= 1.0);
+        let latency = span(&mut section, "max_latency", Duration::from_secs_f64(settings.max_latency_ms / 1e3));
+        settings.max_latency_ms = latency.as_secs_f64() * 1e3;
+        settings.max_rate_limit_percent =
+            percent(&mut section, "max_rate_limit_percent", settings.max_rate_limit_percent);
         section.finish();
     }
     if let Some(mut section) = top.section("flap") {

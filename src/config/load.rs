@@ -178,9 +178,6 @@ fn settings(
     admit.groups = maintenance::groups(&mut top, intake, &known);
     admit.windows = maintenance::windows(&mut top, intake, &known, context.clock.now());
     admit.dry_run = inputs.dry_run || asked_dry == Some(true) || mode.is_none();
-    if top.has("thresholds") && top.entries("thresholds").iter().any(|(key, ..)| key == "max_error_rate") {
-        intake.warn_key(&mut top, "thresholds", "`max_error_rate` is accepted and has no effect in this version");
-    }
     let bindings = bindings::bindings(&mut top, intake, &known, &paths.workspace, &inputs.environment);
     let hooks = policy_section
         .as_mut()

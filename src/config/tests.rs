@@ -101,7 +101,7 @@ fn the_contract_loads() {
     assert_eq!(settings.alerts.bearer_tokens, ["0123456789abcdef0123456789abcdef"]);
     let later: Vec<&String> =
         loaded.warnings.iter().filter(|line| line.contains("has no effect in this version")).collect();
-    assert_eq!(later.len(), 5, "{:?}", loaded.warnings);
+    assert_eq!(later.len(), 4, "{:?}", loaded.warnings);
     assert!(later[0].starts_with("tests/config/test.yml:"), "{later:?}");
 }
 
@@ -123,8 +123,9 @@ fn every_key_arrives() {
     assert_eq!((detect.max_cpu_percent, detect.max_memory_percent, detect.max_disk_percent), (95.0, 90.5, 80.0));
     assert_eq!((detect.flap_openings, detect.flap_window.as_secs(), detect.flap_hold.as_secs()), (4, 1200, 600));
     assert_eq!(settings.max_error_rate, 0.1);
+    assert_eq!((detect.max_latency_ms, detect.max_rate_limit_percent), (1500.0, 80.0));
     let names: Vec<&str> = settings.subsystems.iter().map(|entry| entry.subsystem.name.as_str()).collect();
-    assert_eq!(names, ["feed", "router"]);
+    assert_eq!(names, ["feed", "router", "bot_pushing", "bot_writing", "bot_answering", "bot_measuring"]);
     assert_eq!(settings.subsystems[0].scheduled.interval, Duration::from_secs(2));
     assert_eq!(settings.subsystems[0].scheduled.timeout, Duration::from_millis(500));
     assert_eq!(settings.subsystems[1].scheduled.interval, Duration::from_secs(10));

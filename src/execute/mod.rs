@@ -79,7 +79,7 @@ pub struct Order {
     pub epoch: u64,
     /// Ended at this time.
     pub timeout: Duration,
-    /// What is to be told to the means about why, from fixed sets alone.
+    /// What is to be told to the means about why: fixed sets, and a symbol that a check has found.
     pub about: About,
     /// What [`Actuator::evidence`] gave before the run was started.
     pub evidence: Option<String>,
@@ -92,6 +92,8 @@ pub struct About {
     pub issue_type: String,
     /// The issue's severity.
     pub severity: &'static str,
+    /// The symbol that the issue is about, if it is about one only.
+    pub symbol: String,
     /// The policy in force, for a hook the one to be told.
     pub policy: &'static str,
     /// The policy's sequence number; 0 where it does not matter.

@@ -7,12 +7,13 @@ use super::Order;
 use crate::base::tree::did_you_mean;
 
 /// Every field.
-pub const FIELDS: [&str; 11] = [
+pub const FIELDS: [&str; 12] = [
     "action",
     "subsystem",
     "issue_id",
     "issue_type",
     "severity",
+    "symbol",
     "run_key",
     "rung",
     "attempt",
@@ -112,6 +113,7 @@ fn value(order: &Order, field: &'static str) -> String {
         "issue_id" => order.key.episode.to_string(),
         "issue_type" => order.about.issue_type.clone(),
         "severity" => order.about.severity.to_owned(),
+        "symbol" => order.about.symbol.clone(),
         "run_key" => order.key.to_string(),
         "rung" => order.key.rung.to_string(),
         "attempt" => order.key.attempt.to_string(),

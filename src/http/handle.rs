@@ -108,7 +108,7 @@ pub trait Handle: Send + Sync + 'static {
     fn web_config(&self, _ok: bool, _certificate_until: Option<Timestamp>) {}
     /// Takes alerts in, all or none; durable once it is `Ok`. `truncated` is how many the sender left out.
     async fn accept(&self, alerts: Vec<IntakeAlert>, truncated: u64) -> Result<(), Refusal>;
-    /// Takes what a bot tells about itself; `NotFound` if no `push` check listens under its name.
+    /// Takes what a bot tells about itself; `NotFound` if no check that takes pushes listens under its name.
     fn push(&self, pushed: Pushed) -> Result<(), Refusal>;
     /// The vitals each bot told last, by subsystem.
     fn vitals(&self) -> serde_json::Value;

@@ -7,7 +7,7 @@ use super::{Name, Status, Timestamp};
 /// One heartbeat or one set of vitals.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pushed {
-    /// The subsystem whose `push` check listens.
+    /// The subsystem whose check takes pushes.
     pub name: Name,
     /// When it reached us.
     pub at: Timestamp,

@@ -18,6 +18,8 @@ pub struct Vitals {
     pub error_rate: Option<f64>,
     /// Memory in use as a share of what it may use, 0 to 1.
     pub memory_usage: Option<f64>,
+    /// Tasks, threads or workers at work.
+    pub task_count: Option<u64>,
     /// The parts of a bot that were looked at from outside, each with what is wrong with it, if anything.
     pub parts: Vec<(BotPart, Option<String>)>,
 }

@@ -79,6 +79,11 @@ pub trait Check: Send + Sync + 'static {
         None
     }
 
+    /// The issue types that rules tell from what it sees besides its grade, such as vitals.
+    fn raises(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// What it keeps going between its readings, if anything; the runner runs it for as long as it runs the check, and
     /// begins it anew should it end.
     fn session(&self, _wake: Wake) -> Option<Session> {
@@ -153,6 +158,10 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn slot(&self) -> Option<&Arc<Slot>> {
         None
     }
+    /// See [`Check::raises`].
+    fn raises(&self) -> &'static [&'static str] {
+        &[]
+    }
     /// See [`Check::session`].
     fn session(&self, _wake: Wake) -> Option<Session> {
         None
@@ -191,6 +200,10 @@ impl<C: Check> AnyCheck for C {
 
     fn slot(&self) -> Option<&Arc<Slot>> {
         Check::slot(self)
+    }
+
+    fn raises(&self) -> &'static [&'static str] {
+        Check::raises(self)
     }
 
     fn session(&self, wake: Wake) -> Option<Session> {

@@ -28,8 +28,8 @@ const NAMES_TOLD: usize = 20;
 /// Why a push is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PushError {
-    /// No `push` check listens under that name.
-    #[error("no `push` check listens for `{name}`; {known}")]
+    /// No check listens under that name.
+    #[error("no check that takes pushes listens for `{name}`; {known}")]
     Unknown {
         /// The name used.
         name: String,
@@ -66,8 +66,19 @@ pub struct Reading {
     pub listening: Duration,
     /// The last push, if there was any.
     pub heard: Option<Heard>,
-    /// The last vitals, and how long ago they came: a bare heartbeat leaves them.
-    pub vitals: Option<(Duration, Told)>,
+    /// The last vitals: a bare heartbeat leaves them.
+    pub vitals: Option<ToldAt>,
+}
+
+/// Vitals as they came.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ToldAt {
+    /// How long ago they came.
+    pub age: Duration,
+    /// When they came, by the wall clock then.
+    pub at: Timestamp,
+    /// What they are.
+    pub told: Told,
 }
 
 /// Times here are since boot.
@@ -105,7 +116,11 @@ impl Slot {
             status: *status,
             message: message.clone(),
         });
-        let vitals = kept.vitals.as_ref().map(|(boot, _, vitals)| (now.saturating_sub(*boot), Arc::clone(vitals)));
+        let vitals = kept.vitals.as_ref().map(|(boot, at, told)| ToldAt {
+            age: now.saturating_sub(*boot),
+            at: *at,
+            told: Arc::clone(told),
+        });
         Reading { read_at, listening: now.saturating_sub(kept.since), heard, vitals }
     }
 
@@ -205,7 +220,7 @@ impl Inbox {
 
 fn names(slots: &BTreeMap<Name, (usize, Arc<Slot>)>) -> String {
     if slots.is_empty() {
-        return "no subsystem has a check of kind `push`".to_owned();
+        return "no subsystem has a check that takes pushes".to_owned();
     }
     let listed: Vec<String> = slots.keys().take(NAMES_TOLD).map(|name| format!("`{name}`")).collect();
     let more = slots.len().saturating_sub(NAMES_TOLD);
@@ -242,10 +257,10 @@ mod tests {
         let clock = Clock::manual(NOW);
         let (inbox, _) = inbox(&["bot", "feed"], &clock);
         let refused = inbox.push(pushed("bto", None, json!({}))).unwrap_err();
-        assert_eq!(refused.to_string(), "no `push` check listens for `bto`; expected one of `bot`, `feed`");
+        assert_eq!(refused.to_string(), "no check that takes pushes listens for `bto`; expected one of `bot`, `feed`");
         assert_eq!(inbox.tell(), json!({"bot": null, "feed": null}));
         let refused = Inbox::default().push(pushed("bot", None, json!({}))).unwrap_err();
-        assert!(refused.to_string().ends_with("no subsystem has a check of kind `push`"), "{refused}");
+        assert!(refused.to_string().ends_with("no subsystem has a check that takes pushes"), "{refused}");
     }
 
     /// OBS-7: the last push is kept, with its age by the time since boot; a heartbeat leaves earlier vitals.
@@ -261,8 +276,8 @@ mod tests {
         let reading = slots[0].2.read();
         let heard = reading.heard.unwrap();
         assert_eq!((heard.age, heard.status), (Duration::from_secs(2), None));
-        let (age, vitals) = reading.vitals.unwrap();
-        assert_eq!((age, vitals["task_count"].as_u64()), (Duration::from_secs(9), Some(3)));
+        let ToldAt { age, told, at } = reading.vitals.unwrap();
+        assert_eq!((age, told["task_count"].as_u64(), at), (Duration::from_secs(9), Some(3), NOW));
         let told = inbox.tell();
         assert_eq!(
             (told["bot"]["age_seconds"].as_f64(), told["bot"]["vitals"]["task_count"].as_u64()),

@@ -4,6 +4,7 @@
 
 pub mod access;
 pub mod age;
+pub mod bot;
 pub mod check;
 pub mod checks;
 pub mod inbox;

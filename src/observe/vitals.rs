@@ -4,6 +4,8 @@
 
 use serde_json::{Map, Number, Value};
 
+use super::bot::STAMPS;
+use super::probes::state_file::timestamp;
 use crate::model::Perfdata;
 
 /// Keys at the top, and keys of each mapping below it.
@@ -36,6 +38,8 @@ enum Holds {
     Count,
     WebSocket,
     Symbols,
+    /// A date.
+    Moment,
     /// A word, a flag, a number, or a mapping of those.
     Anything,
 }
@@ -43,6 +47,7 @@ enum Holds {
 const NUMBER: &str = "a number from 0";
 const SHARE: &str = "a number from 0 to 1";
 const COUNT: &str = "a whole number from 0";
+const MOMENT: &str = "a date as in RFC 3339, or seconds or milliseconds since 1970";
 
 fn holds(key: &str) -> Option<Holds> {
     Some(match key {
@@ -52,8 +57,15 @@ fn holds(key: &str) -> Option<Holds> {
         "execution_latency" => Holds::Number(None),
         "error_rate" | "memory_usage" => Holds::Number(Some(1.0)),
         "task_count" => Holds::Count,
+        "timestamp" | "last_update" => Holds::Moment,
         _ => return None,
     })
+}
+
+/// What a page that a bot shows to everybody has of vitals: the known keys, and numbers under any other.
+pub fn among(mut shown: Map<String, Value>) -> Map<String, Value> {
+    shown.retain(|key, value| holds(key).is_some() || value.is_number());
+    shown
 }
 
 /// Takes vitals as they were sent; `null` stands for a key that is absent. The first value that makes no sense refuses
@@ -69,6 +81,7 @@ pub fn checked(sent: Map<String, Value>) -> Result<Map<String, Value>, Fault> {
             Some(Holds::Count) => count(&key, &value)?,
             Some(Holds::WebSocket) => web_socket(&key, &value)?,
             Some(Holds::Symbols) => symbols(&key, &value)?,
+            Some(Holds::Moment) => moment(&key, &value)?,
             Some(Holds::Anything) => anything(&key, &value)?,
             None if value.is_number() => {}
             None => return Err(fault(key, &value, "a number, as every key has that is not among the known ones")),
@@ -86,6 +99,7 @@ fn web_socket(path: &str, value: &Value) -> Result<(), Fault> {
             "connected" | "authenticated" | "data_flowing" if value.is_boolean() => {}
             "connected" | "authenticated" | "data_flowing" => return Err(fault(path, value, "true or false")),
             "latency_ms" => number(&path, value, None)?,
+            "last_update" => moment(&path, value)?,
             "reconnect_count" => count(&path, value)?,
             _ => scalar(&path, value)?,
         }
@@ -139,6 +153,10 @@ fn number(path: &str, value: &Value, top: Option<f64>) -> Result<(), Fault> {
         return Ok(());
     }
     Err(fault(path.to_owned(), value, if top.is_some() { SHARE } else { NUMBER }))
+}
+
+fn moment(path: &str, value: &Value) -> Result<(), Fault> {
+    if timestamp(value).is_some() { Ok(()) } else { Err(fault(path.to_owned(), value, MOMENT)) }
 }
 
 fn count(path: &str, value: &Value) -> Result<(), Fault> {
@@ -198,6 +216,8 @@ pub fn perfdata(vitals: &Map<String, Value>) -> Vec<Perfdata> {
         match key.as_str() {
             "execution_latency" => push(key, value.map(|ms| ms / 1e3), "seconds"),
             "error_rate" | "memory_usage" => push(key, value, "ratio"),
+            // A date is no measurement.
+            key if STAMPS.contains(&key) => {}
             _ => push(key, value, ""),
         }
     }
@@ -206,7 +226,8 @@ pub fn perfdata(vitals: &Map<String, Value>) -> Vec<Perfdata> {
 
 /// The numbers at the top of vitals, as they were sent.
 pub fn numbers(vitals: &Map<String, Value>) -> impl Iterator<Item = (&String, &Number)> {
-    vitals.iter().filter_map(|(key, value)| Some((key, value.as_number()?))).take(EXPORTED_MAX)
+    let numbers = vitals.iter().filter(|(key, _)| !STAMPS.contains(&key.as_str()));
+    numbers.filter_map(|(key, value)| Some((key, value.as_number()?))).take(EXPORTED_MAX)
 }
 
 #[cfg(test)]
@@ -274,6 +295,8 @@ mod tests {
             (json!({"rate_limit_status": {"BTC/USD": {"percentage": "85"}}}), "`rate_limit_status.BTC/USD.percentage`"),
             (json!({"mood": "good"}), "`mood`: found `\"good\"`, expected a number"),
             (json!({"list": [1, 2]}), "`list`"),
+            (json!({"timestamp": "soon"}), "`timestamp`: found `\"soon\"`, expected a date"),
+            (json!({"websocket_status": {"last_update": true}}), "`websocket_status.last_update`"),
             (json!({"": 1}), "expected a name of 1 to 128 characters"),
             (json!({"portfolio_sync": "x".repeat(501)}), "`portfolio_sync`"),
         ] {

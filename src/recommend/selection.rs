@@ -36,13 +36,28 @@ pub fn ladder_for(
         Some(ladder) => ladder.actions.iter().map(Name::as_str).collect(),
         // No action of ours is known to make a bot follow.
         None if kind == POLICY_NOT_FOLLOWED => Vec::new(),
-        None => built_in(subsystem, severity, settings),
+        None => of_vitals(subsystem, kind).unwrap_or_else(|| built_in(subsystem, severity, settings)),
     };
     names
         .into_iter()
         .filter_map(catalog)
         .map(|spec| Step { action: spec.name.into(), autonomy: autonomy(spec, settings), containing: spec.containing })
         .collect()
+}
+
+/// The ladders of what a bot's vitals tell of (REC-1). The procedure comes first; what follows is for a target that has no
+/// binding for it, and for when it did not help.
+fn of_vitals(subsystem: &str, kind: &str) -> Option<Vec<&'static str>> {
+    Some(match kind {
+        _ if subsystem == HOST => return None,
+        "websocket_disconnected" => vec!["repair_websocket", "restart_subsystem"],
+        "websocket_data_stale" => vec!["refresh_subscriptions", "repair_websocket", "restart_subsystem"],
+        // The counter is the exchange's: nothing else brings it down.
+        "rate_limit_critical" => vec!["recover_rate_limit"],
+        "high_latency" => vec!["optimize_latency", "reload_config"],
+        "memory_pressure" => vec!["reduce_memory", "clear_cache", "restart_subsystem"],
+        _ => return None,
+    })
 }
 
 fn built_in(subsystem: &str, severity: Severity, settings: &Settings) -> Vec<&'static str> {
@@ -145,7 +160,7 @@ pub(super) mod tests {
         }
     }
 
-    const CATALOG: [ActionSpec; 9] = [
+    const CATALOG: [ActionSpec; 13] = [
         spec("restart_subsystem", Autonomy::Automatic, false),
         spec("pause_trading", Autonomy::Automatic, true),
         spec("switch_to_safe_profile", Autonomy::Automatic, true),
@@ -155,6 +170,10 @@ pub(super) mod tests {
         spec("reload_config", Autonomy::Manual, false),
         spec("clear_cache", Autonomy::Automatic, false),
         spec("reduce_memory", Autonomy::Automatic, false),
+        spec("repair_websocket", Autonomy::Automatic, false),
+        spec("refresh_subscriptions", Autonomy::Automatic, false),
+        spec("recover_rate_limit", Autonomy::Automatic, false),
+        spec("optimize_latency", Autonomy::Automatic, false),
     ];
 
     fn catalog(name: &str) -> Option<&'static ActionSpec> {
@@ -196,6 +215,31 @@ pub(super) mod tests {
         );
         assert_eq!(ladder("database", Severity::Medium, &on), steps(&[("reload_config", Manual)]));
         assert_eq!(ladder("host", Severity::High, &on)[0].0, "clear_cache");
+    }
+
+    /// REC-1: what a bot's vitals tell of has ladders by its type; memory of the host keeps the host's.
+    #[test]
+    fn ladders_of_vitals() {
+        let on = Settings { auto_restart_enabled: true, ..Settings::default() };
+        let names = |subsystem: &str, kind: &str, severity| -> Vec<String> {
+            let steps = ladder_for(subsystem, kind, severity, &on, catalog);
+            steps.into_iter().map(|step| step.action.to_string()).collect()
+        };
+        for (subsystem, kind, severity, rungs) in [
+            ("bot", "websocket_disconnected", Severity::Critical, &["repair_websocket", "restart_subsystem"][..]),
+            (
+                "data_feed",
+                "websocket_data_stale",
+                Severity::High,
+                &["refresh_subscriptions", "repair_websocket", "restart_subsystem"],
+            ),
+            ("bot", "rate_limit_critical", Severity::Critical, &["recover_rate_limit"]),
+            ("bot", "high_latency", Severity::Medium, &["optimize_latency", "reload_config"]),
+            ("bot", "memory_pressure", Severity::High, &["reduce_memory", "clear_cache", "restart_subsystem"]),
+            (HOST, "memory_pressure", Severity::High, &["clear_cache", "reduce_memory", "switch_to_safe_profile"]),
+        ] {
+            assert_eq!(names(subsystem, kind, severity), rungs, "{subsystem} {kind}");
+        }
     }
 
     /// REC-1: rules in the configuration come first.

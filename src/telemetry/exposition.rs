@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use crate::model::{
     CloseScope, Criticality, Health, Level, Name, PolicyDocument, PolicySource, RecommendationState, Resources, Status,
+    Vitals,
 };
 
 use super::text::{Kind, PageFormat, Text};
@@ -15,6 +16,8 @@ use super::{Metrics, build};
 
 /// Perfdata values exported per subsystem; a plugin that prints more is cut.
 const PERFDATA_MAX: usize = 64;
+/// Symbols exported per bot.
+const SYMBOLS_MAX: usize = 100;
 
 /// What the page tells, borrowed for the time of one rendering.
 #[derive(Clone, Copy, Debug)]
@@ -120,6 +123,74 @@ fn subsystems(page: &Page<'_>, text: &mut Text<'_>) {
         }
     }
     perfdata(page, text);
+    vitals(page, text);
+}
+
+/// What bots tell of themselves, while it is fresh.
+fn vitals(page: &Page<'_>, text: &mut Text<'_>) {
+    let told: Vec<(&Name, &Vitals)> = page
+        .healths
+        .iter()
+        .filter_map(|health| Some((&health.subsystem, &**health.signals.vitals.as_ref()?)))
+        .collect();
+    type Pick = fn(&Vitals) -> Option<f64>;
+    let numbers: [(&str, &str, Pick); 9] = [
+        ("chiron_vitals_timestamp_seconds", "When what a bot tells of itself was true.", |vitals| {
+            Some(vitals.at.seconds())
+        }),
+        ("chiron_vitals_websocket_connected", "Whether a bot's WebSocket is connected, by its own word.", |vitals| {
+            flagged(vitals.websocket.as_ref()?.connected)
+        }),
+        ("chiron_vitals_websocket_authenticated", "Whether it is authenticated.", |vitals| {
+            flagged(vitals.websocket.as_ref()?.authenticated)
+        }),
+        ("chiron_vitals_websocket_data_flowing", "Whether it brings data.", |vitals| {
+            flagged(vitals.websocket.as_ref()?.data_flowing)
+        }),
+        ("chiron_vitals_websocket_latency_seconds", "From a ping of it to its pong.", |vitals| {
+            Some(vitals.websocket.as_ref()?.latency_ms? / 1e3)
+        }),
+        ("chiron_vitals_execution_latency_seconds", "From a decision of a bot to the exchange's answer.", |vitals| {
+            Some(vitals.execution_latency_ms? / 1e3)
+        }),
+        ("chiron_vitals_error_ratio", "Failed requests of a bot as a share of all, 0 to 1.", |vitals| {
+            vitals.error_rate
+        }),
+        ("chiron_vitals_memory_ratio", "Memory of a bot in use as a share of what it may use, 0 to 1.", |vitals| {
+            vitals.memory_usage
+        }),
+        ("chiron_vitals_tasks", "Tasks of a bot at work.", |vitals| count(vitals.task_count?)),
+    ];
+    for (name, help, pick) in numbers {
+        let mut values = told.iter().filter_map(|(subsystem, vitals)| Some((subsystem, pick(vitals)?))).peekable();
+        if values.peek().is_some() {
+            let mut family = text.family(name, Kind::Gauge, help);
+            values.for_each(|(subsystem, value)| family.float(&[("subsystem", subsystem)], value));
+        }
+    }
+    if told.iter().all(|(_, vitals)| vitals.rate_limits.as_ref().is_none_or(Vec::is_empty)) {
+        return;
+    }
+    let help = "Use of an exchange's rate limit by symbol; 1 is all of it.";
+    let mut family = text.family("chiron_vitals_rate_limit_ratio", Kind::Gauge, help);
+    for (subsystem, vitals) in told {
+        let mut limits: Vec<&(Name, f64)> = vitals.rate_limits.iter().flatten().collect();
+        // Of very many symbols the same ones each time.
+        limits.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+        limits.dedup_by(|a, b| a.0 == b.0);
+        for (symbol, percent) in limits.into_iter().take(SYMBOLS_MAX) {
+            family.float(&[("subsystem", subsystem), ("symbol", symbol)], percent / 1e2);
+        }
+    }
+}
+
+fn flagged(flag: Option<bool>) -> Option<f64> {
+    flag.map(|flag| f64::from(u8::from(flag)))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "samples are floats, and no bot has that many tasks")]
+fn count(count: u64) -> Option<f64> {
+    Some(count as f64)
 }
 
 fn perfdata(page: &Page<'_>, text: &mut Text<'_>) {

@@ -162,6 +162,12 @@ impl Metrics {
         self.grow(|tables| *tables = Tables::configured(subsystems, bindings, actions, tables));
     }
 
+    /// The issue types that the checks of these subsystems may raise besides their status: each has its series from now on,
+    /// until the next [`Metrics::reconfigure`].
+    pub fn expect_issues(&self, raised: &[(Name, &'static [&'static str])]) {
+        self.grow(|tables| tables.expect_issues(raised));
+    }
+
     /// The codes that the webhook refuses with: each has its series from now on.
     pub fn expect_refusals(&self, codes: impl IntoIterator<Item = &'static str>) {
         codes.into_iter().for_each(|code| self.webhook_refused.expect(code));

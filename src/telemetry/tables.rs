@@ -218,6 +218,24 @@ impl<K: Clone + Ord + std::hash::Hash, R> Rows<K, R> {
         }
     }
 
+    /// Rows that the configuration names besides: they stand before what occurred.
+    fn expect(&mut self, keys: impl IntoIterator<Item = K>, make: impl Fn(&K) -> R) {
+        let mut expected: Vec<Arc<R>> = Vec::new();
+        for key in keys {
+            let row = self.index.entry(key.clone()).or_insert_with(|| Arc::new(make(&key)));
+            let known = |row: &Arc<R>, list: &[Arc<R>]| list.iter().any(|one| Arc::ptr_eq(one, row));
+            if !known(row, &self.list[..self.configured]) && !known(row, &expected) {
+                expected.push(Arc::clone(row));
+            }
+        }
+        let further: Vec<Arc<R>> = self.list.drain(self.configured..).collect();
+        let further = further.into_iter().filter(|row| !expected.iter().any(|one| Arc::ptr_eq(one, row)));
+        let further: Vec<Arc<R>> = further.collect();
+        self.list.extend(expected);
+        self.configured = self.list.len();
+        self.list.extend(further);
+    }
+
     fn full(&self) -> bool {
         self.list.len() - self.configured >= FURTHER_MAX
     }
@@ -288,6 +306,15 @@ impl Tables {
         let (all, durations) = (&mut new.kind_actions, &new.durations);
         old.kind_actions.keep_in(all, |(_, action)| durations.index.contains_key(action));
         new
+    }
+
+    /// The issue types that the checks of these subsystems may raise besides, with their rows at zero.
+    pub(super) fn expect_issues(&mut self, raised: &[(Name, &'static [&'static str])]) {
+        let pairs =
+            || raised.iter().flat_map(|(name, kinds)| kinds.iter().map(|kind| (name.clone(), Name::from(*kind))));
+        self.issues.expect(pairs(), |key| IssueRow::new(key.clone()));
+        let kinds: std::collections::BTreeSet<Name> = pairs().map(|(_, kind)| kind).collect();
+        self.kinds.expect(kinds, KindRow::new);
     }
 
     /// No issue is open any more; the counts of what was opened and resolved stay.

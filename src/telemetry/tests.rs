@@ -63,6 +63,22 @@ fn full_page_in(format: PageFormat) -> String {
         value("quote\"and\\slash\nline", 0.25, "ratio"),
         value("age", 321.0, "seconds"),
     ];
+    feed.signals.vitals = Some(Arc::new(Vitals {
+        at: Timestamp::from_millis(1_763_862_895_500),
+        websocket: Some(WebSocketStatus {
+            connected: Some(true),
+            authenticated: Some(true),
+            data_flowing: Some(false),
+            latency_ms: Some(12.5),
+            ..WebSocketStatus::default()
+        }),
+        rate_limits: Some(vec![("ETH/USD".into(), 12.5), ("BTC/USD".into(), 86.0)]),
+        execution_latency_ms: Some(250.0),
+        error_rate: Some(0.05),
+        memory_usage: Some(0.5),
+        task_count: Some(17),
+        parts: Vec::new(),
+    }));
     let healths = [Arc::new(feed), health("ai_model", Status::Critical), Arc::new(Health::unknown("database".into()))];
     let policy = document(
         Level::NoNewTrades,
@@ -92,6 +108,7 @@ fn full_page_in(format: PageFormat) -> String {
         &[pair("restart_subsystem", "database"), pair("disable_module", "ai_model")],
         &names(&["restart_subsystem", "disable_module"]),
     );
+    metrics.expect_issues(&[("data_feed".into(), &["websocket_disconnected", "memory_pressure"])]);
     let status = Name::from("subsystem_status");
     metrics.issue_opened(&"data_feed".into(), &status, Severity::Medium);
     metrics.issue_opened(&"ai_model".into(), &status, Severity::Medium);
@@ -580,4 +597,40 @@ fn a_hundred_thousand_series_render_and_read_back() {
     // Per subsystem: 5 statuses, info, time, duration, failures, and 3 families of 4 severities.
     assert_eq!(parse(&page).len(), fixed + 4_800 * 21);
     assert!(parse(&page).len() >= 100_000);
+}
+
+/// EXP-1, OBS-9: what a check may raise has its rows at zero from the start, also after a reload, with their counts; of what is
+/// raised no longer they stay as what occurred.
+#[test]
+fn issue_types_of_checks_have_rows_from_the_start() {
+    let metrics = Metrics::new(&names(&["a", "b"]), &[], &[]);
+    let raised: [(Name, &[&str]); 1] = [("a".into(), &["high_latency", "memory_pressure"])];
+    metrics.expect_issues(&raised);
+    let value = |kind: &str, family: &str| {
+        let page = page_of(&[], &metrics);
+        let name = format!("{family}{{subsystem=\"a\",type=\"{kind}\",severity=\"medium\"}}");
+        parse(&page).get(name.as_str()).copied()
+    };
+    assert_eq!(value("high_latency", "chiron_issues"), Some(0.0));
+    assert_eq!(value("websocket_disconnected", "chiron_issues"), None);
+    metrics.issue_opened(&"a".into(), &"high_latency".into(), Severity::Medium);
+    for expected in [&raised[..], &raised[..], &[]] {
+        metrics.reconfigure(&names(&["a", "b"]), &[], &[]);
+        metrics.expect_issues(expected);
+        assert_eq!(value("high_latency", "chiron_issues"), Some(1.0));
+        assert_eq!(value("high_latency", "chiron_issues_opened_total"), Some(1.0));
+        assert_eq!(value("memory_pressure", "chiron_issues_opened_total"), Some(0.0));
+    }
+}
+
+/// EXP-1, OBS-9: however many symbols a bot tells of, the page has the same few of them.
+#[test]
+fn symbols_are_bounded() {
+    let mut bot = Health::clone(&health("bot", Status::Healthy));
+    let limits = (0..1_000).rev().map(|index| (Name::from(format!("S{index:04}").as_str()), 50.0)).collect();
+    bot.signals.vitals = Some(Arc::new(Vitals { rate_limits: Some(limits), ..Vitals::default() }));
+    let page = page_of(&[Arc::new(bot)], &Metrics::new(&names(&["bot"]), &[], &[]));
+    let of_it = |line: &&str| line.starts_with("chiron_vitals_rate_limit_ratio{");
+    assert_eq!(page.lines().filter(of_it).count(), 100);
+    assert!(page.contains("chiron_vitals_rate_limit_ratio{subsystem=\"bot\",symbol=\"S0099\"} 0.5\n"));
 }

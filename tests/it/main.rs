@@ -46,4 +46,5 @@ mod systemd;
 mod textfile;
 mod tls;
 mod two_alertmanagers;
+mod vitals;
 mod webhook_torture;

@@ -12,4 +12,5 @@ mod sim;
 mod storm;
 mod supervision;
 mod timeline;
+mod vitals;
 mod watchdog;

@@ -69,6 +69,7 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
             .collect(),
         intervals: vec![Duration::from_secs(5); parts.len()],
         failure_points: Vec::new(),
+        raises: Vec::new(),
         detect: detect::Settings::default(),
         recommend: recommend::Settings {
             auto_restart_enabled: true,

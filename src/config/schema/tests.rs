@@ -170,6 +170,9 @@ fn the_loader_takes_every_key_of_the_schema() {
             if steps.len() > 4 && steps[2] == "check" && steps[3] == "ranges" {
                 steps[4] = "*".to_owned();
             }
+            if steps.len() > 4 && steps[2] == "check" && steps[3] == "series" {
+                steps[4] = "*".to_owned();
+            }
             if steps.len() > 4 && steps[2] == "http" && steps[3] == "headers" {
                 steps[4] = "*".to_owned();
             }

@@ -3,27 +3,45 @@
 mod cpu_pressure;
 mod disk_pressure;
 pub(super) mod failure_point;
+mod high_latency;
 mod memory_pressure;
+mod rate_limit_critical;
 mod subsystem_status;
+mod websocket_data_stale;
+mod websocket_disconnected;
 
-use crate::model::{EpisodeKey, HOST, Issue, IssueSource, Name, Severity, Timestamp};
+use crate::model::{Criticality, EpisodeKey, HOST, Issue, IssueSource, Name, Severity, Timestamp};
 
 use super::{RuleSpec, Subject};
 
 pub use subsystem_status::KIND as SUBSYSTEM_STATUS;
 
-/// Every rule: those of subsystems first, then those of the host, which is also detection order.
-pub const RULES: [&RuleSpec; 4] =
-    [&subsystem_status::SPEC, &cpu_pressure::SPEC, &memory_pressure::SPEC, &disk_pressure::SPEC];
+/// Every rule: that of subsystems first, then those of the host, then those of vitals alone, which is also detection order.
+pub const RULES: [&RuleSpec; 8] = [
+    &subsystem_status::SPEC,
+    &cpu_pressure::SPEC,
+    &memory_pressure::SPEC,
+    &disk_pressure::SPEC,
+    &websocket_disconnected::SPEC,
+    &websocket_data_stale::SPEC,
+    &rate_limit_critical::SPEC,
+    &high_latency::SPEC,
+];
 
 /// The rules of vitals.
-const VITALS: &[&RuleSpec] = &[];
+const VITALS: &[&RuleSpec] = &[
+    &websocket_disconnected::SPEC,
+    &websocket_data_stale::SPEC,
+    &rate_limit_critical::SPEC,
+    &high_latency::SPEC,
+    &memory_pressure::SPEC,
+];
 
 /// The rules that look at such a subject.
 pub fn of(subject: Subject<'_>) -> &'static [&'static RuleSpec] {
     match subject {
         Subject::Subsystem { .. } => &RULES[..1],
-        Subject::Host { .. } => &RULES[1..],
+        Subject::Host { .. } => &RULES[1..4],
         Subject::Vitals { .. } => VITALS,
         Subject::FailurePoint { .. } => &[],
     }
@@ -55,6 +73,32 @@ fn host_issue(
         affects_subsystems: all.to_vec(),
         source: IssueSource::Check,
     }
+}
+
+/// An issue that a bot's vitals tell of, of one symbol or of the bot; none for another subject.
+fn vitals_issue(
+    subject: &Subject<'_>,
+    kind: &'static str,
+    symbol: Option<&Name>,
+    severity: Severity,
+    describe: impl Fn(&str) -> String,
+    symptoms: Vec<String>,
+    now: Timestamp,
+) -> Vec<Issue> {
+    let Subject::Vitals { subsystem, affects, .. } = subject else { return Vec::new() };
+    vec![Issue {
+        issue_id: Name::from(""),
+        key: EpisodeKey { subsystem: subsystem.name.clone(), symbol: symbol.cloned(), kind: kind.into() },
+        severity,
+        timestamp: now,
+        description: describe(&subsystem.name),
+        symptoms,
+        root_cause: None,
+        // An issue of one symbol restricts that symbol only: the positions of the others are not its matter.
+        impacts_trading: subsystem.criticality == Criticality::Full && severity >= Severity::High && symbol.is_none(),
+        affects_subsystems: affects.to_vec(),
+        source: IssueSource::Vitals,
+    }]
 }
 
 #[cfg(test)]

@@ -12,9 +12,13 @@ mod disable_module;
 mod enable_module;
 mod fallback_to_backup;
 mod no_new_trades;
+mod optimize_latency;
 mod pause_trading;
+mod recover_rate_limit;
 mod reduce_memory;
+mod refresh_subscriptions;
 mod reload_config;
+mod repair_websocket;
 mod restart_subsystem;
 mod restore_primary;
 mod restore_profile;
@@ -22,7 +26,7 @@ mod resume_trading;
 mod switch_to_safe_profile;
 
 /// Every action, in the order of SPEC 6, then those of the vitals procedures (REC-1), then the reverses.
-pub const ACTIONS: [&ActionSpec; 15] = [
+pub const ACTIONS: [&ActionSpec; 19] = [
     &restart_subsystem::SPEC,
     &pause_trading::SPEC,
     &switch_to_safe_profile::SPEC,
@@ -34,6 +38,10 @@ pub const ACTIONS: [&ActionSpec; 15] = [
     &reload_config::SPEC,
     &clear_cache::SPEC,
     &reduce_memory::SPEC,
+    &repair_websocket::SPEC,
+    &refresh_subscriptions::SPEC,
+    &recover_rate_limit::SPEC,
+    &optimize_latency::SPEC,
     &resume_trading::SPEC,
     &enable_module::SPEC,
     &restore_profile::SPEC,

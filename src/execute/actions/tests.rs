@@ -10,7 +10,7 @@ fn is_snake_case(text: &str) -> bool {
         && text.split('_').all(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase()))
 }
 
-/// ACT-1: the ten verbs of the table with their results and risks, word by word, then the vitals procedure.
+/// ACT-1: the ten verbs of the table with their results and risks, word by word, then the vitals procedures.
 #[test]
 fn the_table_is_complete_and_in_order() {
     let expected = [
@@ -27,7 +27,10 @@ fn the_table_is_complete_and_in_order() {
     ];
     let found: Vec<_> = ACTIONS.iter().map(|spec| (spec.name, spec.expected_result, spec.risk)).collect();
     assert_eq!(found[..10], expected);
-    assert_eq!(found[10].0, "reduce_memory");
+    let procedures: Vec<_> = found[10..15].iter().map(|(name, ..)| *name).collect();
+    let expected =
+        ["reduce_memory", "repair_websocket", "refresh_subscriptions", "recover_rate_limit", "optimize_latency"];
+    assert_eq!(procedures, expected, "REC-1");
 }
 
 /// ACT-1: which verbs are policies, which contain, which lower risk, and how far each goes alone.
@@ -46,6 +49,10 @@ fn grades_are_as_specified() {
         ("reload_config", Manual, false, false, None),
         ("clear_cache", Automatic, false, false, None),
         ("reduce_memory", Automatic, false, false, None),
+        ("repair_websocket", Automatic, false, false, None),
+        ("refresh_subscriptions", Automatic, false, false, None),
+        ("recover_rate_limit", Automatic, false, false, None),
+        ("optimize_latency", Automatic, false, false, None),
         ("resume_trading", Approval, false, false, None),
         ("enable_module", Approval, false, false, None),
         ("restore_profile", Approval, false, false, None),

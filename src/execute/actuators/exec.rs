@@ -121,6 +121,9 @@ impl Exec {
             ("CHIRON_SUBSYSTEM".to_owned(), order.target.to_string()),
             ("CHIRON_EPOCH".to_owned(), order.epoch.to_string()),
         ]);
+        if !order.about.symbol.is_empty() {
+            env.insert("CHIRON_SYMBOL".to_owned(), order.about.symbol.clone());
+        }
         // What a hook of the policy tells.
         if order.about.sequence > 0 {
             env.insert("CHIRON_POLICY".to_owned(), order.about.policy.to_owned());

@@ -15,7 +15,13 @@ fn order(issue_type: &str) -> Order {
         target: "feed".into(),
         epoch: 7,
         timeout: Duration::from_secs(1),
-        about: About { issue_type: issue_type.to_owned(), severity: "critical", policy: "no_new_trades", sequence: 41 },
+        about: About {
+            issue_type: issue_type.to_owned(),
+            severity: "critical",
+            symbol: "BTC/USD".to_owned(),
+            policy: "no_new_trades",
+            sequence: 41,
+        },
         evidence: None,
     }
 }
@@ -29,6 +35,7 @@ fn every_field_is_filled() {
         ("issue_id", "feed_1"),
         ("issue_type", "stale"),
         ("severity", "critical"),
+        ("symbol", "BTC/USD"),
         ("run_key", "feed_1/2/3"),
         ("rung", "2"),
         ("attempt", "3"),

@@ -34,7 +34,9 @@ pub(in crate::http) async fn vitals(State(shared): State<Arc<Shared>>, body: Sen
     let name = match told.shift_remove("subsystem") {
         Some(Value::String(name)) => name,
         Some(_) => return Err(Problem::invalid("found a `subsystem` that is no text, expected its name")),
-        None => return Err(Problem::invalid("found no `subsystem`, expected the name that a `push` check listens to")),
+        None => {
+            return Err(Problem::invalid("found no `subsystem`, expected the name of one whose check takes pushes"));
+        }
     };
     take(&shared, name, told)
 }

@@ -18,13 +18,14 @@ pub mod redis;
 pub mod sqlite;
 pub mod tcp;
 pub mod tls;
+pub mod vitals;
 
 use super::check::{AnyCheck, BuildContext, Check, CheckSpec, Judgement};
 use crate::base::tree::Section;
 use crate::model::Timestamp;
 
 /// Every check kind, in the order of the catalog.
-pub const CHECKS: [&CheckSpec; 16] = [
+pub const CHECKS: [&CheckSpec; 17] = [
     &file_age::SPEC,
     &json::SPEC,
     &file_set::SPEC,
@@ -41,6 +42,7 @@ pub const CHECKS: [&CheckSpec; 16] = [
     &postgres::SPEC,
     &redis::SPEC,
     &sqlite::SPEC,
+    &vitals::SPEC,
 ];
 
 /// The kind of that name.

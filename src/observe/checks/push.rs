@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
-
 use super::{AnyCheck, BuildContext, Check, CheckSpec, Judgement, Section, Timestamp};
 use crate::model::Status;
 use crate::observe::age::{AgeLimits, Missing};
-use crate::observe::inbox::{Heard, Reading, Slot};
-use crate::observe::{params, vitals};
+use crate::observe::bot::{self, Claim, Said};
+use crate::observe::inbox::{Reading, Slot, ToldAt};
+use crate::observe::params;
 
 /// The kind as the registry lists it.
 pub const SPEC: CheckSpec = CheckSpec { kind: Push::KIND, doc: DOC, build };
@@ -23,8 +22,10 @@ what it said of itself. The worse of both counts. Ages are measured by the time 
 A bot knows best how it is. And one that hangs or is gone says nothing: silence is noticed without asking.
 
 # Failure reasons
-- `degraded`: nothing was heard for `degraded_after`; or the bot says so of itself.
-- `critical`: nothing was heard for longer than `critical_after`; or the bot says so of itself.
+- `degraded`: nothing was heard for `degraded_after`; or the bot says so of itself; or, by its vitals, more of its requests
+  fail than `thresholds.max_error_rate`, or its WebSocket brings no data.
+- `critical`: nothing was heard for longer than `critical_after`; or the bot says so of itself; or, by its vitals, its
+  WebSocket is not connected or not authenticated.
 - as `missing` says: nothing has ever been heard, for `critical_after` since chiron began to listen.
 - `unknown`: nothing has ever been heard, before that.
 
@@ -39,12 +40,13 @@ pub struct Push {
     slot: Arc<Slot>,
     limits: AgeLimits,
     missing: Missing,
+    max_error_rate: f64,
 }
 
 impl Push {
     /// A check of what is put into `slot`.
-    pub fn new(slot: Arc<Slot>, limits: AgeLimits, missing: Missing) -> Self {
-        Self { slot, limits, missing }
+    pub fn new(slot: Arc<Slot>, limits: AgeLimits, missing: Missing, max_error_rate: f64) -> Self {
+        Self { slot, limits, missing, max_error_rate }
     }
 }
 
@@ -57,7 +59,11 @@ impl Check for Push {
     }
 
     fn judge(&self, reading: &Reading, now: Timestamp) -> Judgement {
-        judge(reading, &self.limits, self.missing, now)
+        judge(reading, &self.limits, self.missing, self.max_error_rate, now)
+    }
+
+    fn raises(&self) -> &'static [&'static str] {
+        bot::ISSUES
     }
 
     fn slot(&self) -> Option<&Arc<Slot>> {
@@ -66,49 +72,55 @@ impl Check for Push {
 }
 
 /// The grade of a reading. Only time that has passed since the reading counts from the wall clock, and only forward.
-fn judge(reading: &Reading, limits: &AgeLimits, missing: Missing, now: Timestamp) -> Judgement {
+fn judge(reading: &Reading, limits: &AgeLimits, missing: Missing, max_error_rate: f64, now: Timestamp) -> Judgement {
     let since_read = now.since(reading.read_at);
     let Some(heard) = &reading.heard else {
-        return judge_never(reading.listening + since_read, limits, missing, now);
+        return judge_never(reading.listening + since_read, limits, missing, "nothing has", now);
     };
     let age = heard.age + since_read;
     let mut judgement = limits.judge("Last push", now.minus(age), "received", now);
     judgement.details.insert("age_seconds".to_owned(), age.as_secs_f64().into());
-    if let Some(claimed) = heard.status {
-        judgement = judgement.at_least(claimed).with("claimed_status", claimed.as_str());
-    }
-    if !heard.message.is_empty() {
-        judgement = judgement.with("message", heard.message.clone());
-    }
-    if judgement.status != Status::Healthy && !judgement.details.contains_key("warning") {
-        judgement = judgement.with("warning", claim(heard));
-    }
+    let claim = Claim { status: heard.status, message: heard.message.clone() };
     // Old numbers are no numbers: their series end with the last word that could be believed.
-    let fresh = |age: Duration| limits.critical_after.is_none_or(|limit| age <= limit);
-    if let Some((age, vitals)) = reading.vitals.as_ref().filter(|(age, _)| fresh(*age + since_read)) {
-        judgement.perfdata = vitals::perfdata(vitals);
-        let told = vitals::numbers(vitals).map(|(key, number)| (key.clone(), Value::Number(number.clone())));
-        judgement = judgement
-            .with("vitals", Value::Object(told.collect()))
-            .with("vitals_age_seconds", (*age + since_read).as_secs_f64());
-    }
+    let said = reading.vitals.as_ref().and_then(|vitals| said(vitals, reading.read_at, limits, now));
+    let ends = said.as_ref().and_then(|said| ends_after(said.age, limits));
+    let mut judgement = bot::graded(judgement, &claim, said, max_error_rate);
+    judgement.next_change_at = judgement.next_change_at.into_iter().chain(ends.map(|in_| now.plus(in_))).min();
     judgement
 }
 
-fn claim(heard: &Heard) -> String {
-    let status = heard.status.unwrap_or(Status::Unknown);
-    if heard.message.is_empty() {
-        format!("says of itself that it is {status}")
-    } else {
-        format!("says of itself that it is {status}: {}", heard.message)
-    }
+/// Vitals that came by a push, if they are young enough to be told; the rules get them only until the bot is stale.
+fn said<'a>(vitals: &'a ToldAt, read_at: Timestamp, limits: &AgeLimits, now: Timestamp) -> Option<Said<'a>> {
+    let by_bot = bot::stamp(&vitals.told).map_or(vitals.at, |(at, _)| at);
+    // What was under way for long is no younger for having come late.
+    let at_receipt = vitals.at.since(by_bot);
+    let age = vitals.age + at_receipt + now.since(read_at);
+    let at = read_at.minus(vitals.age + at_receipt);
+    let fresh = limits.degraded_after.is_none_or(|limit| age < limit);
+    let told = limits.critical_after.is_none_or(|limit| age <= limit);
+    told.then(|| Said { told: &vitals.told, vitals: bot::vitals(&vitals.told, at, by_bot), age, fresh })
 }
 
-fn judge_never(listening: Duration, limits: &AgeLimits, missing: Missing, now: Timestamp) -> Judgement {
+/// In how long vitals of that age are too old for the rules, or then for anybody.
+pub(super) fn ends_after(age: Duration, limits: &AgeLimits) -> Option<Duration> {
+    let too_old = limits.critical_after.map(|limit| limit + Duration::from_millis(1));
+    let ends = limits.degraded_after.into_iter().chain(too_old);
+    ends.filter_map(|end| end.checked_sub(age)).filter(|in_| !in_.is_zero()).min()
+}
+
+/// The grade of what was never heard of; `what` begins the sentence.
+pub(super) fn judge_never(
+    listening: Duration,
+    limits: &AgeLimits,
+    missing: Missing,
+    what: &str,
+    now: Timestamp,
+) -> Judgement {
     let patience = limits.critical_after.unwrap_or_default();
     let over = missing != Missing::Unknown && listening > patience;
     let status = if over { missing.status() } else { Status::Unknown };
-    let mut judgement = Judgement::new(status).with("warning", "nothing has been pushed since chiron began to listen");
+    let mut judgement =
+        Judgement::new(status).with("warning", format!("{what} been pushed since chiron began to listen"));
     if missing != Missing::Unknown && !over {
         judgement.next_change_at = Some(now.plus(patience - listening).plus(Duration::from_millis(1)));
     }
@@ -118,7 +130,7 @@ fn judge_never(listening: Duration, limits: &AgeLimits, missing: Missing, now: T
 fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
     let limits = params::age_limits(section, AgeLimits::live_file());
     let missing = params::missing(section);
-    Some(Arc::new(Push::new(Arc::new(Slot::new(context.clock.clone())), limits, missing)))
+    Some(Arc::new(Push::new(Arc::new(Slot::new(context.clock.clone())), limits, missing, context.max_error_rate)))
 }
 
 #[cfg(test)]
@@ -132,6 +144,7 @@ mod tests {
     use crate::model::{Health, Pushed};
     use crate::observe::Observation;
     use crate::observe::check::ScheduledCheck;
+    use crate::observe::inbox::Heard;
     use crate::observe::inbox::Inbox;
     use crate::observe::resources::ResourceReader;
     use crate::observe::runner::{Runner, RunnerHandle};
@@ -160,20 +173,20 @@ mod tests {
             (60_001, Some(Degraded), Critical, None),
             (0, Some(Critical), Critical, Some(30_000)),
         ] {
-            let judgement = judge(&reading(age, claimed), &LIMITS, Missing::Unknown, NOW);
+            let judgement = judge(&reading(age, claimed), &LIMITS, Missing::Unknown, 0.2, NOW);
             assert_eq!(judgement.status, status, "{age} {claimed:?}");
             assert_eq!(judgement.next_change_at.map(|at| at.millis() - NOW.millis()), change_in, "{age} {claimed:?}");
             assert_eq!(judgement.details.contains_key("warning"), status != Healthy, "{age} {claimed:?}");
             assert!(!judgement.unrunnable);
         }
-        let stale = judge(&reading(45_000, None), &LIMITS, Missing::Unknown, NOW);
+        let stale = judge(&reading(45_000, None), &LIMITS, Missing::Unknown, 0.2, NOW);
         assert_eq!(
             (stale.details["warning"].as_str(), stale.details["timestamp_source"].as_str()),
             (Some("Last push 45s old (stale)"), Some("received"))
         );
         let mut said = reading(0, Some(Critical));
         said.heard.as_mut().unwrap().message = "margin call".to_owned();
-        let said = judge(&said, &LIMITS, Missing::Unknown, NOW);
+        let said = judge(&said, &LIMITS, Missing::Unknown, 0.2, NOW);
         assert_eq!(said.details["warning"], "says of itself that it is critical: margin call");
     }
 
@@ -182,7 +195,7 @@ mod tests {
     fn a_clock_that_is_set_revives_nothing() {
         for (moved, status) in [(-3_600_000, Status::Degraded), (0, Status::Degraded), (15_001, Status::Critical)] {
             let now = Timestamp::from_millis(NOW.millis() + moved);
-            assert_eq!(judge(&reading(45_000, None), &LIMITS, Missing::Unknown, now).status, status, "{moved}");
+            assert_eq!(judge(&reading(45_000, None), &LIMITS, Missing::Unknown, 0.2, now).status, status, "{moved}");
         }
         let clock = Clock::manual(NOW);
         let slot = Arc::new(Slot::new(clock.clone()));
@@ -192,7 +205,11 @@ mod tests {
         clock.advance(Duration::from_secs(61));
         for jump in [-61_000, -86_400_000, 86_400_000] {
             clock.jump(jump);
-            assert_eq!(judge(&slot.read(), &LIMITS, Missing::Unknown, clock.now()).status, Status::Critical, "{jump}");
+            assert_eq!(
+                judge(&slot.read(), &LIMITS, Missing::Unknown, 0.2, clock.now()).status,
+                Status::Critical,
+                "{jump}"
+            );
         }
     }
 
@@ -208,7 +225,7 @@ mod tests {
         ] {
             let listening = Duration::from_millis(listening);
             let reading = Reading { read_at: NOW, listening, heard: None, vitals: None };
-            let judgement = judge(&reading, &LIMITS, missing, NOW);
+            let judgement = judge(&reading, &LIMITS, missing, 0.2, NOW);
             assert_eq!((judgement.status, judgement.unrunnable), (status, false), "{missing:?} {listening:?}");
             assert_eq!(judgement.next_change_at.map(|at| at.millis() - NOW.millis()), change_in);
         }
@@ -217,12 +234,15 @@ mod tests {
     /// OBS-9: numbers are told while they can be believed, and not longer.
     #[test]
     fn numbers_end_with_their_freshness() {
-        let Value::Object(vitals) = json!({"task_count": 3, "error_rate": 0.25}) else { unreachable!() };
+        let serde_json::Value::Object(vitals) = json!({"task_count": 3, "error_rate": 0.25}) else { unreachable!() };
         let vitals = Arc::new(vitals);
         for (age, told) in [(0, true), (60_000, true), (60_001, false)] {
             let age = Duration::from_millis(age);
-            let reading = Reading { vitals: Some((age, Arc::clone(&vitals))), ..reading(0, None) };
-            let judgement = judge(&reading, &LIMITS, Missing::Unknown, NOW);
+            let reading = Reading {
+                vitals: Some(ToldAt { age, at: NOW.minus(age), told: Arc::clone(&vitals) }),
+                ..reading(0, None)
+            };
+            let judgement = judge(&reading, &LIMITS, Missing::Unknown, 0.2, NOW);
             assert_eq!(
                 (judgement.perfdata.len(), judgement.details.contains_key("vitals")),
                 if told { (2, true) } else { (0, false) }
@@ -250,7 +270,7 @@ mod tests {
         fn begin() -> Self {
             let clock = Clock::manual(NOW);
             let slot = Arc::new(Slot::new(clock.clone()));
-            let check = Push::new(Arc::clone(&slot), LIMITS, Missing::Unknown);
+            let check = Push::new(Arc::clone(&slot), LIMITS, Missing::Unknown, 0.2);
             let inbox = Inbox::default();
             inbox.replace(vec![("bot".into(), 0, slot)]);
             // So seldom that only pushes and deadlines can be what is seen.

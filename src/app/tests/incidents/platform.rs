@@ -63,6 +63,7 @@ pub(super) fn platform(dice: &mut Dice) -> Rules {
     let dry_run = dice.percent(4);
     let mut rules = Rules {
         failure_points: Vec::new(),
+        raises: Vec::new(),
         intervals: vec![seconds(5); subsystems.len()],
         detect: detect::Settings { failed_after: seconds(dice.between(20, 300)), ..detect::Settings::default() },
         recommend: recommend(dice, &names),

@@ -1,0 +1,211 @@
+//! Timelines of a bot that tells how it is: raised, repaired, verified, cleared; silence; symbols; reloads.
+
+use std::sync::Arc;
+
+use super::sim::{Part, Sim, rules};
+use crate::detect::rules::is_of_vitals;
+use crate::journal::Episode;
+use crate::model::{
+    AlertStatus, Class, Criticality, Ending, FailurePoint, Finding, Health, Level, Name, Outcome, PLATFORM, Severity,
+    Status, Timestamp, Vitals, WebSocketStatus,
+};
+use crate::observe::{Observation, bot};
+
+const BOT: &[Part] = &[("bot", Criticality::Full, &[])];
+
+/// A healthy bot whose check gives vitals, with these actions bound.
+fn bot_with(actions: &[&'static str]) -> Sim {
+    let bindings: Vec<(&str, &str, Class)> = actions.iter().map(|action| (*action, "bot", Class::OneShot)).collect();
+    let mut rules = rules(BOT, &bindings);
+    rules.raises = vec![bot::ISSUES];
+    let mut sim = Sim::new(rules);
+    tell(&mut sim, Status::Healthy, connected(true));
+    sim
+}
+
+fn connected(connected: bool) -> Vitals {
+    let status = WebSocketStatus { connected: Some(connected), ..WebSocketStatus::default() };
+    Vitals { websocket: Some(status), ..Vitals::default() }
+}
+
+fn limits(used: &[(&str, f64)]) -> Vitals {
+    let used = used.iter().map(|(symbol, used)| (Name::from(*symbol), *used)).collect();
+    Vitals { rate_limits: Some(used), ..Vitals::default() }
+}
+
+/// The check speaks: `status` for what rules raise too, vitals as true now.
+fn tell(sim: &mut Sim, status: Status, vitals: Vitals) {
+    let at = sim.now;
+    tell_of(sim, status, Some(Vitals { at, ..vitals }));
+}
+
+/// The same with vitals of any age, or none: the bot is silent, and all the check says is its own.
+fn tell_of(sim: &mut Sim, status: Status, vitals: Option<Vitals>) {
+    let mut health = Health::unknown("bot".into());
+    health.status = status;
+    health.timestamp = sim.now;
+    if let Some(vitals) = vitals {
+        health.signals.own_status = Some(Status::Healthy);
+        health.signals.vitals = Some(Arc::new(vitals));
+    }
+    let mut inputs = sim.inputs();
+    sim.forced.clear();
+    inputs.observations = vec![Observation::Health { index: 0, health }];
+    sim.step(inputs);
+}
+
+fn open(sim: &Sim) -> Vec<(String, Option<Name>)> {
+    let of = |episode: &Arc<Episode>| (episode.key.kind.to_string(), episode.key.symbol.clone());
+    let mut open: Vec<_> = sim.state.episodes.values().map(of).collect();
+    open.sort();
+    open
+}
+
+fn outcomes(sim: &Sim) -> Vec<(String, Option<Outcome>)> {
+    sim.state.ended_runs.iter().map(|run| (run.action.to_string(), run.outcome)).collect()
+}
+
+/// DET-1, REC-1, ACT-4: a lost connection is one critical issue, is repaired by its procedure, and is verified by vitals that
+/// were true after it; those told before prove nothing, however late they are heard.
+#[test]
+fn a_lost_connection_is_repaired_and_verified() {
+    let mut sim = bot_with(&["repair_websocket"]);
+    sim.pass(5);
+    tell(&mut sim, Status::Critical, connected(false));
+    assert_eq!(open(&sim), [("websocket_disconnected".to_owned(), None)], "one trouble is one issue");
+    assert_eq!(sim.state.level(), Level::DefensiveExit, "critical, of a subsystem that trading depends on");
+    assert_eq!(sim.answer(Ending::Ok).as_deref(), Some("bot"));
+    let before: Timestamp = sim.now;
+    sim.pass(2);
+    // Well, but from before the action: heard late.
+    tell_of(&mut sim, Status::Healthy, Some(Vitals { at: before, ..connected(true) }));
+    sim.pass(2);
+    tell_of(&mut sim, Status::Healthy, Some(Vitals { at: before, ..connected(true) }));
+    assert_eq!(outcomes(&sim), [], "nothing is proved yet");
+    sim.pass(1);
+    tell(&mut sim, Status::Healthy, connected(true));
+    assert_eq!(outcomes(&sim), [("repair_websocket".to_owned(), Some(Outcome::Verified))]);
+    assert_eq!(open(&sim), []);
+}
+
+/// ACT-5: where nothing is bound to the procedure, or it does not help, the next rung is tried.
+#[test]
+fn an_unbound_procedure_is_passed_over() {
+    let mut sim = bot_with(&["restart_subsystem"]);
+    tell(&mut sim, Status::Critical, connected(false));
+    assert_eq!(sim.under_way.len(), 1, "restarted at once");
+    let mut sim = bot_with(&["repair_websocket", "restart_subsystem"]);
+    tell(&mut sim, Status::Critical, connected(false));
+    sim.answer(Ending::Ok);
+    for _ in 0..110 {
+        sim.pass(1);
+        tell(&mut sim, Status::Critical, connected(false));
+    }
+    assert_eq!(outcomes(&sim), [("repair_websocket".to_owned(), Some(Outcome::Unverified))]);
+    assert_eq!(sim.effects.len(), 2, "then restarted");
+}
+
+/// OBS-9: a bot that falls silent keeps its issues open and is stale besides; when it speaks again, each ends by what it says.
+#[test]
+fn silence_neither_raises_nor_clears() {
+    let mut sim = bot_with(&[]);
+    tell(&mut sim, Status::Critical, connected(false));
+    for status in [Status::Degraded, Status::Critical, Status::Unknown] {
+        sim.pass(60);
+        tell_of(&mut sim, status, None);
+        let kinds: Vec<String> = open(&sim).into_iter().map(|(kind, _)| kind).collect();
+        assert_eq!(kinds, ["subsystem_status", "websocket_disconnected"], "{status}");
+    }
+    sim.pass(5);
+    tell(&mut sim, Status::Healthy, Vitals { memory_usage: Some(0.5), ..Vitals::default() });
+    assert_eq!(open(&sim), [("websocket_disconnected".to_owned(), None)], "it says nothing of its connection");
+    sim.pass(5);
+    tell(&mut sim, Status::Healthy, connected(true));
+    assert_eq!(open(&sim), []);
+}
+
+/// DET-2, DET-4, EXC-3: each symbol has an episode of its own; what is done about one is verified by that one alone, and no
+/// position of another is closed for it.
+#[test]
+fn symbols_are_apart() {
+    let mut sim = bot_with(&["recover_rate_limit"]);
+    let both =
+        [("rate_limit_critical".to_owned(), Some("A".into())), ("rate_limit_critical".to_owned(), Some("B".into()))];
+    tell(&mut sim, Status::Healthy, limits(&[("A", 99.0), ("B", 90.0), ("C", 10.0)]));
+    assert_eq!(open(&sim), both);
+    assert_eq!(sim.state.level(), Level::NoNewTrades);
+    let first = sim.under_way[0].0.episode.clone();
+    assert_eq!(sim.state.episodes[&first].key.symbol.as_deref(), Some("A"));
+    sim.answer(Ending::Ok);
+    tell(&mut sim, Status::Healthy, limits(&[("A", 99.0), ("B", 90.0)]));
+    sim.pass(3);
+    tell(&mut sim, Status::Healthy, limits(&[("A", 40.0), ("B", 92.0)]));
+    assert_eq!(outcomes(&sim), [("recover_rate_limit".to_owned(), Some(Outcome::Verified))]);
+    assert_eq!(open(&sim), both[1..]);
+    sim.pass(1);
+    tell(&mut sim, Status::Healthy, connected(true));
+    assert_eq!(open(&sim), both[1..], "vitals without rate limits clear none");
+    sim.pass(1);
+    tell(&mut sim, Status::Healthy, limits(&[]));
+    assert_eq!(open(&sim), []);
+}
+
+/// OBS-6, DET-3: a reload to a check that gives no vitals lets go of what only vitals could clear; a bot that is merely silent
+/// keeps it, also across a reload and a restart.
+#[test]
+fn a_check_that_looks_no_more_holds_nothing_open() {
+    let mut sim = bot_with(&[]);
+    tell(&mut sim, Status::Critical, connected(false));
+    sim.pass(5);
+    tell_of(&mut sim, Status::Degraded, None);
+    sim.crash();
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    sim.step(crate::app::cycle::Inputs::default());
+    tell_of(&mut sim, Status::Healthy, None);
+    assert_eq!(open(&sim), [("websocket_disconnected".to_owned(), None)]);
+    tell(&mut sim, Status::Critical, connected(false));
+    sim.rules.raises = vec![&[]];
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    sim.step(crate::app::cycle::Inputs::default());
+    assert!(open(&sim).iter().all(|(kind, _)| !is_of_vitals(kind)), "{:?}", open(&sim));
+}
+
+/// OBS-8, DET-3: an issue of a failure point that is configured no longer is let go of.
+#[test]
+fn a_failure_point_that_is_gone_holds_nothing_open() {
+    let mut rules = rules(BOT, &[]);
+    rules.failure_points = vec![FailurePoint { category: "network".into(), subsystem: PLATFORM.into() }];
+    let mut sim = Sim::new(rules);
+    sim.check_all();
+    let mut health = Health::unknown("network".into());
+    health.status = Status::Critical;
+    health.timestamp = sim.now;
+    let description = "api.example does not resolve".to_owned();
+    health.signals.findings = vec![Finding { symbol: None, severity: Severity::High, description }];
+    let mut inputs = sim.inputs();
+    inputs.observations = vec![Observation::Health { index: 1, health }];
+    sim.step(inputs);
+    assert_eq!(open(&sim), [("network".to_owned(), None)]);
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    sim.step(crate::app::cycle::Inputs::default());
+    assert_eq!(open(&sim), [("network".to_owned(), None)], "it is still looked at");
+    sim.rules.failure_points.clear();
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    sim.step(crate::app::cycle::Inputs::default());
+    assert_eq!(open(&sim), []);
+}
+
+/// ACT-4: where no vitals are given, an alert's issue of such a type is verified by the subsystem's own check.
+#[test]
+fn an_alert_of_a_type_of_vitals_is_verified_by_the_check() {
+    let mut rules = rules(BOT, &[("restart_subsystem", "bot", Class::OneShot)]);
+    let alerts = Arc::make_mut(&mut rules.alerts);
+    alerts.routes.iter_mut().for_each(|route| route.kind = Some("high_latency".into()));
+    let mut sim = Sim::new(rules);
+    sim.check_all();
+    sim.alert("bot", AlertStatus::Firing, sim.now);
+    sim.live(1);
+    sim.answer(Ending::Ok);
+    sim.live(10);
+    assert_eq!(outcomes(&sim), [("restart_subsystem".to_owned(), Some(Outcome::Verified))]);
+}

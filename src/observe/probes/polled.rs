@@ -1,0 +1,103 @@
+//! A page of a bot or an exporter, read over HTTP in bounded pieces.
+//!
+//! **Invariant:** the caller bounds the time and what it keeps; redirects are not followed; neither a query nor a secret is
+//! in what is told.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use reqwest::header::{ACCEPT, AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
+use reqwest::{Client, Url};
+use tokio::time::timeout;
+
+use crate::base::http::told;
+use crate::base::secret::Secret;
+use crate::base::tree::Section;
+use crate::observe::check::BuildContext;
+use crate::observe::params;
+use crate::observe::probes::get;
+
+/// One page and how to ask for it.
+#[derive(Clone, Debug)]
+pub struct Page {
+    client: Client,
+    url: Url,
+    headers: HeaderMap,
+    bearer_token_file: Option<PathBuf>,
+    timeout: Duration,
+}
+
+impl Page {
+    /// Takes `url`, `headers`, `bearer_token_file` and `timeout` from a section; it is asked for content of type `accept`.
+    pub fn take(section: &mut Section<'_>, accept: &'static str, context: &BuildContext) -> Option<Self> {
+        let url = params::required_text(section, "url").and_then(|text| match checked(&text) {
+            Ok(url) => Some(url),
+            Err((rule, hint)) => {
+                section.reject("url", rule, hint);
+                None
+            }
+        });
+        let mut headers = HeaderMap::from_iter([(ACCEPT, HeaderValue::from_static(accept))]);
+        for (name, at, node) in section.entries("headers") {
+            let value = params::scalar(node).and_then(|text| HeaderValue::from_str(text).ok());
+            let rule = match (HeaderName::from_bytes(name.as_bytes()), value) {
+                (Ok(name), Some(_)) if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&name) => {
+                    "expected a secret to come from a file: `bearer_token_file`"
+                }
+                (Ok(name), Some(value)) => {
+                    headers.insert(name, value);
+                    continue;
+                }
+                _ => "expected a header name and a value of one line",
+            };
+            let path = format!("{}.{name}", section.path_of("headers"));
+            section.problems().push(*at, &path, "", rule, None);
+        }
+        let bearer_token_file = section.opt::<PathBuf>("bearer_token_file").map(|path| context.workspace.join(path));
+        if let Some(path) = &bearer_token_file {
+            // One that is there already is known as a secret from now on; a missing one is told by the check.
+            let _ = Secret::from_file(path);
+        }
+        let timeout = params::span(section, "timeout").unwrap_or(Duration::from_secs(5));
+        Some(Self { client: context.http.clone(), url: url?, headers, bearer_token_file, timeout })
+    }
+
+    /// Reads it, piece by piece; `take` says what is wrong with it, if anything. What is told of a failure names the place.
+    pub async fn read(&self, take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+        let limit = self.timeout;
+        let read = timeout(limit, self.ask(take)).await;
+        read.unwrap_or_else(|_| Err(format!("no whole answer within {limit:?}")))
+            .map_err(|why| format!("{}: {why}", self.place()))
+    }
+
+    async fn ask(&self, mut take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+        let mut headers = self.headers.clone();
+        if let Some(file) = &self.bearer_token_file {
+            let token = format!("Bearer {}", Secret::from_file(file)?.expose());
+            let token = HeaderValue::from_str(&token).map_err(|_| "found no token of one line".to_owned())?;
+            headers.insert(AUTHORIZATION, token);
+        }
+        let mut response = get::ask(&self.client, &self.url, &headers).await?;
+        if let Some(refusal) = get::refusal(&response) {
+            return Err(refusal);
+        }
+        while let Some(chunk) = response.chunk().await.map_err(|error| told(&error.without_url()))? {
+            take(&chunk)?;
+        }
+        Ok(())
+    }
+
+    /// The URL without what may hold a secret.
+    pub fn place(&self) -> String {
+        get::place(&self.url)
+    }
+}
+
+fn checked(text: &str) -> Result<Url, (&'static str, Option<String>)> {
+    let url = Url::parse(text).ok().filter(|url| matches!(url.scheme(), "http" | "https") && url.has_host());
+    let url = url.ok_or(("expected a URL that begins with http:// or https://", None))?;
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err(("expected a URL without credentials", Some("write bearer_token_file: PATH".to_owned())));
+    }
+    Ok(url)
+}
