@@ -4,4 +4,5 @@
 
 pub mod alertmanager;
 pub mod docker;
+pub mod freqtrade;
 pub mod systemd;

@@ -56,6 +56,10 @@ fn of_vitals(subsystem: &str, kind: &str) -> Option<Vec<&'static str>> {
         "rate_limit_critical" => vec!["recover_rate_limit"],
         "high_latency" => vec!["optimize_latency", "reload_config"],
         "memory_pressure" => vec!["reduce_memory", "clear_cache", "restart_subsystem"],
+        // A restart brings no exchange back and mends no strategy.
+        "bot_process" | "bot_loop" => vec!["restart_subsystem", "restart_subsystem"],
+        "bot_exchange" => vec!["pause_trading", "fallback_to_backup"],
+        "bot_strategy" => vec!["pause_trading", "reload_config"],
         _ => return None,
     })
 }
@@ -239,6 +243,25 @@ pub(super) mod tests {
             (HOST, "memory_pressure", Severity::High, &["clear_cache", "reduce_memory", "switch_to_safe_profile"]),
         ] {
             assert_eq!(names(subsystem, kind, severity), rungs, "{subsystem} {kind}");
+        }
+    }
+
+    /// OBS-9, DET-5: the parts of a bot have ladders of their own, whatever the subsystem is called.
+    #[test]
+    fn parts_of_a_bot() {
+        use Autonomy::{Automatic, Manual};
+        let on = Settings { auto_restart_enabled: true, auto_pause_on_critical: true, ..Settings::default() };
+        for (kind, severity, expected) in [
+            ("bot_process", Severity::Critical, [("restart_subsystem", Automatic), ("restart_subsystem", Automatic)]),
+            ("bot_loop", Severity::Critical, [("restart_subsystem", Automatic), ("restart_subsystem", Automatic)]),
+            ("bot_exchange", Severity::High, [("pause_trading", Automatic), ("fallback_to_backup", Automatic)]),
+            ("bot_strategy", Severity::High, [("pause_trading", Automatic), ("reload_config", Manual)]),
+        ] {
+            for subsystem in ["bot", "exchange_connection"] {
+                let steps = ladder_for(subsystem, kind, severity, &on, catalog);
+                let steps: Vec<_> = steps.iter().map(|step| (step.action.as_str(), step.autonomy)).collect();
+                assert_eq!(steps, expected, "{kind}");
+            }
         }
     }
 

@@ -20,6 +20,7 @@ mod crash;
 mod crash_matrix;
 mod credentials;
 mod exec_action;
+mod freqtrade;
 mod hooks;
 mod http_action;
 mod kills;

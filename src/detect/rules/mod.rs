@@ -1,5 +1,10 @@
 //! The registry of rules; one file per issue type.
 
+mod bot;
+mod bot_exchange;
+mod bot_loop;
+mod bot_process;
+mod bot_strategy;
 mod cpu_pressure;
 mod disk_pressure;
 pub(super) mod failure_point;
@@ -17,7 +22,7 @@ use super::{RuleSpec, Subject};
 pub use subsystem_status::KIND as SUBSYSTEM_STATUS;
 
 /// Every rule: that of subsystems first, then those of the host, then those of vitals alone, which is also detection order.
-pub const RULES: [&RuleSpec; 8] = [
+pub const RULES: [&RuleSpec; 12] = [
     &subsystem_status::SPEC,
     &cpu_pressure::SPEC,
     &memory_pressure::SPEC,
@@ -26,6 +31,10 @@ pub const RULES: [&RuleSpec; 8] = [
     &websocket_data_stale::SPEC,
     &rate_limit_critical::SPEC,
     &high_latency::SPEC,
+    &bot_process::SPEC,
+    &bot_loop::SPEC,
+    &bot_exchange::SPEC,
+    &bot_strategy::SPEC,
 ];
 
 /// The rules of vitals.
@@ -35,6 +44,10 @@ const VITALS: &[&RuleSpec] = &[
     &rate_limit_critical::SPEC,
     &high_latency::SPEC,
     &memory_pressure::SPEC,
+    &bot_process::SPEC,
+    &bot_loop::SPEC,
+    &bot_exchange::SPEC,
+    &bot_strategy::SPEC,
 ];
 
 /// The rules that look at such a subject.

@@ -7,6 +7,7 @@ pub mod dns;
 pub mod exec;
 pub mod file_age;
 pub mod file_set;
+pub mod freqtrade;
 pub mod http;
 pub mod json;
 pub mod metric;
@@ -25,7 +26,7 @@ use crate::base::tree::Section;
 use crate::model::Timestamp;
 
 /// Every check kind, in the order of the catalog.
-pub const CHECKS: [&CheckSpec; 17] = [
+pub const CHECKS: [&CheckSpec; 18] = [
     &file_age::SPEC,
     &json::SPEC,
     &file_set::SPEC,
@@ -43,6 +44,7 @@ pub const CHECKS: [&CheckSpec; 17] = [
     &redis::SPEC,
     &sqlite::SPEC,
     &vitals::SPEC,
+    &freqtrade::SPEC,
 ];
 
 /// The kind of that name.
