@@ -1,4 +1,4 @@
-//! What every shell module shares: clock, settings tree, bounded files, HTTP client, secrets, failpoints.
+//! What every shell module shares: clock, settings tree, bounded files, HTTP client, TLS, secrets, failpoints.
 //!
 //! Where it sits: above `model`, below `observe`, `execute`, `store`, `publish` and `config`.
 
@@ -9,4 +9,5 @@ pub mod files;
 pub mod redact;
 pub mod request;
 pub mod secret;
+pub mod tls;
 pub mod tree;

@@ -12,7 +12,7 @@ use crate::base::tree::{Node, Position, Section, Value};
 use crate::execute::actuators::ActuatorContext;
 use crate::execute::{Actuator, Environment};
 use crate::model::{Class, Level, Name};
-use crate::observe::check::{AnyCheck, BuildContext};
+use crate::observe::check::{AnyCheck, BuildContext, Wake};
 use crate::observe::probes::shown::{Place, Shown};
 use crate::policy::hooks::{Rule, When};
 
@@ -225,6 +225,14 @@ fn confirm(
             section.reject(
                 "confirm",
                 "expected a kind of check that looks at the bot; nothing is pushed to a hook",
+                None,
+            );
+            return None;
+        }
+        if check.session(Wake::new(|| {})).is_some() {
+            section.reject(
+                "confirm",
+                "expected a kind of check that looks when it is asked; a hook keeps no connection",
                 None,
             );
             return None;

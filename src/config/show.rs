@@ -18,7 +18,7 @@ use crate::store;
 const SECRET_KEYS: [&str; 8] =
     ["password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "credential"];
 /// Mappings whose values may be secrets: environments and request headers; and contents.
-const SECRET_VALUES: [&str; 6] = ["env", "headers", "http_headers", "write", "body", "json"];
+const SECRET_VALUES: [&str; 7] = ["env", "headers", "http_headers", "write", "body", "json", "send"];
 /// Lists of arguments, of which some may be secrets.
 const ARGUMENTS: [&str; 2] = ["argv", "probe"];
 

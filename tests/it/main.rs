@@ -12,6 +12,7 @@ mod canaries;
 mod catalog;
 mod checks_net;
 mod checks_stores;
+mod checks_websocket;
 mod cli;
 mod cli_schema;
 mod config_golden;

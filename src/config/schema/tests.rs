@@ -34,6 +34,7 @@ subsystems:
   p: {check: {kind: postgres, url: "postgres://bot@127.0.0.1/trades"}}
   q: {check: {kind: redis, url: "redis://127.0.0.1"}}
   r: {check: {kind: sqlite, path: x}}
+  j: {check: {kind: websocket, url: "ws://127.0.0.1:1", auth: {send: a, expect: b}, ping: {message: c, expect: d}}}
 bindings:
   - {action: restart_subsystem, subsystem: a, exec: {argv: [/bin/true]}}
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}

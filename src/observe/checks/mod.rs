@@ -20,13 +20,14 @@ pub mod sqlite;
 pub mod tcp;
 pub mod tls;
 pub mod vitals;
+pub mod websocket;
 
 use super::check::{AnyCheck, BuildContext, Check, CheckSpec, Judgement};
 use crate::base::tree::Section;
 use crate::model::Timestamp;
 
 /// Every check kind, in the order of the catalog.
-pub const CHECKS: [&CheckSpec; 18] = [
+pub const CHECKS: [&CheckSpec; 19] = [
     &file_age::SPEC,
     &json::SPEC,
     &file_set::SPEC,
@@ -45,6 +46,7 @@ pub const CHECKS: [&CheckSpec; 18] = [
     &sqlite::SPEC,
     &vitals::SPEC,
     &freqtrade::SPEC,
+    &websocket::SPEC,
 ];
 
 /// The kind of that name.

@@ -12,3 +12,4 @@ pub mod series;
 pub mod shown;
 pub mod sqlite;
 pub mod state_file;
+pub mod websocket;

@@ -27,6 +27,7 @@ mod systemd;
 mod tls;
 mod tls_front;
 mod wait;
+mod websocket;
 
 pub(crate) use alertmanager::Alertmanager;
 pub(crate) use bot::{Bot, pid_alive, pid_of, restart_script};
@@ -51,3 +52,4 @@ pub(crate) use systemd::Systemd;
 pub(crate) use tls::{Authority, Curled, TlsServer, curl, hmac, s_client};
 pub(crate) use tls_front::TlsFront;
 pub(crate) use wait::{wait_for, wait_for_within};
+pub(crate) use websocket::{Feed, hostile};
