@@ -88,6 +88,7 @@ impl Platform {
     fn render(&self, format: PageFormat, out: &mut Vec<u8>) {
         let page = Page {
             healths: &self.healths,
+            points: &[],
             criticalities: &self.criticalities,
             overall: Status::Healthy,
             recommendations: &[],
@@ -129,6 +130,7 @@ impl Handle for Platform {
             trading_should_continue: true,
             requires_immediate_action: false,
             summary: Summary::default(),
+            failure_points: Default::default(),
         })
     }
     fn policy(&self) -> Arc<PolicyDocument> {

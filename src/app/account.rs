@@ -17,6 +17,11 @@ use crate::publish::OperatorAlert;
 use crate::telemetry::metrics::Metrics;
 
 use super::board::View;
+use crate::model::IssueSource;
+use crate::observe::failure_points;
+
+/// What a person is told when chiron knows nothing further.
+const NOTHING_LEFT: &str = "no action is left to try; recover the subsystem by hand";
 
 /// Issues that one line names; the others are counted.
 const NAMED_MAX: usize = 10;
@@ -367,7 +372,10 @@ impl Step<'_> {
             _ if episode.key.kind == *POLICY_NOT_FOLLOWED => {
                 "bring the bot to the policy by hand, then look at its hooks (`chiron policy hooks`)"
             }
-            _ => "no action is left to try; recover the subsystem by hand",
+            _ if episode.facts.source == IssueSource::FailurePoint => {
+                failure_points::point(&episode.key.kind).map_or(NOTHING_LEFT, |point| point.advice)
+            }
+            _ => NOTHING_LEFT,
         };
         let (subsystem, description) = (&episode.key.subsystem, &episode.facts.description);
         let word = reason.as_str();

@@ -11,6 +11,8 @@ use crate::model::{
     Timestamp,
 };
 
+use crate::observe::failure_points::POINTS;
+
 use super::cycle::Rules;
 use super::world::Waiting;
 
@@ -82,6 +84,8 @@ pub struct HookView {
 pub struct Board {
     /// By index in the settings.
     pub healths: Box<[ArcSwap<Health>]>,
+    /// The failure points, by index in the settings.
+    pub points: Box<[ArcSwap<Health>]>,
     /// The rest.
     pub view: ArcSwap<View>,
 }
@@ -95,7 +99,13 @@ impl Board {
             .iter()
             .map(|subsystem| ArcSwap::from_pointee(Health::unknown(subsystem.name.clone())))
             .collect();
-        Self { healths, view: ArcSwap::from_pointee(view) }
+        let points = view
+            .rules
+            .failure_points
+            .iter()
+            .map(|point| ArcSwap::from_pointee(Health::unknown(point.category.clone())))
+            .collect();
+        Self { healths, points, view: ArcSwap::from_pointee(view) }
     }
 
     /// The picture as it counts at `now`. Once the policy's lease has run out nobody decides: what was in force then is no
@@ -118,6 +128,18 @@ impl Board {
             until: None,
         });
         Arc::new(View { policy: Arc::new(policy), overall: Status::Unknown, ..View::clone(&view) })
+    }
+
+    /// What was last found at every failure point, in the order of the registry; unknown where none is configured.
+    pub fn points(&self) -> Vec<Arc<Health>> {
+        POINTS
+            .iter()
+            .map(|spec| {
+                let found =
+                    self.points.iter().map(ArcSwap::load_full).find(|health| health.subsystem == *spec.category);
+                found.unwrap_or_else(|| Arc::new(Health::unknown(spec.category.into())))
+            })
+            .collect()
     }
 
     /// Every subsystem's health now, by index.

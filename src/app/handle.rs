@@ -106,6 +106,7 @@ impl Handle for AppHandle {
         let board = self.shared.board.load();
         let view = board.view_at(self.clock.now());
         let healths = board.healths();
+        let points = board.points();
         let criticalities: Vec<_> = view.rules.subsystems.iter().map(|subsystem| subsystem.criticality).collect();
         let recommendations = recommendation_states(&view);
         let now = self.clock.now();
@@ -117,6 +118,7 @@ impl Handle for AppHandle {
             windows: &windows,
             announced: view.state.maintenance.len(),
             healths: &healths,
+            points: &points,
             criticalities: &criticalities,
             overall: view.overall,
             recommendations: &recommendations,
@@ -179,6 +181,20 @@ impl Handle for AppHandle {
             Some(value)
         };
         subsystems.into_iter().filter_map(one).collect()
+    }
+
+    fn failure_points(&self) -> Vec<Value> {
+        let board = self.shared.board.load();
+        let view = board.view.load();
+        let one = |health: Arc<Health>| {
+            let mut value = serde_json::to_value(&*health).ok()?;
+            let point = view.rules.failure_points.iter().find(|point| point.category == health.subsystem);
+            value["category"] = json!(health.subsystem);
+            value["configured"] = json!(point.is_some());
+            value["subsystem"] = json!(point.map(|point| &point.subsystem));
+            Some(value)
+        };
+        board.points().into_iter().filter_map(one).collect()
     }
 
     fn config(&self) -> Arc<Value> {

@@ -7,10 +7,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::failpoint;
-use crate::model::{PolicyDocument, Report, Timestamp};
+use crate::model::{Health, PointsReport, PolicyDocument, Report, Status, Timestamp};
 use crate::publish::{self, OperatorAlert};
 use crate::telemetry::Progress;
 
@@ -21,6 +22,9 @@ use super::tasks::{Lent, blocking};
 
 /// How often the report file is replaced.
 const REPORT_EVERY: Duration = Duration::from_secs(5);
+
+/// How often it is looked whether there is something to tell of the failure points.
+const POINTS_LOOK: Duration = Duration::from_millis(500);
 
 /// How soon a change of the reasons alone is in the file.
 const REASONS_WITHIN: Duration = Duration::from_secs(1);
@@ -34,11 +38,26 @@ pub struct Places {
     pub report: PathBuf,
     /// The log of operator alerts.
     pub operator_alerts: PathBuf,
+    /// The files about failure points, if any is configured.
+    pub points: Option<PointsPlaces>,
+}
+
+/// Where it is told how the failure points are (OBS-8).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PointsPlaces {
+    /// A line at every turn.
+    pub log: PathBuf,
+    /// The latest.
+    pub summary: PathBuf,
+    /// How often.
+    pub every: Duration,
+    /// How many are configured.
+    pub configured: usize,
 }
 
 /// The report of what readers see now.
 pub fn current_report(board: &Board, now: Timestamp) -> Report {
-    report(&board.view_at(now), &board.healths())
+    report(&board.view_at(now), &board.healths(), &board.points())
 }
 
 /// Publishes until told to stop; `wanted` asks for the report file now; the last policy is written before it ends.
@@ -56,6 +75,9 @@ pub async fn run(
     report_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     report_due.reset();
     let mut troubles = Troubles::default();
+    let mut points_due = tokio::time::interval(POINTS_LOOK);
+    points_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut monitor = Monitor::default();
     let mut placed = places.load_full();
     loop {
         failpoint::pass_task("publisher.turn").await;
@@ -73,6 +95,12 @@ pub async fn run(
                 let path = placed.operator_alerts.clone();
                 let result = blocking(move || publish::operator_alert(&path, &alert)).await;
                 troubles.note("operator_alerts", &placed.operator_alerts, result);
+            }
+            _ = points_due.tick() => {
+                if let Some(points) = &placed.points {
+                    let told = progress.clock().now();
+                    monitor.turn(points, &shared.board.load().points(), told, &mut troubles).await;
+                }
             }
             _ = report_due.tick() => write_report(&placed, &shared, progress.clock().now(), &mut troubles).await,
             Some(asked) = wanted.recv() => {
@@ -103,6 +131,45 @@ async fn write_report(places: &Places, shared: &Shared, now: Timestamp, troubles
     let (report, path) = (current_report(&shared.board.load(), now), places.report.clone());
     let result = blocking(move || publish::report(&path, &report)).await;
     troubles.note("report", &places.report, result);
+}
+
+/// When the failure points were told of last.
+#[derive(Debug, Default)]
+struct Monitor {
+    begun: Option<Instant>,
+    line_at: Option<Instant>,
+    told: Option<PointsReport>,
+}
+
+impl Monitor {
+    /// A line when it is due: the first once every configured point was looked at, or a whole turn has passed; then at
+    /// every turn. The summary with it, and as soon as a status changes.
+    async fn turn(&mut self, places: &PointsPlaces, found: &[Arc<Health>], now: Timestamp, troubles: &mut Troubles) {
+        let points = PointsReport::of(found.iter().map(|health| &**health));
+        let begun = *self.begun.get_or_insert_with(Instant::now);
+        let looked = found.iter().filter(|health| health.timestamp > Timestamp::EPOCH).count();
+        let line_due = match self.line_at {
+            Some(at) => at.elapsed() >= places.every,
+            None => looked >= places.configured || begun.elapsed() >= places.every,
+        };
+        let statuses =
+            |points: &PointsReport| -> Vec<Status> { points.categories.values().map(|health| health.status).collect() };
+        let news = self.told.as_ref().is_some_and(|told| statuses(told) != statuses(&points));
+        if !line_due && !news {
+            return;
+        }
+        let record = publish::PointsRecord { timestamp: now, points };
+        if line_due {
+            self.line_at = Some(Instant::now());
+            let (path, line) = (places.log.clone(), record.clone());
+            let result = blocking(move || publish::points_line(&path, &line)).await;
+            troubles.note("failure_points", &places.log, result);
+        }
+        let (path, latest) = (places.summary.clone(), record.clone());
+        let result = blocking(move || publish::points_summary(&path, &latest)).await;
+        troubles.note("failure_points_summary", &places.summary, result);
+        self.told = Some(record.points);
+    }
 }
 
 /// A change of what the bot may do is written at once; other reasons for the same within a second; the same policy again

@@ -249,9 +249,9 @@ impl Cycle {
         };
         let Some(outcome) = verify::judge(&evidence, draft.now) else {
             if draft.now >= verifying.next_look
-                && let Some(index) = self.world.index.get(&run.target)
+                && let Some(index) = self.check_of(draft, run)
             {
-                effects.push(Effect::ForceCheck(*index));
+                effects.push(Effect::ForceCheck(index));
                 let next_look = draft.now.plus(RECHECK);
                 self.world.wake(next_look.min(verifying.deadline), &run.key.episode);
                 if let Some(verifying) = self.world.verifying.get_mut(&run.key) {
@@ -547,6 +547,14 @@ impl Cycle {
         if episode.escalated != Some(reason) {
             draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason });
         }
+    }
+
+    /// The check that says whether a run has helped: the failure point whose issue it is for, else its target's own.
+    fn check_of(&self, draft: &Draft, run: &Run) -> Option<usize> {
+        let kind = draft.state.episodes.get(&run.key.episode).map(|episode| &episode.key.kind);
+        let mut points = self.rules.failure_points.iter();
+        let point = points.position(|point| kind == Some(&point.category) && point.subsystem == run.target);
+        point.map(|index| self.names.len() + index).or_else(|| self.world.index.get(&run.target).copied())
     }
 
     /// Whether the target of an episode is healthy by its own check; for the host, and for what is looked at by itself,

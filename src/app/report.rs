@@ -6,8 +6,8 @@ use std::sync::Arc;
 use crate::detect::rules::RULES;
 use crate::journal::Episode;
 use crate::model::{
-    EpisodeId, HOST, Health, Level, Name, Offer, PLATFORM, Recommendation, RecommendationState, Report, RunKey,
-    Severity, SourceHold, Status,
+    EpisodeId, HOST, Health, Level, Name, Offer, PLATFORM, PointsReport, Recommendation, RecommendationState, Report,
+    RunKey, Severity, SourceHold, Status,
 };
 use crate::policy::{
     self,
@@ -37,7 +37,7 @@ fn in_detection_order(view: &View) -> Vec<&Arc<Episode>> {
 }
 
 /// The whole report.
-pub fn report(view: &View, healths: &[Arc<Health>]) -> Report {
+pub fn report(view: &View, healths: &[Arc<Health>], points: &[Arc<Health>]) -> Report {
     let by_name: BTreeMap<&str, &Arc<Health>> =
         healths.iter().map(|health| (health.subsystem.as_str(), health)).collect();
     let episodes = in_detection_order(view);
@@ -59,6 +59,7 @@ pub fn report(view: &View, healths: &[Arc<Health>]) -> Report {
         trading_should_continue: view.policy.policy <= Level::SafeRiskProfile,
         requires_immediate_action: critical || matches!(view.overall, Status::Critical | Status::Failed),
         summary: view.summary,
+        failure_points: PointsReport::of(points.iter().map(|health| &**health)),
     }
 }
 

@@ -661,10 +661,10 @@ impl Decider {
     fn publish(&mut self, observed: &[Observation], now: Timestamp) {
         let board = self.shared.board.load();
         for observation in observed {
-            if let Observation::Health { index, .. } = observation
-                && let Some(slot) = board.healths.get(*index)
-            {
-                slot.store(self.cycle.health(*index));
+            let Observation::Health { index, .. } = observation else { continue };
+            match index.checked_sub(board.healths.len()) {
+                None => board.healths[*index].store(self.cycle.health(*index)),
+                Some(point) => self.publish_point(&board, point),
             }
         }
         let document = policy_document(&self.state, self.cycle.rules(), self.sequence, now);
@@ -717,6 +717,12 @@ impl Decider {
         }
     }
 
+    fn publish_point(&self, board: &Board, index: usize) {
+        if let (Some(slot), Some(Some(health))) = (board.points.get(index), self.cycle.points().get(index)) {
+            slot.store(Arc::clone(health));
+        }
+    }
+
     fn restore_metrics(&self) {
         self.shared.metrics.issues_forgotten();
         for episode in self.state.episodes.values() {
@@ -744,6 +750,7 @@ impl Decider {
         for (index, slot) in board.healths.iter().enumerate() {
             slot.store(self.cycle.health(index));
         }
+        (0..board.points.len()).for_each(|index| self.publish_point(&board, index));
         let board = Arc::new(board);
         self.shared.board.store(Arc::clone(&board));
         self.cycle.note_config(digest, by);

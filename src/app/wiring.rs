@@ -32,7 +32,7 @@ use super::handle::{AppHandle, ReloadRequest, RestartRequest};
 use super::lifecycle::Supervision;
 use super::notify::Notifier;
 use super::preflight::{self, Preflight, Readiness};
-use super::publisher::{self, Places};
+use super::publisher::{self, Places, PointsPlaces};
 use super::reconciler::Reconciler;
 use super::report::policy_document;
 use super::sender::Sender;
@@ -87,11 +87,13 @@ pub(super) struct Keep {
 
 /// The rules that settings make.
 pub(super) fn rules(settings: &Settings) -> Rules {
-    let shortest = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).min().unwrap_or_default();
+    let points = settings.failure_points.iter().map(|point| point.scheduled.interval);
+    let shortest = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).chain(points).min();
+    let shortest = shortest.unwrap_or_default();
     Rules {
         subsystems: settings.subsystems.iter().map(|subsystem| subsystem.subsystem.clone()).collect(),
         raises: settings.subsystems.iter().map(|subsystem| subsystem.scheduled.check.raises()).collect(),
-        failure_points: Vec::new(),
+        failure_points: settings.failure_points.iter().map(|point| point.point.clone()).collect(),
         intervals: settings.subsystems.iter().map(|subsystem| subsystem.scheduled.interval).collect(),
         detect: settings.detect.clone(),
         recommend: settings.recommend.clone(),
@@ -118,11 +120,14 @@ pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Nam
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
-/// The issue types that each subsystem's check may raise besides its status, where there are any.
-pub(super) fn raised(settings: &Settings) -> Vec<(Name, &'static [&'static str])> {
+/// The issues that checks may raise besides a subsystem's status, and those of failure points.
+pub(super) fn issues(settings: &Settings) -> Vec<(Name, Name)> {
     let checks = settings.subsystems.iter().map(|subsystem| &subsystem.scheduled);
-    let raised = checks.map(|scheduled| (scheduled.subsystem.clone(), scheduled.check.raises()));
-    raised.filter(|(_, kinds)| !kinds.is_empty()).collect()
+    let of_checks = checks.flat_map(|scheduled| {
+        scheduled.check.raises().iter().map(|kind| (scheduled.subsystem.clone(), Name::from(*kind)))
+    });
+    let points = settings.failure_points.iter().map(|point| &point.point);
+    of_checks.chain(points.map(|point| (point.subsystem.clone(), point.category.clone()))).collect()
 }
 
 /// The bindings, hooks and checks that speak TLS, and whether their server's certificate is not verified.
@@ -151,7 +156,9 @@ pub(super) fn runner_anew(settings: &Settings, clock: &Clock, metrics: &Metrics,
 }
 
 fn checks(settings: &Settings) -> (Vec<ScheduledCheck>, ResourceReader) {
-    let checks = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.clone()).collect();
+    // Failure points stand behind the subsystems: that is how their observations are told apart.
+    let points = settings.failure_points.iter().map(|point| point.scheduled.clone());
+    let checks = settings.subsystems.iter().map(|subsystem| subsystem.scheduled.clone()).chain(points).collect();
     (checks, ResourceReader::new(settings.disk_paths.clone()))
 }
 
@@ -273,8 +280,8 @@ impl App {
             backlog: AtomicU64::new(0),
             metrics: Arc::new(Metrics::new(&names, &bindings, &actions)),
         });
-        shared.metrics.expect_issues(&raised(&settings));
         shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
+        shared.metrics.expect_issues(issues(&settings));
         shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
         shared.metrics.alertmanagers.configure_bindings(unverified(&settings));
         shared.metrics.config_reload(true, clock.now());
@@ -406,10 +413,17 @@ pub(super) fn places(settings: &Settings) -> Places {
         publish::placed(&settings.policy_file, &settings.state_dir)
     };
     let operator_alerts = settings.log_dir.join("operator_alerts.jsonl");
+    let [log, _, summary] = publish::POINTS_FILES;
     Places {
         policy,
         report: publish::placed(&settings.report_file, &settings.state_dir),
         operator_alerts: publish::placed(&operator_alerts, &settings.state_dir),
+        points: (!settings.failure_points.is_empty()).then(|| PointsPlaces {
+            log: publish::placed(&settings.log_dir.join(log), &settings.state_dir),
+            summary: publish::placed(&settings.log_dir.join(summary), &settings.state_dir),
+            every: settings.failure_points_every,
+            configured: settings.failure_points.len(),
+        }),
     }
 }
 

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::intake::{Intake, Refusal, below, checked, span};
 use super::read::{folder, read_config};
 use super::subsystems::{Intervals, profile, subsystems};
-use super::{Mode, Settings, alerts, bindings, hooks, limits, maintenance, web};
+use super::{Mode, Settings, alerts, bindings, failure_points, hooks, limits, maintenance, web};
 use crate::base::clock::Clock;
 use crate::base::tree::{Node, Position, Problems, Section, Value, parse};
 use crate::model::Problem;
@@ -73,7 +73,7 @@ pub fn load_text(text: &str, file_name: &str, inputs: &Inputs, clock: Clock) -> 
 }
 
 /// Keys that the specification has and that nothing listens to yet.
-const LATER: [&str; 6] = ["endpoints", "data", "heal", "failure_points", "data_healing", "endpoint_healing"];
+const LATER: [&str; 5] = ["endpoints", "data", "heal", "data_healing", "endpoint_healing"];
 
 /// [`load_text`] with a client at hand.
 pub(super) fn assemble(
@@ -148,6 +148,7 @@ fn settings(
     report_section.into_iter().for_each(Section::finish);
 
     let mut own_files = vec![policy_file.clone(), report_file.clone(), paths.log_dir.join("operator_alerts.jsonl")];
+    own_files.extend(crate::publish::POINTS_FILES.map(|name| paths.log_dir.join(name)));
     if let store::Settings::Sqlite(journal) = &paths.storage {
         let beside = |suffix: &str| {
             let mut name = journal.as_os_str().to_owned();
@@ -174,6 +175,8 @@ fn settings(
     };
     let intervals = Intervals { check: check_interval, critical: critical_check_interval };
     let (subsystems, known) = subsystems(&mut top, intake, profile(profile_name), &context, intervals);
+    let (failure_points, failure_points_every) =
+        failure_points::failure_points(&mut top, intake, &known, &context, &subsystems);
     let (recommend, mut admit, preflight_every) = limits::recovery(&mut top, intake, &known);
     admit.groups = maintenance::groups(&mut top, intake, &known);
     admit.windows = maintenance::windows(&mut top, intake, &known, context.clock.now());
@@ -200,6 +203,8 @@ fn settings(
         state_dir: paths.state_dir,
         mode,
         subsystems,
+        failure_points,
+        failure_points_every,
         disk_paths: paths.disks,
         check_interval,
         critical_check_interval,

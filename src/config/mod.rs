@@ -8,6 +8,7 @@ mod alertmanagers;
 mod alerts;
 mod bindings;
 mod excerpt;
+mod failure_points;
 mod graph;
 mod hooks;
 mod intake;
@@ -34,7 +35,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::model::{Name, Subsystem};
+use crate::model::{FailurePoint, Name, Subsystem};
 use crate::observe::check::ScheduledCheck;
 use crate::{admit, detect, execute, http, policy, recommend, store};
 
@@ -66,6 +67,15 @@ pub struct SubsystemSettings {
     pub scheduled: ScheduledCheck,
 }
 
+/// One configured failure point and what looks at it, in the order of the registry.
+#[derive(Clone, Debug)]
+pub struct PointSettings {
+    /// Its category, and whose issues its findings are.
+    pub point: FailurePoint,
+    /// Its check and schedule; the name there is the category.
+    pub scheduled: ScheduledCheck,
+}
+
 /// Everything chiron needs to know, checked.
 #[derive(Clone, Debug)]
 pub struct Settings {
@@ -87,6 +97,10 @@ pub struct Settings {
     pub mode: Option<Mode>,
     /// Enabled subsystems.
     pub subsystems: Vec<SubsystemSettings>,
+    /// Failure points that are looked at.
+    pub failure_points: Vec<PointSettings>,
+    /// How often; default 60 s.
+    pub failure_points_every: Duration,
     /// Paths whose disks are watched; default the workspace.
     pub disk_paths: Vec<PathBuf>,
     /// `check_interval`; default 30 s.

@@ -202,6 +202,7 @@ fn in_force(settings: &Settings) -> Value {
             store::Settings::Sqlite(path) => format!("sqlite:{}", path.display()),
         }},
         "subsystems": subsystems(settings),
+        "failure_points": failure_points(settings),
         "bindings": bindings(settings),
         "recovery": {
             "cooldown": span(admit.cooldown),
@@ -254,6 +255,14 @@ fn subsystems(settings: &Settings) -> Value {
         (subsystem.name.to_string(), shown)
     };
     Value::Object(settings.subsystems.iter().map(one).collect::<Map<_, _>>())
+}
+
+fn failure_points(settings: &Settings) -> Value {
+    let one =
+        |entry: &super::PointSettings| (entry.point.category.to_string(), json!({"subsystem": entry.point.subsystem}));
+    let mut all: Map<_, _> = settings.failure_points.iter().map(one).collect();
+    all.insert("every".to_owned(), json!(span(settings.failure_points_every)));
+    Value::Object(all)
 }
 
 /// How far every action may go alone here, and which are only rehearsed.

@@ -59,7 +59,7 @@ pub(super) struct Intervals {
 /// Seconds that a check may take, where nothing says otherwise.
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// What the runner grants beyond a check's own limit, so that the check's own, better answer comes first.
-const GRACE: Duration = Duration::from_secs(1);
+pub(super) const GRACE: Duration = Duration::from_secs(1);
 
 /// One subsystem before the graph is known.
 struct Draft {

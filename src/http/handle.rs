@@ -79,6 +79,10 @@ pub trait Handle: Send + Sync + 'static {
     }
     /// Every subsystem by name: its health, `criticality` and `depends_on`.
     fn subsystems(&self) -> Vec<serde_json::Value>;
+    /// Every failure point in the order of the catalog: its health, `category`, and, if it is configured, `subsystem`.
+    fn failure_points(&self) -> Vec<serde_json::Value> {
+        Vec::new()
+    }
     /// Alerts that are firing.
     fn active_alerts(&self) -> Vec<serde_json::Value>;
     /// Issues that are over, latest first, each with `status` and `resolved_at`.

@@ -28,9 +28,10 @@ const RUNS_MAX: usize = 20;
 const DIGEST_SHOWN: usize = 12;
 
 /// Where the page leads, and under which word.
-const LINKS: [(&str, &str); 16] = [
+const LINKS: [(&str, &str); 17] = [
     ("api/v1/report", "report"),
     ("api/v1/subsystems", "subsystems"),
+    ("api/v1/failure-points", "failure points"),
     ("api/v1/issues", "issues"),
     ("api/v1/recommendations", "recommendations"),
     ("api/v1/actions", "actions"),
@@ -118,6 +119,7 @@ fn render(facts: &Facts<'_>) -> String {
     alerts(&mut page, facts.alerts);
     actions(&mut page, facts.runs);
     subsystems(&mut page, facts.report);
+    failure_points(&mut page, facts.report);
     page.push_str("</main></body></html>\n");
     page
 }
@@ -168,6 +170,27 @@ fn subsystems(page: &mut String, report: &Report) {
         )
     });
     table(page, "Subsystems", &["Subsystem", "Status", "Detail", "Took", "Checked"], healths.len(), rows);
+}
+
+/// The failure points that are known; nothing at all if none is.
+fn failure_points(page: &mut String, report: &Report) {
+    let known = |health: &&crate::model::Health| health.timestamp > crate::model::Timestamp::EPOCH;
+    let mut healths: Vec<_> = report.failure_points.categories.values().filter(known).collect();
+    if healths.is_empty() {
+        return;
+    }
+    healths.sort_by_key(|health| std::cmp::Reverse(rank(health.status)));
+    let rows = healths.iter().map(|health| {
+        let told = ["error", "warning"].iter().find_map(|key| health.details.get(*key)?.as_str()).unwrap_or_default();
+        format!(
+            "<tr><th scope=\"row\">{}</th><td class=\"{status}\">{status}</td><td>{}</td><td>{}</td></tr>",
+            escape(&health.subsystem),
+            escape(told),
+            health.timestamp,
+            status = health.status,
+        )
+    });
+    table(page, "Failure points", &["Failure point", "Status", "Detail", "Checked"], healths.len(), rows);
 }
 
 fn rank(status: Status) -> u8 {

@@ -15,8 +15,8 @@ use axum::routing::{MethodFilter, MethodRouter, get, on};
 use crate::base::clock::Clock;
 
 use super::api::{
-    actions, alerts, bindings, gate, health, history, issues, maintenance, openapi, policy, push, recommendations,
-    subsystems,
+    actions, alerts, bindings, failure_points, gate, health, history, issues, maintenance, openapi, policy, push,
+    recommendations, subsystems,
 };
 use super::body::Bodies;
 use super::door::AccessControl;
@@ -80,6 +80,8 @@ pub(super) const ROUTES: &[Route] = &[
     route(GET, "/api/v1/report", NONE, |m| on(m, health::report)),
     route(GET, "/api/v1/subsystems", PAGED, |m| on(m, subsystems::list)),
     route(GET, "/api/v1/subsystems/{name}", NONE, |m| on(m, subsystems::one)),
+    route(GET, "/api/v1/failure-points", NONE, |m| on(m, failure_points::list)),
+    route(GET, "/api/v1/failure-points/{category}", NONE, |m| on(m, failure_points::one)),
     route(GET, "/api/v1/issues", ISSUES, |m| on(m, issues::list)),
     route(GET, "/api/v1/issues/{issue_id}", NONE, |m| on(m, issues::one)),
     route(GET, "/api/v1/recommendations", PAGED, |m| on(m, recommendations::list)),

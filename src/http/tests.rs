@@ -73,6 +73,7 @@ pub(super) fn report() -> Report {
         trading_should_continue: false,
         requires_immediate_action: true,
         summary: Summary { critical: 1, ..Summary::default() },
+        failure_points: Default::default(),
     }
 }
 
@@ -160,6 +161,9 @@ impl Handle for Fake {
     }
     fn policy(&self) -> Arc<PolicyDocument> {
         Arc::clone(&self.policies.0.borrow())
+    }
+    fn failure_points(&self) -> Vec<Value> {
+        vec![json!({"category": "kill_switch"})]
     }
     fn subsystems(&self) -> Vec<Value> {
         self.subsystems.clone()
@@ -390,6 +394,7 @@ async fn every_path_has_its_status() {
     let server = Running::with(Fake { subsystems, ..Fake::default() }, settings()).await;
     let fill = |path: &str| {
         let path = path.replace("{name}", "ai_model").replace("{issue_id}", "ai_model_20251123_013456");
+        let path = path.replace("{category}", "kill_switch");
         let id = if path.contains("maintenance") { "maintenance_1" } else { "x~1~1" };
         path.replace("{intent}", "close_position").replace("{recommendation_id}", "rec_1_x").replace("{id}", id)
     };

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Health, Issue, Level, PolicySource, Recommendation, Restrictions, Status, Timestamp};
+use super::{Health, Issue, Level, PointsReport, PolicySource, Recommendation, Restrictions, Status, Timestamp};
 
 /// How many subsystems have each status.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -55,6 +55,9 @@ pub struct Report {
     pub requires_immediate_action: bool,
     /// Counts per status.
     pub summary: Summary,
+    /// The failure points.
+    #[serde(default)]
+    pub failure_points: PointsReport,
 }
 
 /// One source's hold on the policy.

@@ -7,6 +7,7 @@ pub mod age;
 pub mod bot;
 pub mod check;
 pub mod checks;
+pub mod failure_points;
 pub mod inbox;
 pub mod params;
 mod pool;

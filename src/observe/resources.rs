@@ -117,7 +117,7 @@ fn threads(loadavg: &str) -> u64 {
 }
 
 /// Sizes as `df` counts them: what is reserved for root is neither used nor available, so it is left out of the size.
-fn disk(path: &Path) -> Option<DiskUse> {
+pub(super) fn disk(path: &Path) -> Option<DiskUse> {
     let found = rustix::fs::statvfs(path).ok()?;
     let used = found.f_blocks.saturating_sub(found.f_bfree);
     Some(DiskUse {

@@ -40,6 +40,8 @@ enum Holds {
     Symbols,
     /// A date.
     Moment,
+    /// A mapping from names to counts.
+    Counts,
     /// A word, a flag, a number, or a mapping of those.
     Anything,
 }
@@ -53,6 +55,7 @@ fn holds(key: &str) -> Option<Holds> {
     Some(match key {
         "websocket_status" => Holds::WebSocket,
         "rate_limit_status" => Holds::Symbols,
+        "blocked_signals" => Holds::Counts,
         "portfolio_sync" => Holds::Anything,
         "execution_latency" => Holds::Number(None),
         "error_rate" | "memory_usage" => Holds::Number(Some(1.0)),
@@ -82,6 +85,10 @@ pub fn checked(sent: Map<String, Value>) -> Result<Map<String, Value>, Fault> {
             Some(Holds::WebSocket) => web_socket(&key, &value)?,
             Some(Holds::Symbols) => symbols(&key, &value)?,
             Some(Holds::Moment) => moment(&key, &value)?,
+            Some(Holds::Counts) => {
+                let counts = mapping(&key, &value, KEYS_MAX, "at most 128 keys")?;
+                counts.iter().try_for_each(|(name, value)| number(&format!("{key}.{name}"), value, None))?;
+            }
             Some(Holds::Anything) => anything(&key, &value)?,
             None if value.is_number() => {}
             None => return Err(fault(key, &value, "a number, as every key has that is not among the known ones")),

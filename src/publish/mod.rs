@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::base::files;
-use crate::model::{EpisodeId, Name, PolicyDocument, Reason, Report, Severity, Timestamp};
+use crate::model::{EpisodeId, Name, PointsReport, PolicyDocument, Reason, Report, Severity, Timestamp};
 
 /// Largest log of operator alerts before it is rotated once.
 const OPERATOR_ALERTS_MAX: u64 = 16 * 1024 * 1024;
@@ -60,6 +60,33 @@ fn json(path: &Path, value: &impl Serialize) -> io::Result<()> {
 pub fn last_policy(path: &Path) -> Option<PolicyDocument> {
     let (bytes, _) = files::read_bounded(path, 1024 * 1024).ok()?;
     serde_json::from_slice(&bytes).ok()
+}
+
+/// The files about failure points in the log folder: the log, what it was before it was rotated, and the latest.
+pub const POINTS_FILES: [&str; 3] =
+    ["failure_point_monitor.jsonl", "failure_point_monitor.jsonl.1", "failure_point_monitor_summary.json"];
+
+/// Largest log of failure points before it is rotated once.
+const POINTS_MAX: u64 = 16 * 1024 * 1024;
+
+/// How the failure points are at one time (OBS-8).
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct PointsRecord {
+    /// When.
+    pub timestamp: Timestamp,
+    /// What they are.
+    #[serde(flatten)]
+    pub points: PointsReport,
+}
+
+/// Appends to the log of failure points.
+pub fn points_line(path: &Path, record: &PointsRecord) -> io::Result<()> {
+    files::append_line(path, &serde_json::to_string(record)?, POINTS_MAX)
+}
+
+/// Replaces the summary of failure points.
+pub fn points_summary(path: &Path, record: &PointsRecord) -> io::Result<()> {
+    json(path, record)
 }
 
 /// What a person has to see to (ACT-5); one line of `logs/operator_alerts.jsonl`.

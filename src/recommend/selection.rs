@@ -36,7 +36,9 @@ pub fn ladder_for(
         Some(ladder) => ladder.actions.iter().map(Name::as_str).collect(),
         // No action of ours is known to make a bot follow.
         None if kind == POLICY_NOT_FOLLOWED => Vec::new(),
-        None => of_vitals(subsystem, kind).unwrap_or_else(|| built_in(subsystem, severity, settings)),
+        None => of_vitals(subsystem, kind)
+            .or_else(|| of_failure_point(kind, severity))
+            .unwrap_or_else(|| built_in(subsystem, severity, settings)),
     };
     names
         .into_iter()
@@ -60,6 +62,21 @@ fn of_vitals(subsystem: &str, kind: &str) -> Option<Vec<&'static str>> {
         "bot_process" | "bot_loop" => vec!["restart_subsystem", "restart_subsystem"],
         "bot_exchange" => vec!["pause_trading", "fallback_to_backup"],
         "bot_strategy" => vec!["pause_trading", "reload_config"],
+        _ => return None,
+    })
+}
+
+/// The ladder for what a failure point found; an empty one tells a person. What the bot decides for itself (its kill switch,
+/// its limits, its strategies) is not for chiron to undo.
+fn of_failure_point(kind: &str, severity: Severity) -> Option<Vec<&'static str>> {
+    Some(match (kind, severity) {
+        ("exchange_api" | "network", Severity::Critical) => vec!["pause_trading", "fallback_to_backup"],
+        ("exchange_api" | "network", Severity::High) => vec!["fallback_to_backup"],
+        ("intelligence_api" | "intelligence_freshness", _) => vec!["fallback_to_backup"],
+        ("file_system", _) => vec!["clear_cache"],
+        ("configuration", _) => vec!["reload_config"],
+        ("exchange_api" | "network" | "kill_switch" | "strategy_overlap" | "symbol_probation", _)
+        | ("position_limits" | "signal_blocks", _) => Vec::new(),
         _ => return None,
     })
 }
@@ -189,6 +206,23 @@ pub(super) mod tests {
             .into_iter()
             .map(|step| (step.action.to_string(), step.autonomy))
             .collect()
+    }
+
+    /// OBS-8, DET-5: what a failure point finds is told to a person where nothing of chiron's helps.
+    #[test]
+    fn ladders_of_failure_points() {
+        let of = |kind: &str, severity| -> Vec<String> {
+            let steps = ladder_for("platform", kind, severity, &Settings::default(), catalog);
+            steps.into_iter().map(|step| step.action.to_string()).collect()
+        };
+        assert_eq!(of("exchange_api", Severity::Critical), ["pause_trading", "fallback_to_backup"]);
+        assert_eq!(of("network", Severity::High), ["fallback_to_backup"]);
+        assert_eq!(of("file_system", Severity::Critical), ["clear_cache"]);
+        assert_eq!(of("configuration", Severity::High), ["reload_config"]);
+        for kind in ["kill_switch", "strategy_overlap", "symbol_probation", "position_limits", "signal_blocks"] {
+            assert!(of(kind, Severity::Critical).is_empty(), "{kind}");
+        }
+        assert!(of("exchange_api", Severity::Medium).is_empty());
     }
 
     /// REC-1, DET-5: the built-in table.

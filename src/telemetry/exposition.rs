@@ -15,7 +15,7 @@ use super::text::{Kind, PageFormat, Text};
 use super::{Metrics, build};
 
 /// Perfdata values exported per subsystem; a plugin that prints more is cut.
-const PERFDATA_MAX: usize = 64;
+pub(super) const PERFDATA_MAX: usize = 64;
 /// Symbols exported per bot.
 const SYMBOLS_MAX: usize = 100;
 
@@ -24,6 +24,8 @@ const SYMBOLS_MAX: usize = 100;
 pub struct Page<'a> {
     /// Every enabled subsystem's health, with the status that detection gave it.
     pub healths: &'a [Arc<Health>],
+    /// Every failure point, also those that are not configured, which are unknown; `subsystem` holds the category.
+    pub points: &'a [Arc<Health>],
     /// The criticality of each of `healths`, in the same order.
     pub criticalities: &'a [Criticality],
     /// The overall status (OBS-2).
@@ -60,6 +62,7 @@ pub fn render(page: &Page<'_>, metrics: &Metrics, format: PageFormat, out: &mut 
     let mut text = Text::new(format, out);
     build_info(&mut text);
     subsystems(page, &mut text);
+    super::points::render(page.points, &mut text);
     recommendations(page, metrics, &mut text);
     policy(page.policy, &mut text);
     restrictions(page.policy, &mut text);

@@ -162,10 +162,10 @@ impl Metrics {
         self.grow(|tables| *tables = Tables::configured(subsystems, bindings, actions, tables));
     }
 
-    /// The issue types that the checks of these subsystems may raise besides their status: each has its series from now on,
-    /// until the next [`Metrics::reconfigure`].
-    pub fn expect_issues(&self, raised: &[(Name, &'static [&'static str])]) {
-        self.grow(|tables| tables.expect_issues(raised));
+    /// The subsystems and issue types that may come, besides a subsystem's status: each has its series from now on, until the next [`Metrics::reconfigure`].
+    pub fn expect_issues(&self, raised: impl IntoIterator<Item = (Name, Name)>) {
+        let raised: Vec<_> = raised.into_iter().collect();
+        self.grow(|tables| tables.expect_issues(&raised));
     }
 
     /// The codes that the webhook refuses with: each has its series from now on.

@@ -13,6 +13,7 @@ mod family;
 pub mod hooks;
 pub mod logs;
 pub mod metrics;
+mod points;
 mod tables;
 pub mod tasks;
 mod text;

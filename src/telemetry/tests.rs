@@ -102,13 +102,22 @@ fn full_page_in(format: PageFormat) -> String {
         connections: 12,
         threads: 300,
     };
+    let mut kill_switch = Health::unknown("kill_switch".into());
+    kill_switch.status = Status::Critical;
+    kill_switch.timestamp = Timestamp::from_millis(1_763_862_884_500);
+    kill_switch.response_time_ms = 0.25;
+    kill_switch.perfdata.push(Perfdata { label: "active".into(), value: 1.0, unit: String::new() });
+    let severity = Severity::Critical;
+    let description = "kill switch active".to_owned();
+    kill_switch.signals.findings.push(crate::model::Finding { symbol: None, severity, description });
+    let points = [Arc::new(kill_switch), Arc::new(Health::unknown("network".into()))];
     let subsystems = names(&["data_feed", "ai_model", "database"]);
     let metrics = Metrics::new(
         &subsystems,
         &[pair("restart_subsystem", "database"), pair("disable_module", "ai_model")],
         &names(&["restart_subsystem", "disable_module"]),
     );
-    metrics.expect_issues(&[("data_feed".into(), &["websocket_disconnected", "memory_pressure"])]);
+    metrics.expect_issues([pair("data_feed", "websocket_disconnected"), pair("data_feed", "memory_pressure")]);
     let status = Name::from("subsystem_status");
     metrics.issue_opened(&"data_feed".into(), &status, Severity::Medium);
     metrics.issue_opened(&"ai_model".into(), &status, Severity::Medium);
@@ -126,6 +135,7 @@ fn full_page_in(format: PageFormat) -> String {
     metrics.hooks.answered(&stop, Ending::Failed);
     metrics.hooks.answered(&stop, Ending::Ok);
     metrics.hooks.followed(&stop, Duration::from_millis(1_250));
+    metrics.expect_issues([pair(crate::model::PLATFORM, "kill_switch")]);
     metrics.issue_opened(&"database".into(), &"slow_disk".into(), Severity::Low);
     metrics.issue_resolved(&"database".into(), &"slow_disk".into(), Severity::Low);
     metrics.action_ended(
@@ -165,6 +175,7 @@ fn full_page_in(format: PageFormat) -> String {
     metrics.admission_refused(Reason::Cooldown);
     let page = Page {
         healths: &healths,
+        points: &points,
         criticalities: &[Criticality::Full, Criticality::Partial, Criticality::Partial],
         overall: Status::Critical,
         recommendations: &[
@@ -202,6 +213,7 @@ fn page_in(format: PageFormat, healths: &[Arc<Health>], metrics: &Metrics) -> St
     let policy = document(Level::AllowAll, Vec::new());
     let page = Page {
         healths,
+        points: &[],
         criticalities: &vec![Criticality::Partial; healths.len()],
         overall: Status::Healthy,
         recommendations: &[],
@@ -556,6 +568,7 @@ fn policy_series_follow_the_level() {
         let policy = document(level, vec![hold(PolicySource::Alert, level)]);
         let page = Page {
             healths: &[],
+            points: &[],
             criticalities: &[],
             overall: Status::Unknown,
             recommendations: &[],
@@ -604,8 +617,8 @@ fn a_hundred_thousand_series_render_and_read_back() {
 #[test]
 fn issue_types_of_checks_have_rows_from_the_start() {
     let metrics = Metrics::new(&names(&["a", "b"]), &[], &[]);
-    let raised: [(Name, &[&str]); 1] = [("a".into(), &["high_latency", "memory_pressure"])];
-    metrics.expect_issues(&raised);
+    let raised = [pair("a", "high_latency"), pair("a", "memory_pressure")];
+    metrics.expect_issues(raised.clone());
     let value = |kind: &str, family: &str| {
         let page = page_of(&[], &metrics);
         let name = format!("{family}{{subsystem=\"a\",type=\"{kind}\",severity=\"medium\"}}");
@@ -616,7 +629,7 @@ fn issue_types_of_checks_have_rows_from_the_start() {
     metrics.issue_opened(&"a".into(), &"high_latency".into(), Severity::Medium);
     for expected in [&raised[..], &raised[..], &[]] {
         metrics.reconfigure(&names(&["a", "b"]), &[], &[]);
-        metrics.expect_issues(expected);
+        metrics.expect_issues(expected.iter().cloned());
         assert_eq!(value("high_latency", "chiron_issues"), Some(1.0));
         assert_eq!(value("high_latency", "chiron_issues_opened_total"), Some(1.0));
         assert_eq!(value("memory_pressure", "chiron_issues_opened_total"), Some(0.0));

@@ -21,6 +21,7 @@ mod crash;
 mod crash_matrix;
 mod credentials;
 mod exec_action;
+mod failure_points;
 mod freqtrade;
 mod hooks;
 mod http_action;

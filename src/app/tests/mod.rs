@@ -2,6 +2,7 @@
 
 mod admission;
 mod approvals;
+mod failure_points;
 mod hooks;
 mod incidents;
 mod ledger;

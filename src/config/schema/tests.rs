@@ -40,12 +40,13 @@ bindings:
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}
 monitoring: {dashboard_port: 8080}
 "#;
-const FILES: [&str; 6] = [
+const FILES: [&str; 7] = [
     include_str!("../../../tests/config/full.good.yml"),
     include_str!("../../../tests/config/web_access.good.yml"),
     include_str!("../../../tests/config/contract.good.yml"),
     include_str!("../../../tests/config/older_shape.good.yml"),
     include_str!("../../../tests/config/means.good.yml"),
+    include_str!("../../../tests/config/failure_points.good.yml"),
     KINDS,
 ];
 
@@ -173,6 +174,9 @@ fn the_loader_takes_every_key_of_the_schema() {
             }
             if steps.len() > 4 && steps[2] == "check" && steps[3] == "series" {
                 steps[4] = "*".to_owned();
+            }
+            if steps.len() > 3 && steps[0] == "failure_points" && steps[2] == "files" {
+                steps[3] = "*".to_owned();
             }
             if steps.len() > 4 && steps[2] == "http" && steps[3] == "headers" {
                 steps[4] = "*".to_owned();

@@ -3,6 +3,7 @@
 pub(super) mod actions;
 pub(super) mod alerts;
 pub(super) mod bindings;
+pub(super) mod failure_points;
 pub(super) mod gate;
 pub(super) mod health;
 pub(super) mod history;

@@ -74,7 +74,7 @@ pub fn judge_latency(judgement: Judgement, latency: Duration, limit: Option<Dura
 }
 
 /// Whether a text is `HOST:PORT` with a port of 1 to 65535.
-pub(super) fn is_address(text: &str) -> bool {
+pub(in crate::observe) fn is_address(text: &str) -> bool {
     let Some((host, port)) = text.rsplit_once(':') else { return false };
     let host_fits = if host.starts_with('[') { host.ends_with(']') } else { !host.contains(':') };
     !host.is_empty() && host_fits && port.parse::<u16>().is_ok_and(|port| port > 0)

@@ -54,7 +54,8 @@ impl Shown {
     }
 }
 
-async fn ask(client: &Client, url: &Url) -> Result<Vec<u8>, String> {
+/// The body of the answer to a GET, of at most 1 MiB; anything but a success says what was found.
+pub(in crate::observe) async fn ask(client: &Client, url: &Url) -> Result<Vec<u8>, String> {
     let mut response = get::ask(client, url, &HeaderMap::new()).await?;
     match get::refusal(&response) {
         Some(why) => Err(why),
