@@ -94,6 +94,7 @@ impl Platform {
             recommendations: &[],
             policy: &self.policy,
             resources: None,
+            forecasts: &chiron::model::Forecasts::new(),
             dry_run: false,
             stormy: false,
             windows: &[],

@@ -14,6 +14,7 @@ use super::{OWN_SOURCE, Sending};
 use crate::base::tree::redact;
 use crate::model::{
     Issue, Level, PolicyDocument, PolicySource, Reason, Recommendation, RecommendationState, Severity, Timestamp,
+    is_forecast,
 };
 
 /// Most alerts wanted at once; of more, the worst and oldest, and one that says so.
@@ -104,10 +105,15 @@ enum Kind {
     Critical,
     Escalation(Reason),
     Manual,
+    Forecast,
 }
 
 fn told_of(case: &Case) -> Vec<Kind> {
     let mut kinds = Vec::new();
+    if is_forecast(&case.issue.key.kind) {
+        // Nothing is broken yet, whatever is proposed about it.
+        return vec![Kind::Forecast];
+    }
     if case.issue.severity == Severity::Critical {
         kinds.push(Kind::Critical);
     }
@@ -135,6 +141,11 @@ fn of_case(kind: Kind, case: &Case, facts: &Facts<'_>, sending: &Sending) -> (La
         Kind::Critical => {
             told.push(("summary", issue.description.clone()));
             ("ChironCriticalIssue", "critical", about(issue))
+        }
+        Kind::Forecast => {
+            told.push(("summary", issue.description.clone()));
+            let text = "It goes by the trend, and ends by itself if that does, or when the limit is crossed.";
+            ("ChironForecast", "info", text.to_owned())
         }
         Kind::Escalation(reason) => {
             further.push(("reason", reason.as_str()));

@@ -19,7 +19,10 @@ impl Cycle {
 
     fn own_check_agrees(&self, draft: &Draft, subsystem: &str) -> bool {
         if subsystem == HOST {
-            return !draft.state.episodes.values().any(|episode| episode.key.subsystem == *HOST && episode.by_check);
+            return !draft.state.episodes.values().any(|episode| {
+                let now = episode.by_check && !crate::model::is_forecast(&episode.key.kind);
+                episode.key.subsystem == *HOST && now
+            });
         }
         // A subsystem that is configured no longer has no check of its own.
         !self.world.index.contains_key(subsystem) || self.world.status(subsystem) == Status::Healthy

@@ -33,6 +33,8 @@ pub struct View {
     pub started_up: bool,
     /// The host as last read.
     pub resources: Option<Arc<Resources>>,
+    /// Every quantity that is followed, and when it is expected to cross its limit.
+    pub forecasts: crate::model::Forecasts,
     /// Why each episode's next rung waits.
     pub waiting: imbl::OrdMap<EpisodeId, Waiting>,
     /// The policy.

@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::alerts;
 use crate::detect::dependencies::Graph;
 use crate::detect::overall::Counts;
+use crate::detect::trends::Tracker;
 use crate::execute::{self, Binding, ProbeAnswer};
 use crate::journal::{Record, State};
 use crate::model::{
@@ -242,6 +243,7 @@ impl Cycle {
         }
         let mut world = World::new(&names, &unknown, now);
         world.points = vec![None; rules.failure_points.len()];
+        world.trends = Tracker::new(rules.detect.prediction, now);
         world.cycle_left = rules.subsystems.iter().filter(|subsystem| moves_policy(subsystem)).count();
         Self { graph: Graph::new(&rules.subsystems), names, world, rules, config: None }
     }
@@ -270,6 +272,10 @@ impl Cycle {
             let before = self.rules.failure_points.iter().position(|before| before.category == point.category);
             next.world.points[index] = before.and_then(|before| old.points.get(before).cloned().flatten());
         }
+        let prediction = next.rules.detect.prediction;
+        let stays = |name: &str| next.world.index.contains_key(name);
+        let trends = old.trends.reconfigured(prediction, stays, now);
+        next.world.trends = trends;
         next.world.resources = old.resources;
         next.world.host_clear = old.host_clear;
         next.world.wakes = old.wakes;
@@ -361,6 +367,8 @@ impl Cycle {
         self.world.dirty_subsystems.extend(0..self.names.len());
         self.world.dirty_points.extend(0..self.rules.failure_points.len());
         self.world.dirty_host = true;
+        self.world.dirty_forecasts.extend(self.world.trends.told());
+        self.world.forecasts_swept = None;
         self.world.orphans = true;
         self.world.clock_set = self.world.clock_set.saturating_add(std::mem::take(&mut self.world.clock_set_before));
         self.world.asking_check = std::mem::take(&mut self.world.asked_before);
@@ -483,6 +491,7 @@ impl Cycle {
             },
             Observation::Resources(resources) => {
                 self.world.resources = Some(resources.clone());
+                self.follow_host(resources);
                 self.world.dirty_host = true;
             }
         }
@@ -514,9 +523,11 @@ impl Cycle {
             detect::status::grade(seen.streak, said.status, said.unrunnable, chance, &self.rules.detect, draft.now);
         let before = seen.health.status;
         let first = !seen.seen;
-        let had_signals = seen.health.signals != Signals::default();
+        let had_signals = seen.health.signals.concern_rules();
         let mut health = said.clone();
         health.status = status;
+        // They are taken from what was said, once.
+        health.signals.measures = Vec::new();
         health.error_count = streak.critical.max(streak.unrunnable);
         seen.health = Arc::new(health);
         seen.streak = streak;
@@ -550,7 +561,7 @@ impl Cycle {
                 self.world.rouse(|reason| reason == crate::model::Reason::Startup);
             }
         }
-        let signals = said.signals != Signals::default() || had_signals;
+        let signals = said.signals.concern_rules() || had_signals;
         if before != status || first || signals {
             self.world.dirty_subsystems.insert(index);
         }
@@ -559,6 +570,7 @@ impl Cycle {
             self.world.cycle_left = self.rules.subsystems.iter().filter(|subsystem| moves_policy(subsystem)).count();
         }
         let name = self.names[index].clone();
+        self.follow(&name, said);
         let healthy = said.signals.own_status.unwrap_or(status) == Status::Healthy;
         self.note_for_verification(&draft.state, &name, None, said.timestamp, |_| healthy);
         let rechecked = |id: &&crate::model::EpisodeId| {
@@ -591,6 +603,11 @@ impl Cycle {
     /// What was last found at each failure point, by index in the settings.
     pub fn points(&self) -> &[Option<Arc<Health>>] {
         &self.world.points
+    }
+
+    /// Every quantity that is followed, and when it is expected to cross its limit.
+    pub fn forecasts(&self) -> crate::model::Forecasts {
+        self.world.trends.shown()
     }
 
     /// The host as last read.

@@ -84,6 +84,7 @@ impl Cycle {
             let moves_policy = point.subsystem == *PLATFORM || criticality != Criticality::None;
             self.reconcile(draft, &point.subsystem, found, moves_policy, |_| None);
         }
+        self.detect_forecasts(draft);
         if std::mem::take(&mut self.world.dirty_host)
             && let Some(resources) = self.world.resources.clone()
         {
@@ -105,7 +106,7 @@ impl Cycle {
         }
     }
 
-    fn reconcile(
+    pub(super) fn reconcile(
         &mut self,
         draft: &mut Draft,
         subsystem: &str,

@@ -124,6 +124,7 @@ impl Handle for AppHandle {
             recommendations: &recommendations,
             policy: &view.policy,
             resources: view.resources.as_deref(),
+            forecasts: &view.forecasts,
             dry_run: view.dry_run,
             ready: self.ready().is_ok(),
             open_runs: view.state.runs.len(),

@@ -217,8 +217,11 @@ fn find(draft: &Draft, routing: &Routing) -> Option<EpisodeId> {
             .open
             .range(from..)
             .take_while(|(key, _)| key.subsystem == routing.subsystem)
-            // A rehearsal is nobody's issue.
-            .find(|(key, _)| key.symbol == routing.symbol && !super::episodes::stands_apart(&key.kind))
+            // A rehearsal is nobody's issue, and what is only expected is not what an alert tells of.
+            .find(|(key, _)| {
+                let apart = super::episodes::stands_apart(&key.kind) || crate::model::is_forecast(&key.kind);
+                key.symbol == routing.symbol && !apart
+            })
             .map(|(_, id)| id.clone())
     })
 }

@@ -12,6 +12,7 @@ mod draft;
 mod drills;
 mod episodes;
 mod executor;
+mod forecasts;
 pub mod handle;
 mod holds;
 pub mod hooks;

@@ -11,7 +11,7 @@ use crate::execute::Binding;
 use crate::journal::{Episode, HoldKey, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
     ActionSpec, Autonomy, Class, Ending, EpisodeId, EpisodeKey, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Reason,
-    RecommendationState, RunKey, RunState, Timestamp,
+    RecommendationState, RunKey, RunState, Timestamp, is_forecast,
 };
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
 use crate::verify::{self, Evidence};
@@ -544,7 +544,8 @@ impl Cycle {
 
     /// A person is told once for each reason in a row.
     pub(super) fn tell_person(&self, draft: &mut Draft, episode: &Episode, reason: Reason) {
-        if episode.escalated != Some(reason) {
+        // What has not happened yet gets nobody out of bed; an alert of its own tells of it.
+        if episode.escalated != Some(reason) && !is_forecast(&episode.key.kind) {
             draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason });
         }
     }
@@ -708,7 +709,9 @@ impl Cycle {
 /// Whether an issue is cleared by a look of its own and not by its subsystem's grade.
 fn looked_at_by_itself(rules: &Rules, index: &HashMap<Name, usize>, key: &EpisodeKey) -> bool {
     let raised = index.get(&key.subsystem).and_then(|index| rules.raises.get(*index)).copied().unwrap_or_default();
-    raised.iter().any(|kind| key.kind == **kind) || rules.failure_points.iter().any(|point| point.category == key.kind)
+    raised.iter().any(|kind| key.kind == **kind)
+        || is_forecast(&key.kind)
+        || rules.failure_points.iter().any(|point| point.category == key.kind)
 }
 
 /// The 1-based number of a rung.

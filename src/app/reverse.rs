@@ -160,7 +160,8 @@ impl Cycle {
     /// Whether a target has been healthy for as long as a policy is held at least, and nothing else is open about it.
     pub(super) fn is_verified_healthy(&self, state: &State, target: &Name, own: &EpisodeId) -> bool {
         let open = state.episodes.values().any(|episode| {
-            let apart = super::episodes::stands_apart(&episode.key.kind);
+            let kind = &episode.key.kind;
+            let apart = super::episodes::stands_apart(kind) || crate::model::is_forecast(kind);
             episode.key.subsystem == *target && episode.id != *own && !apart
         });
         let healthy = match self.world.index.get(target) {

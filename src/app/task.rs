@@ -687,6 +687,7 @@ impl Decider {
             summary: self.cycle.counts().summary(),
             started_up: self.cycle.started_up(),
             resources: self.cycle.resources().cloned().map(Arc::new),
+            forecasts: self.cycle.forecasts(),
             waiting: self.cycle.waiting(),
             policy: document,
             blind: self.cycle.blind().map(|(name, why)| (name.to_string(), why.to_owned())).collect(),

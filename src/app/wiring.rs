@@ -483,6 +483,7 @@ pub(super) fn first_view(settings: &Settings, rules: &Rules, state: &State, poli
         summary: Summary { unknown: subsystems, ..Summary::default() },
         started_up: false,
         resources: None,
+        forecasts: crate::model::Forecasts::new(),
         waiting: imbl::OrdMap::new(),
         policy,
         blind: Vec::new(),

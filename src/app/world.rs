@@ -6,6 +6,7 @@ use std::sync::Arc;
 use crate::admit::storm::Storm;
 use crate::detect::overall::Counts;
 use crate::detect::status::Streak;
+use crate::detect::trends::{self, Tracker};
 use crate::execute::ProbeAnswer;
 use crate::journal::HoldKey;
 use crate::model::{
@@ -126,6 +127,12 @@ pub(super) struct World {
     pub dirty_subsystems: BTreeSet<usize>,
     /// What was last found at each failure point, by index in the settings.
     pub points: Vec<Option<Arc<Health>>>,
+    /// What is expected if things go on as they do.
+    pub trends: Tracker,
+    /// Subsystems of which something else is expected now.
+    pub dirty_forecasts: BTreeSet<Name>,
+    /// Open forecasts were compared with what is expected, and whether enough had been seen then.
+    pub forecasts_swept: Option<bool>,
     /// Failure points that were looked at anew.
     pub dirty_points: BTreeSet<usize>,
     /// When each issue of the host was last not seen.
@@ -231,6 +238,9 @@ impl World {
             relaxing: HashMap::new(),
             dirty_subsystems: BTreeSet::new(),
             points: Vec::new(),
+            trends: Tracker::new(trends::Settings::default(), started_at),
+            dirty_forecasts: BTreeSet::new(),
+            forecasts_swept: None,
             dirty_points: BTreeSet::new(),
             host_clear: BTreeMap::new(),
             dirty_host: false,
@@ -315,6 +325,8 @@ impl World {
         for health in self.points.iter_mut().flatten() {
             Arc::make_mut(health).timestamp = moved(health.timestamp);
         }
+        self.trends.shift(millis);
+        self.dirty_forecasts.extend(self.trends.told());
         self.started_at = moved(self.started_at);
         // Never heard, or lost, is no time that could move.
         self.watchdog_at = self.watchdog_at.map(|at| if at == Timestamp::EPOCH { at } else { moved(at) });

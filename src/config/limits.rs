@@ -58,7 +58,23 @@ pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, f64, Durati
         settings.flap_hold = pause(&mut section, "hold", settings.flap_hold);
         section.finish();
     }
+    settings.max_error_rate = error_rate;
+    settings.prediction = prediction(top);
     (settings, error_rate, Duration::from_secs_f64(stale))
+}
+
+/// `prediction`.
+fn prediction(top: &mut Section<'_>) -> detect::trends::Settings {
+    let basis = detect::trends::Settings::default();
+    let Some(mut section) = top.section("prediction") else { return basis };
+    let rule = "expected a duration such as 1h, from 1m to 1d";
+    let bounds = Duration::from_secs(60)..=Duration::from_secs(86_400);
+    let settings = detect::trends::Settings {
+        enabled: section.or("enabled", basis.enabled),
+        horizon: checked(&mut section, "horizon", basis.horizon, rule, |value| bounds.contains(value)),
+    };
+    section.finish();
+    settings
 }
 
 fn percent(section: &mut Section<'_>, key: &'static str, default: f64) -> f64 {

@@ -197,6 +197,7 @@ fn in_force(settings: &Settings) -> Value {
             "window": span(detect.flap_window),
             "hold": span(detect.flap_hold),
         },
+        "prediction": {"enabled": detect.prediction.enabled, "horizon": span(detect.prediction.horizon)},
         "storage": {"url": match &settings.storage {
             store::Settings::Memory => "memory:".to_owned(),
             store::Settings::Sqlite(path) => format!("sqlite:{}", path.display()),

@@ -124,6 +124,8 @@ fn every_key_arrives() {
     assert_eq!((detect.flap_openings, detect.flap_window.as_secs(), detect.flap_hold.as_secs()), (4, 1200, 600));
     assert_eq!(settings.max_error_rate, 0.1);
     assert_eq!((detect.max_latency_ms, detect.max_rate_limit_percent), (1500.0, 80.0));
+    assert_eq!((detect.prediction.enabled, detect.prediction.horizon.as_secs()), (false, 7200));
+    assert_eq!(detect.max_error_rate, 0.1);
     let names: Vec<&str> = settings.subsystems.iter().map(|entry| entry.subsystem.name.as_str()).collect();
     assert_eq!(names, ["feed", "router", "bot_pushing", "bot_writing", "bot_answering", "bot_measuring"]);
     assert_eq!(settings.subsystems[0].scheduled.interval, Duration::from_secs(2));

@@ -8,6 +8,7 @@ pub mod flapping;
 pub mod overall;
 pub mod rules;
 pub mod status;
+pub mod trends;
 
 use std::time::Duration;
 
@@ -46,6 +47,15 @@ pub enum Subject<'a> {
         criticality: Criticality,
         /// Every subsystem that depends on that one.
         affects: &'a [Name],
+    },
+    /// What is expected of a subsystem, or of the host, if things go on as they do.
+    Forecast {
+        /// Whose.
+        subsystem: &'a Name,
+        /// Every crossing that is expected.
+        forecasts: &'a [trends::Forecast],
+        /// Enough has been seen for the absence of a forecast to mean something.
+        learnt: bool,
     },
     /// The host.
     Host {
@@ -117,12 +127,16 @@ pub struct Settings {
     pub max_latency_ms: f64,
     /// Use of an exchange's rate limit above this is an issue, in percent; default 85 (EXC-3).
     pub max_rate_limit_percent: f64,
+    /// A bot's share of failed requests above this is an issue, 0 to 1; default 0.2.
+    pub max_error_rate: f64,
     /// An episode that opened this often within `flap_window` is flapping; default 3, at least 2.
     pub flap_openings: u32,
     /// See `flap_openings`; default 10 min.
     pub flap_window: Duration,
     /// A flapping episode is resolved only after this long without a word of it; default 5 min.
     pub flap_hold: Duration,
+    /// Which trends are projected.
+    pub prediction: trends::Settings,
 }
 
 impl Default for Settings {
@@ -135,9 +149,11 @@ impl Default for Settings {
             max_disk_percent: 90.0,
             max_latency_ms: 2000.0,
             max_rate_limit_percent: 85.0,
+            max_error_rate: 0.2,
             flap_openings: 3,
             flap_window: Duration::from_secs(600),
             flap_hold: Duration::from_secs(300),
+            prediction: trends::Settings::default(),
         }
     }
 }

@@ -38,7 +38,7 @@ pub use recommendation::{Offer, Recommendation, RecommendationState};
 pub use report::{PolicyDocument, Report, SourceHold, Summary};
 pub use resources::{DiskUse, Resources};
 pub use run::{Class, Ending, RunState, STARTS_REMEMBERED};
-pub use signals::{FailurePoint, Finding, Measure, Quantity, Signals};
+pub use signals::{FailurePoint, Finding, Forecasts, Measure, Quantity, Signals, is_forecast};
 pub use subsystem::{Criticality, HOST, PLATFORM, Subsystem};
 pub use time::Timestamp;
 pub use vitals::{BotPart, Vitals, WebSocketStatus};

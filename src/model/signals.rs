@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Name, Severity, Status, Vitals};
+use super::{Name, Severity, Status, Timestamp, Vitals};
 
 /// Facts that come with a health. They live for one step of detection and are never stored.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -16,6 +16,13 @@ pub struct Signals {
     /// The grade without what the rules for vitals raise by themselves, so that one trouble is one issue; `None` stands
     /// for the grade.
     pub own_status: Option<Status>,
+}
+
+impl Signals {
+    /// Whether there is anything for the rules to judge; measures alone are for the projection of trends.
+    pub fn concern_rules(&self) -> bool {
+        self.vitals.is_some() || !self.findings.is_empty() || self.own_status.is_some()
+    }
 }
 
 /// A number with the limit that it should stay below (OBS-10).
@@ -43,6 +50,41 @@ pub enum Quantity {
     /// The moment of the latest update, in seconds since 1970; its limit is the longest time between two, in seconds.
     UpdatedAt,
 }
+
+impl Quantity {
+    /// Every quantity.
+    pub const ALL: [Self; 5] = [Self::Disk, Self::Memory, Self::Latency, Self::ErrorRate, Self::UpdatedAt];
+
+    /// The word used as a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Memory => "memory",
+            Self::Latency => "latency",
+            Self::ErrorRate => "error_rate",
+            Self::UpdatedAt => "update_interval",
+        }
+    }
+
+    /// The type of the issue that it will cross its limit.
+    pub const fn forecast(self) -> &'static str {
+        match self {
+            Self::Disk => "disk_forecast",
+            Self::Memory => "memory_forecast",
+            Self::Latency => "latency_forecast",
+            Self::ErrorRate => "error_rate_forecast",
+            Self::UpdatedAt => "update_interval_forecast",
+        }
+    }
+}
+
+/// Whether issues of that type tell of something that has not happened yet.
+pub fn is_forecast(kind: &str) -> bool {
+    Quantity::ALL.iter().any(|quantity| quantity.forecast() == kind)
+}
+
+/// Quantities that are followed, by subsystem, and when each will cross its limit; the epoch if that is not expected.
+pub type Forecasts = imbl::OrdMap<(Name, Quantity), Timestamp>;
 
 /// One thing that a failure point found wrong (OBS-8).
 #[derive(Clone, Debug, PartialEq)]

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::check::Judgement;
 use crate::base::files::FileProblem;
-use crate::model::{Status, Timestamp};
+use crate::model::{Measure, Quantity, Status, Timestamp};
 
 /// How far a timestamp may lie in the future before it is doubted: clocks of one host differ by less.
 pub const FUTURE_TOLERANCE: Duration = Duration::from_secs(5);
@@ -77,6 +77,10 @@ impl AgeLimits {
             Judgement::new(self.grade(age)).with("age_seconds", age.as_secs_f64()).with("timestamp_source", source);
         if judgement.status != Status::Healthy {
             judgement = judgement.with("warning", format!("{what} {}s old (stale)", age.as_secs()));
+        }
+        if let Some(limit) = self.degraded_after.or(self.critical_after) {
+            let (value, limit) = (at.seconds(), limit.as_secs_f64());
+            judgement.signals.measures.push(Measure { quantity: Quantity::UpdatedAt, value, limit });
         }
         judgement.next_change_at = self.next_change(at, now);
         judgement

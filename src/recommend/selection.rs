@@ -1,8 +1,8 @@
 //! Which actions an issue calls for, in order (REC-1, DET-5), and how the next one is told to people (REC-2).
 
 use crate::model::{
-    ActionSpec, Autonomy, EpisodeId, HOST, Name, POLICY_NOT_FOLLOWED, Reason, Recommendation, RecommendationState,
-    Severity, Timestamp,
+    ActionSpec, Autonomy, EpisodeId, HOST, Name, POLICY_NOT_FOLLOWED, Quantity, Reason, Recommendation,
+    RecommendationState, Severity, Timestamp, is_forecast,
 };
 
 use super::Settings;
@@ -32,10 +32,14 @@ pub fn ladder_for(
             && ladder.kind.as_ref().is_none_or(|only| *only == *kind)
             && ladder.severity.is_none_or(|only| only == severity)
     });
+    let only_shown = own.is_none() && is_forecast(kind);
     let names: Vec<&str> = match own {
         Some(ladder) => ladder.actions.iter().map(Name::as_str).collect(),
         // No action of ours is known to make a bot follow.
         None if kind == POLICY_NOT_FOLLOWED => Vec::new(),
+        // What has not happened yet is at most shown.
+        None if kind == Quantity::Disk.forecast() => vec!["clear_cache"],
+        None if is_forecast(kind) => Vec::new(),
         None => of_vitals(subsystem, kind)
             .or_else(|| of_failure_point(kind, severity))
             .unwrap_or_else(|| built_in(subsystem, severity, settings)),
@@ -43,7 +47,11 @@ pub fn ladder_for(
     names
         .into_iter()
         .filter_map(catalog)
-        .map(|spec| Step { action: spec.name.into(), autonomy: autonomy(spec, settings), containing: spec.containing })
+        .map(|spec| Step {
+            action: spec.name.into(),
+            autonomy: if only_shown { Autonomy::Manual } else { autonomy(spec, settings) },
+            containing: spec.containing,
+        })
         .collect()
 }
 
@@ -162,6 +170,7 @@ pub fn recommendation(
 pub(super) mod tests {
     use super::*;
     use crate::recommend::Ladder;
+    use std::collections::BTreeMap;
     use std::time::Duration;
 
     const fn spec(name: &'static str, autonomy: Autonomy, containing: bool) -> ActionSpec {
@@ -223,6 +232,25 @@ pub(super) mod tests {
             assert!(of(kind, Severity::Critical).is_empty(), "{kind}");
         }
         assert!(of("exchange_api", Severity::Medium).is_empty());
+    }
+
+    /// OBS-10: about what has not happened yet, nothing is done but by a person; the operator's own ladder is another matter.
+    #[test]
+    fn forecasts_are_at_most_shown() {
+        let step = |action: &str, autonomy| Step { action: action.into(), autonomy, containing: false };
+        let autonomy = BTreeMap::from([("clear_cache".into(), Autonomy::Automatic)]);
+        let mut settings = Settings { autonomy, ..Settings::default() };
+        let of = |kind: &str, settings: &Settings| ladder_for(HOST, kind, Severity::Low, settings, catalog);
+        assert_eq!(of("disk_forecast", &settings), [step("clear_cache", Autonomy::Manual)]);
+        assert_eq!(of("memory_forecast", &settings), []);
+        let actions = vec!["clear_cache".into()];
+        settings.ladders.push(Ladder {
+            subsystem: None,
+            kind: Some("memory_forecast".into()),
+            severity: None,
+            actions,
+        });
+        assert_eq!(of("memory_forecast", &settings), [step("clear_cache", Autonomy::Automatic)]);
     }
 
     /// REC-1, DET-5: the built-in table.

@@ -7,8 +7,8 @@
 use std::sync::Arc;
 
 use crate::model::{
-    CloseScope, Criticality, Health, Level, Name, PolicyDocument, PolicySource, RecommendationState, Resources, Status,
-    Vitals,
+    CloseScope, Criticality, Forecasts, Health, Level, Name, PolicyDocument, PolicySource, RecommendationState,
+    Resources, Status, Vitals,
 };
 
 use super::text::{Kind, PageFormat, Text};
@@ -36,6 +36,8 @@ pub struct Page<'a> {
     pub policy: &'a PolicyDocument,
     /// The host; `None` before its first reading.
     pub resources: Option<&'a Resources>,
+    /// Every quantity that is followed, and when it is expected to cross its limit.
+    pub forecasts: &'a Forecasts,
     /// Nothing is acted upon.
     pub dry_run: bool,
     /// Too much is broken at once: only root causes are acted upon.
@@ -63,6 +65,7 @@ pub fn render(page: &Page<'_>, metrics: &Metrics, format: PageFormat, out: &mut 
     build_info(&mut text);
     subsystems(page, &mut text);
     super::points::render(page.points, &mut text);
+    forecasts(page, &mut text);
     recommendations(page, metrics, &mut text);
     policy(page.policy, &mut text);
     restrictions(page.policy, &mut text);
@@ -211,6 +214,17 @@ fn perfdata(page: &Page<'_>, text: &mut Text<'_>) {
                 family.float(&labels, value.value);
             }
         }
+    }
+}
+
+fn forecasts(page: &Page<'_>, text: &mut Text<'_>) {
+    if page.forecasts.is_empty() {
+        return;
+    }
+    let help = "When a quantity is expected to cross its limit within the horizon; 0 if it is not.";
+    let mut family = text.family("chiron_forecast_crossing_timestamp_seconds", Kind::Gauge, help);
+    for ((subsystem, quantity), at) in page.forecasts {
+        family.float(&[("subsystem", subsystem), ("quantity", quantity.as_str())], at.seconds());
     }
 }
 

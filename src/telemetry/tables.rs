@@ -22,8 +22,9 @@ pub(super) const OTHER: &str = "other";
 /// The issue type that every subsystem has (DET-4).
 pub(super) const SUBSYSTEM_STATUS: &str = "subsystem_status";
 
-/// The issue types of the host (OBS-4).
-pub(super) const HOST_KINDS: [&str; 3] = ["cpu_pressure", "memory_pressure", "disk_pressure"];
+/// The issue types of the host (OBS-4, OBS-10).
+pub(super) const HOST_KINDS: [&str; 5] =
+    ["cpu_pressure", "memory_pressure", "disk_pressure", "disk_forecast", "memory_forecast"];
 
 /// The issue types of the platform as a whole.
 pub(super) const PLATFORM_KINDS: [&str; 1] = [POLICY_NOT_FOLLOWED];

@@ -173,6 +173,13 @@ fn full_page_in(format: PageFormat) -> String {
     metrics.watchdog_seen(Timestamp::from_millis(1_763_862_881_250));
     metrics.escalation();
     metrics.admission_refused(Reason::Cooldown);
+    let forecasts: Forecasts = [
+        (("host".into(), Quantity::Disk), Timestamp::from_millis(1_763_865_000_000)),
+        (("host".into(), Quantity::Memory), Timestamp::EPOCH),
+        (("market_data".into(), Quantity::UpdatedAt), Timestamp::EPOCH),
+    ]
+    .into_iter()
+    .collect();
     let page = Page {
         healths: &healths,
         points: &points,
@@ -185,6 +192,7 @@ fn full_page_in(format: PageFormat) -> String {
         ],
         policy: &policy,
         resources: Some(&resources),
+        forecasts: &forecasts,
         dry_run: true,
         stormy: true,
         windows: &[("nightly".into(), false), ("weekly".into(), true)],
@@ -219,6 +227,7 @@ fn page_in(format: PageFormat, healths: &[Arc<Health>], metrics: &Metrics) -> St
         recommendations: &[],
         policy: &policy,
         resources: None,
+        forecasts: &Forecasts::new(),
         dry_run: false,
         stormy: false,
         windows: &[],
@@ -574,6 +583,7 @@ fn policy_series_follow_the_level() {
             recommendations: &[],
             policy: &policy,
             resources: None,
+            forecasts: &Forecasts::new(),
             dry_run: false,
             stormy: false,
             windows: &[],

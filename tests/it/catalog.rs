@@ -1,6 +1,6 @@
 //! The public catalog is made from the registries: a page that drifts from what runs fails here.
 
-use chiron::detect::rules::RULES;
+use chiron::detect::rules::{FORECASTS, RULES};
 use chiron::execute::actions::ACTIONS;
 use chiron::execute::actuators::ACTUATORS;
 use chiron::observe::checks::CHECKS;
@@ -45,7 +45,7 @@ fn catalog() -> String {
         (spec.name, format!("Criticality `{}`; depends on {needs}.\n\n{}", spec.criticality.as_str(), spec.doc))
     });
     let checks = CHECKS.iter().map(|spec| (spec.kind, spec.doc.to_owned()));
-    let rules = RULES.iter().map(|rule| (rule.kind, rule.doc.to_owned()));
+    let rules = RULES.iter().chain(&FORECASTS).map(|rule| (rule.kind, rule.doc.to_owned()));
     let actions = ACTIONS.iter().map(|spec| (spec.name, spec.doc.to_owned()));
     let means = ACTUATORS.iter().map(|spec| (spec.key, spec.doc.to_owned()));
     [

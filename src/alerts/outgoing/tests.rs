@@ -84,6 +84,18 @@ fn wanted(cases: &[Case]) -> Vec<String> {
         .collect()
 }
 
+/// OBS-10: what is only expected is told at severity `info`, whatever is proposed about it.
+#[test]
+fn what_is_told_of_forecasts() {
+    let mut forecast = case("host", Severity::Low);
+    forecast.issue.key.kind = "disk_forecast".into();
+    let proposed = recommended(forecast.clone(), Reason::Manual, RecommendationState::Waiting);
+    let escalated = Case { escalated: Some(Reason::Exhausted), ..forecast.clone() };
+    for case in [forecast, proposed, escalated] {
+        assert_eq!(wanted(&[case]), ["ChironForecast info host"]);
+    }
+}
+
 /// ALR-3, ACT-5, REC-1: what is told of an issue, by severity, escalation and recommendation.
 #[test]
 fn what_is_told_of_issues() {

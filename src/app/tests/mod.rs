@@ -3,6 +3,7 @@
 mod admission;
 mod approvals;
 mod failure_points;
+mod forecasts;
 mod hooks;
 mod incidents;
 mod ledger;

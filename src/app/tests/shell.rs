@@ -94,6 +94,7 @@ async fn start(rules: Rules, store: Arc<dyn JournalStore>, clock: &Clock) -> Run
         summary: Summary::default(),
         started_up: false,
         resources: None,
+        forecasts: crate::model::Forecasts::new(),
         waiting: imbl::OrdMap::new(),
         policy: document,
         blind: Vec::new(),

@@ -112,6 +112,7 @@ impl Process {
             summary: Summary::default(),
             started_up: false,
             resources: None,
+            forecasts: crate::model::Forecasts::new(),
             waiting: imbl::OrdMap::new(),
             policy: Arc::clone(&document),
             blind: Vec::new(),

@@ -6,18 +6,23 @@ mod bot_loop;
 mod bot_process;
 mod bot_strategy;
 mod cpu_pressure;
+mod disk_forecast;
 mod disk_pressure;
+mod error_rate_forecast;
 pub(super) mod failure_point;
 mod high_latency;
+mod latency_forecast;
+mod memory_forecast;
 mod memory_pressure;
 mod rate_limit_critical;
 mod subsystem_status;
+mod update_interval_forecast;
 mod websocket_data_stale;
 mod websocket_disconnected;
 
-use crate::model::{Criticality, EpisodeKey, HOST, Issue, IssueSource, Name, Severity, Timestamp};
+use crate::model::{Criticality, EpisodeKey, HOST, Issue, IssueSource, Name, Quantity, Severity, Timestamp};
 
-use super::{RuleSpec, Subject};
+use super::{RuleSpec, Subject, Verdict, trends};
 
 pub use subsystem_status::KIND as SUBSYSTEM_STATUS;
 
@@ -50,6 +55,15 @@ const VITALS: &[&RuleSpec] = &[
     &bot_strategy::SPEC,
 ];
 
+/// The rules of what is expected (OBS-10).
+pub const FORECASTS: [&RuleSpec; 5] = [
+    &disk_forecast::SPEC,
+    &memory_forecast::SPEC,
+    &latency_forecast::SPEC,
+    &error_rate_forecast::SPEC,
+    &update_interval_forecast::SPEC,
+];
+
 /// The rules that look at such a subject.
 pub fn of(subject: Subject<'_>) -> &'static [&'static RuleSpec] {
     match subject {
@@ -57,12 +71,22 @@ pub fn of(subject: Subject<'_>) -> &'static [&'static RuleSpec] {
         Subject::Host { .. } => &RULES[1..4],
         Subject::Vitals { .. } => VITALS,
         Subject::FailurePoint { .. } => &[],
+        Subject::Forecast { .. } => &FORECASTS,
     }
 }
 
 /// Whether issues of that type are told from a bot's vitals.
 pub fn is_of_vitals(kind: &str) -> bool {
     VITALS.iter().any(|rule| rule.kind == kind)
+}
+
+/// The verdict on a quantity that is followed: what is expected of it, or that nothing is.
+fn forecast(quantity: Quantity, subject: Subject<'_>, now: Timestamp) -> Verdict {
+    let Subject::Forecast { subsystem, forecasts, learnt } = subject else { return Verdict::Unknown };
+    match trends::issue(quantity, subsystem, forecasts, now) {
+        None if !learnt => Verdict::Unknown,
+        found => found.into(),
+    }
 }
 
 /// An issue of the host, which affects every subsystem.

@@ -211,13 +211,17 @@ fn rules_of_vitals() {
     }
 }
 
+fn all() -> impl Iterator<Item = &'static RuleSpec> {
+    RULES.into_iter().chain(FORECASTS)
+}
+
 #[test]
 fn registry() {
-    let mut kinds: Vec<&str> = RULES.iter().map(|rule| rule.kind).collect();
+    let mut kinds: Vec<&str> = all().map(|rule| rule.kind).collect();
     kinds.sort_unstable();
     kinds.dedup();
-    assert_eq!(kinds.len(), RULES.len(), "types are unique");
-    for rule in RULES {
+    assert_eq!(kinds.len(), all().count(), "types are unique");
+    for rule in all() {
         assert!(rule.kind.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{} is snake_case", rule.kind);
         for heading in ["Raised when", "Cleared when", "Why it matters", "Ladder", "False alarms"] {
             assert!(rule.doc.contains(&format!("\n## {heading}\n")), "{} lacks `{heading}`", rule.kind);

@@ -7,7 +7,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::{AnyCheck, BuildContext, Check, CheckSpec, Judgement, Section, Timestamp};
-use crate::model::Status;
+use crate::model::{Measure, Quantity, Status};
 use crate::observe::params;
 
 /// The kind as the registry lists it.
@@ -64,7 +64,11 @@ impl Check for Tcp {
 
 /// Adds `latency_ms` and makes the grade at least degraded from `limit` on.
 pub fn judge_latency(judgement: Judgement, latency: Duration, limit: Option<Duration>) -> Judgement {
-    let judgement = judgement.with("latency_ms", latency.as_secs_f64() * 1000.0);
+    let mut judgement = judgement.with("latency_ms", latency.as_secs_f64() * 1000.0);
+    if let Some(limit) = limit {
+        let (value, limit) = (latency.as_secs_f64(), limit.as_secs_f64());
+        judgement.signals.measures.push(Measure { quantity: Quantity::Latency, value, limit });
+    }
     match limit {
         Some(limit) if latency >= limit => judgement
             .at_least(Status::Degraded)

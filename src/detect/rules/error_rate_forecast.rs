@@ -1,0 +1,38 @@
+//! Too many requests will fail soon (OBS-10).
+
+use crate::model::{Quantity, Timestamp};
+
+use super::super::{RuleSpec, Settings, Subject, Verdict};
+
+/// See the doc page.
+pub(super) const SPEC: RuleSpec = RuleSpec {
+    kind: Quantity::ErrorRate.forecast(),
+    doc: "\
+# error_rate_forecast
+
+## Raised when
+The trend of the share of failed requests of a bot, by its vitals, will cross `thresholds.max_error_rate` within
+`prediction.horizon` (1 h), also by the pessimistic end of its slope's interval, and at least a twelfth of the horizon
+ahead. Severity `low`. The description says when, and between which times. The rule for a trend is that of
+`src/detect/trends/projection.rs`.
+
+## Cleared when
+The trend is gone for ten evaluations in a row, the limit is crossed (then the issue of the limit itself is
+open), or nothing was heard of the quantity for a horizon. A new process learns anew; what was open stays so until it
+has seen a horizon.
+
+## Why it matters
+A share that climbs steadily is a peer that is on its way down, or a ban on its way.
+
+## Ladder
+None: a person is told once, with an alert of severity `info`.
+
+## False alarms
+A share of very few requests.
+",
+    evaluate,
+};
+
+fn evaluate(subject: Subject<'_>, _settings: &Settings, now: Timestamp) -> Verdict {
+    super::forecast(Quantity::ErrorRate, subject, now)
+}
