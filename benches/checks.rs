@@ -1,4 +1,4 @@
-//! What checks cost while nothing happens, and how soon an action follows a file that goes stale: the real program on a
+//! What checks cost while nothing happens, and how soon an action follows a file that goes stale or is replaced: the real program on a
 //! loopback port. `cargo bench --bench checks`; `-- SHARE` shortens every figure, 0.1 to a tenth of its time.
 //!
 //! CPU is that of the whole program, its decisions and a scrape each 10 s included.
@@ -229,6 +229,55 @@ fn stale(busy: bool, target: &str) {
     );
 }
 
+/// From the moment at which a file was replaced until the first instruction of the action's command.
+fn changed(target: &str) {
+    let folder = folder();
+    let path = folder.path();
+    let (starts, program) = (Starts::listen(), compile(path));
+    // The interval is so long that nothing but the change can wake the check.
+    let mut text = head(path, "1h")
+        + "auto_restart_enabled: true\n\
+           recovery: {cooldown: 1h, target_budget: 1000, overall_budget: 100000, concurrency: 64}\nsubsystems:\n";
+    for index in 0..STALE {
+        std::fs::write(path.join(format!("f{index}")), "{\"lag\": 1}").expect("space for a file");
+        let _ = writeln!(text, "  s{index}: {{check: {{kind: json, path: f{index}, ranges: {{lag: {{max: 10}}}}}}}}");
+    }
+    text.push_str("bindings:\n");
+    for index in 0..STALE {
+        let command = starts.command(&program, index);
+        let _ = writeln!(
+            text,
+            "- {{action: restart_subsystem, subsystem: s{index}, exec: {{argv: {command:?}}}, class: natural, \
+             verify: {{settle: 0s, within: 100ms}}}}"
+        );
+    }
+    let program = Program::start(path, &text);
+    while program.metric("chiron_unwatched_folders") > 0.0 {
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let mut took: Vec<Duration> = (0..STALE)
+        .map(|index| {
+            std::thread::sleep(Duration::from_millis(100));
+            std::fs::write(path.join("new"), "{\"lag\": 11}").expect("space for a file");
+            let at = now();
+            std::fs::rename(path.join("new"), path.join(format!("f{index}"))).expect("a file can be replaced");
+            starts.next().at.saturating_sub(at)
+        })
+        .collect();
+    drop(program);
+    took.sort_unstable();
+    println!(
+        "{:<44} {:>8} {:>8.2} {:>8.2} {:>8} {:>8} {:>5.1}  {target}",
+        "file replaced to command",
+        took.len(),
+        quantile(&took, 0.5),
+        quantile(&took, 0.99),
+        "",
+        "",
+        load()
+    );
+}
+
 fn main() {
     let words: Vec<String> = std::env::args().skip(1).filter(|word| word != "--bench").collect();
     let share: f64 = words.first().and_then(|word| word.parse().ok()).unwrap_or(1.0);
@@ -282,4 +331,5 @@ fn main() {
     scrapes(10_000, length(10.0), "p99 5 ms");
     stale(false, "p99 20 ms");
     stale(true, "p99 50 ms");
+    changed("p99 50 ms");
 }

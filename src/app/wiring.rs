@@ -145,14 +145,19 @@ pub(super) fn unverified(settings: &Settings) -> Vec<(Name, bool)> {
 pub(super) fn runner(settings: &Settings, clock: &Clock, metrics: &Metrics) -> (Runner, RunnerHandle) {
     let (checks, host) = checks(settings);
     let (runner, handle) = Runner::new(checks, host, settings.check_interval, clock.clone(), seed(clock));
-    (runner.with_progress(metrics.progress("checks", clock)), handle)
+    (equipped(runner, settings, clock, metrics), handle)
 }
 
 /// The same in the place of one that has ended.
 pub(super) fn runner_anew(settings: &Settings, clock: &Clock, metrics: &Metrics, handle: &RunnerHandle) -> Runner {
     let (checks, host) = checks(settings);
     let runner = Runner::anew(checks, host, settings.check_interval, clock.clone(), seed(clock), handle);
-    runner.with_progress(metrics.progress("checks", clock))
+    equipped(runner, settings, clock, metrics)
+}
+
+fn equipped(runner: Runner, settings: &Settings, clock: &Clock, metrics: &Metrics) -> Runner {
+    let watching = metrics.watching.clone();
+    runner.with_progress(metrics.progress("checks", clock)).with_watching(Arc::clone(&settings.own_files), watching)
 }
 
 fn checks(settings: &Settings) -> (Vec<ScheduledCheck>, ResourceReader) {

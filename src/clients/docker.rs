@@ -73,7 +73,7 @@ pub enum Done {
 }
 
 /// A container as the engine tells of it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Container {
     /// Its id, which no other container ever has.
     pub id: String,
@@ -89,6 +89,27 @@ pub struct Container {
     pub started_at: String,
     /// How often the engine itself started it anew.
     pub restart_count: u64,
+    /// It is held still.
+    pub paused: bool,
+    /// It has ended, and the engine is about to start it anew.
+    pub restarting: bool,
+    /// The kernel ended it for want of memory.
+    pub oom_killed: bool,
+    /// Why it could not be started; empty if it could.
+    pub error: String,
+    /// What its own health check says, if it has one.
+    pub checked: Option<Checked>,
+}
+
+/// The health check that a container brings with it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Checked {
+    /// `starting`, `healthy` or `unhealthy`.
+    pub status: String,
+    /// How often in a row it has failed.
+    pub failing: u64,
+    /// What it printed last, shortened.
+    pub output: String,
 }
 
 /// A client of one engine. Each request has a connection of its own.
@@ -179,10 +200,16 @@ fn refused(heard: &Heard) -> Error {
         message: String,
     }
     let message = serde_json::from_slice::<Refusal>(&heard.body).map(|refusal| refusal.message).unwrap_or_default();
-    let message: String = message.chars().filter(|c| !c.is_control()).take(MESSAGE_MAX).collect();
+    let message = plain(&message);
     let reason = if heard.status == StatusCode::NOT_FOUND { "not_found" } else { "refused" };
     let detail = if message.is_empty() { format!("it answered {}", heard.status) } else { message };
     Error::new(reason, detail)
+}
+
+/// Words of another program on one line, shortened.
+fn plain(text: &str) -> String {
+    let text = text.trim().chars().map(|c| if c == '\n' { ' ' } else { c });
+    text.filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
 }
 
 fn parse(body: &[u8]) -> Result<Container, Error> {
@@ -205,12 +232,58 @@ fn parse(body: &[u8]) -> Result<Container, Error> {
         #[serde(default)]
         exit_code: i64,
         started_at: String,
+        #[serde(default)]
+        paused: bool,
+        #[serde(default)]
+        restarting: bool,
+        #[serde(default, rename = "OOMKilled")]
+        oom_killed: bool,
+        #[serde(default)]
+        error: String,
+        #[serde(default)]
+        health: Option<Health>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Health {
+        #[serde(default)]
+        status: String,
+        #[serde(default)]
+        failing_streak: u64,
+        #[serde(default)]
+        log: Option<Vec<Run>>,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Run {
+        #[serde(default)]
+        output: String,
     }
     let malformed =
         |error: serde_json::Error| Error::new("malformed", format!("its answer is not understood: {error}"));
     let Inspected { id, state, restart_count } = serde_json::from_slice(body).map_err(malformed)?;
-    let State { status, running, pid, exit_code, started_at } = state;
-    Ok(Container { id, status, running, pid, exit_code, started_at, restart_count })
+    let State { status, running, pid, exit_code, started_at, paused, restarting, oom_killed, error, health } = state;
+    // `none`, or no word at all, is a container without a health check.
+    let health = health.filter(|health| !matches!(health.status.as_str(), "" | "none"));
+    let checked = health.map(|health| {
+        let latest = health.log.unwrap_or_default().pop().map(|run| run.output).unwrap_or_default();
+        Checked { status: health.status, failing: health.failing_streak, output: plain(&latest) }
+    });
+    let error = plain(&error);
+    Ok(Container {
+        id,
+        status,
+        running,
+        pid,
+        exit_code,
+        started_at,
+        restart_count,
+        paused,
+        restarting,
+        oom_killed,
+        error,
+        checked,
+    })
 }
 
 #[cfg(test)]

@@ -5,4 +5,5 @@
 pub mod alertmanager;
 pub mod docker;
 pub mod freqtrade;
+pub mod named;
 pub mod systemd;

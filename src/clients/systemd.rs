@@ -169,6 +169,14 @@ pub struct Unit {
     pub restarts: u32,
     /// How the service last ended: `success`, `exit-code`, `timeout`; empty if it is no service.
     pub result: String,
+    /// How its main process ended last: an exit code, or the number of a signal; 0 if it is no service.
+    pub exit_status: i32,
+    /// Since when it is in this state, in microseconds since 1970; 0 if it never left its first one.
+    pub since: u64,
+    /// Memory of its control group, in bytes, where that is counted.
+    pub memory: Option<u64>,
+    /// Its tasks, where they are counted.
+    pub tasks: Option<u64>,
     /// The job at work on it.
     pub job: Option<Job>,
     /// Whether it may be started by hand.
@@ -199,6 +207,11 @@ impl Unit {
             main_pid: service.take("MainPID").unwrap_or(0),
             restarts: service.take("NRestarts").unwrap_or(0),
             result: service.text("Result"),
+            exit_status: service.take("ExecMainStatus").unwrap_or(0),
+            since: unit.take("StateChangeTimestamp").unwrap_or(0),
+            // What is not known is the largest number there is.
+            memory: service.take("MemoryCurrent").filter(|bytes| *bytes != u64::MAX),
+            tasks: service.take("TasksCurrent").filter(|tasks| *tasks != u64::MAX),
             job: job.map(|(id, path)| Job { id, path }),
             can_start: unit.take("CanStart").unwrap_or(false),
             can_stop: unit.take("CanStop").unwrap_or(false),

@@ -206,6 +206,7 @@ fn settings(
         failure_points,
         failure_points_every,
         disk_paths: paths.disks,
+        own_files: context.own_files,
         check_interval,
         critical_check_interval,
         policy_file,

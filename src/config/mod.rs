@@ -103,6 +103,8 @@ pub struct Settings {
     pub failure_points_every: Duration,
     /// Paths whose disks are watched; default the workspace.
     pub disk_paths: Vec<PathBuf>,
+    /// Files that chiron itself writes, absolute.
+    pub own_files: Arc<Vec<PathBuf>>,
     /// `check_interval`; default 30 s.
     pub check_interval: Duration,
     /// `critical_check_interval`; default 5 s.

@@ -2,7 +2,7 @@
 
 use std::any::Any;
 use std::future::Future;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -104,6 +104,11 @@ pub trait Check: Send + Sync + 'static {
     fn verifies_tls(&self) -> Option<bool> {
         None
     }
+
+    /// Whether a change of this file, below a folder of [`Check::watches`], is worth a look.
+    fn heeds(&self, _changed: &Path) -> bool {
+        true
+    }
 }
 
 impl Judgement {
@@ -178,6 +183,10 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn verifies_tls(&self) -> Option<bool> {
         None
     }
+    /// See [`Check::heeds`].
+    fn heeds(&self, _changed: &Path) -> bool {
+        true
+    }
 }
 
 impl<C: Check> AnyCheck for C {
@@ -220,6 +229,10 @@ impl<C: Check> AnyCheck for C {
 
     fn verifies_tls(&self) -> Option<bool> {
         Check::verifies_tls(self)
+    }
+
+    fn heeds(&self, changed: &Path) -> bool {
+        Check::heeds(self, changed)
     }
 }
 

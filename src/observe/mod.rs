@@ -9,6 +9,7 @@ pub mod check;
 pub mod checks;
 pub mod failure_points;
 pub mod inbox;
+mod pace;
 pub mod params;
 mod pool;
 pub mod probes;
@@ -17,6 +18,7 @@ pub mod resources;
 pub mod runner;
 pub mod threshold;
 pub mod vitals;
+mod watch;
 
 use crate::model::{Health, Resources};
 

@@ -7,6 +7,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::Poll;
 use std::time::Duration;
@@ -20,13 +21,15 @@ use tokio_util::sync::CancellationToken;
 
 use super::Observation;
 use super::check::{AnyCheck, Judgement, ScheduledCheck, Wake};
+use super::pace::Pace;
 use super::pool::{Done, Job, Outcome, Pool, Work, panic_text};
 use super::resources::ResourceReader;
+use super::watch::{Changed, Watcher};
 use crate::base::clock::Clock;
 use crate::base::failpoint;
 use crate::base::redact;
 use crate::model::{Health, Timestamp};
-use crate::telemetry::Progress;
+use crate::telemetry::{Progress, Watching};
 
 /// With fewer checks than this all run at once at the start, so that the first report is complete soon.
 const AT_ONCE: usize = 100;
@@ -41,6 +44,8 @@ const SWEEP: Duration = Duration::from_millis(10);
 const TURN: Duration = Duration::from_secs(1);
 /// The pause before what a check keeps going is begun anew.
 const SESSION_PAUSE: Duration = Duration::from_secs(1);
+/// Later than any check is due.
+const PAST_ALL: Duration = Duration::from_secs(1 << 32);
 /// A reading of the host that takes longer is given up.
 const RESOURCE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -131,6 +136,11 @@ struct Entry {
     blocking: bool,
     /// When it is due by its schedule.
     due: Instant,
+    /// When it is looked at next if nothing changes, and when the timer rings for it.
+    next: Instant,
+    armed: Instant,
+    /// What changed of its files.
+    pace: Pace,
     /// Its newest entry in the timer; older ones are void.
     generation: u32,
     /// The number of the run under way.
@@ -182,6 +192,9 @@ pub struct Runner {
     clock: Clock,
     seed: u64,
     progress: Option<Progress>,
+    /// chiron's own files, and where to tell of the watching; without it nothing is watched.
+    watching: Option<(Arc<Vec<PathBuf>>, Watching)>,
+    watcher: Option<Watcher>,
     asked: Arc<Asked>,
     /// Last, so that waiting callers are let go after everything else is gone.
     _closer: Closer,
@@ -227,6 +240,9 @@ impl Runner {
             blocking,
             // Given by `run`, whose beginning is the schedule's.
             due: Instant::now(),
+            next: Instant::now(),
+            armed: Instant::now(),
+            pace: Pace::default(),
             generation: 0,
             running: None,
             again: false,
@@ -256,6 +272,8 @@ impl Runner {
             clock,
             seed,
             progress: None,
+            watching: None,
+            watcher: None,
             _closer: Closer(Arc::clone(&asked)),
             asked,
         }
@@ -267,10 +285,20 @@ impl Runner {
         self
     }
 
+    /// Looks at checks whose files change at once; changes of `own_files` do not count.
+    pub fn with_watching(mut self, own_files: Arc<Vec<PathBuf>>, counts: Watching) -> Self {
+        self.watching = Some((own_files, counts));
+        self
+    }
+
     /// Runs until `stop` or until nobody receives any more; what is under way is then dropped.
     pub async fn run(mut self, out: Sender<Vec<Observation>>, stop: CancellationToken) {
         self.plan(Instant::now());
         (0..self.asked.total).for_each(|index| self.begin_session(index));
+        if let Some((own_files, counts)) = self.watching.take() {
+            let checks = self.entries.iter().filter_map(|entry| entry.scheduled.as_ref());
+            self.watcher = Watcher::new(checks, &own_files, counts);
+        }
         let asked = Arc::clone(&self.asked);
         let mut timer = std::pin::pin!(sleep_until(Instant::now()));
         loop {
@@ -295,6 +323,7 @@ impl Runner {
                 },
                 () = asked.wake.notified() => {}
                 () = self.pool.results() => {}
+                changes = changes(&mut self.watcher) => self.take_changes(&changes),
                 Some(joined) = self.tasks.join_next(), if !self.tasks.is_empty() => self.take_joined(joined),
                 Some(Ok(index)) = self.sessions.join_next(), if !self.sessions.is_empty() => self.begin_session(index),
                 () = &mut timer => {}
@@ -314,7 +343,31 @@ impl Runner {
             // After a first round at once the second one spreads, within one interval.
             entry.due = if first == start { start + offset } else { first };
             entry.generation += 1;
+            (entry.next, entry.armed) = (first, first);
             self.timer.push(Reverse((first, index, entry.generation)));
+        }
+    }
+
+    fn take_changes(&mut self, changes: &[Changed]) {
+        let now = Instant::now();
+        for Changed { check, settled, gap } in changes {
+            let entry = &mut self.entries[*check];
+            // A thread that hangs in it does so with every change.
+            if !entry.stuck {
+                entry.pace.changed(now, *settled, *gap);
+                self.arm(*check);
+            }
+        }
+    }
+
+    /// Sets the timer of a check that does not run to when it is looked at next.
+    fn arm(&mut self, index: usize) {
+        let entry = &mut self.entries[index];
+        let at = entry.pace.due().map_or(entry.next, |due| due.min(entry.next));
+        if entry.running.is_none() && at < entry.armed {
+            entry.armed = at;
+            entry.generation = entry.generation.wrapping_add(1);
+            self.timer.push(Reverse((at, index, entry.generation)));
         }
     }
 
@@ -343,8 +396,16 @@ impl Runner {
             && due <= now
         {
             self.timer.pop();
-            if self.entries[index].generation == generation && self.entries[index].running.is_none() {
+            let entry = &mut self.entries[index];
+            if entry.generation != generation || entry.running.is_some() {
+                continue;
+            }
+            if entry.next <= now || entry.pace.due().is_some_and(|due| due <= now) {
                 self.begin(index, now);
+            } else {
+                // Somebody is at its files still, so that it is looked at later than it seemed.
+                entry.armed = now + PAST_ALL;
+                self.arm(index);
             }
         }
     }
@@ -356,6 +417,7 @@ impl Runner {
         let entry = &mut self.entries[index];
         entry.running = Some(seq);
         entry.again = false;
+        entry.pace.begins(now);
         entry.skip_past(now);
         if entry.stuck {
             // One thread hangs in it already; a second would hang too.
@@ -438,6 +500,7 @@ impl Runner {
             return;
         }
         entry.running = None;
+        entry.pace.ended(took);
         let (again, limit) = (entry.again, entry.limit);
         let mut stuck = false;
         let observed = match outcome {
@@ -489,8 +552,9 @@ impl Runner {
             let wait = change.since(self.clock.now()).max(Duration::from_millis(1));
             at = now.checked_add(wait).map_or(at, |moment| at.min(moment));
         }
-        entry.generation = entry.generation.wrapping_add(1);
-        self.timer.push(Reverse((at, index, entry.generation)));
+        entry.next = at;
+        entry.armed = now + PAST_ALL;
+        self.arm(index);
     }
 
     /// While nobody receives, only the newest result of each check is kept.
@@ -533,6 +597,14 @@ impl Runner {
                 self.waiters.push(waiter);
             }
         }
+    }
+}
+
+/// What changed; never returns where nothing is watched.
+async fn changes(watcher: &mut Option<Watcher>) -> Vec<Changed> {
+    match watcher {
+        Some(watcher) => watcher.changes().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -21,6 +21,7 @@ use super::tables::{Tables, decrease};
 use super::tasks::{Progress, TaskRows};
 use super::text::{Kind, Text};
 use super::textfile::Folder;
+use super::watching::Watching;
 
 /// Why chiron may be blind (POL-4); each has its series from the start. Further reasons appear when they occur.
 pub const BLIND_REASONS: [&str; 10] = [
@@ -82,6 +83,8 @@ pub struct Metrics {
     pub bindings: Bindings,
     /// The policy's hooks.
     pub hooks: Hooks,
+    /// Files that are watched.
+    pub watching: Watching,
     webhook_refused: Reasons,
     requests_refused: Refused,
     /// Whether the web configuration was taken over, and until when our certificate holds; 0 without one.
@@ -119,6 +122,7 @@ impl Metrics {
             alertmanagers: Alertmanagers::default(),
             bindings: Bindings::default(),
             hooks: Hooks::default(),
+            watching: Watching::default(),
             webhook_refused: Reasons::new(
                 "chiron_webhook_refused_total",
                 counter,
@@ -390,6 +394,7 @@ impl Metrics {
         text.family("chiron_escalations_total", Kind::Counter, "Issues handed to a person.")
             .count(&[], self.escalations.load(Relaxed));
         self.tasks.render(text);
+        self.watching.render(text);
         self.process.render(self.clock.since_boot(), text);
         if let Some(folder) = &*self.textfiles.load() {
             text.prepared(folder.read().in_format(text.format()));

@@ -18,6 +18,7 @@ mod tables;
 pub mod tasks;
 mod text;
 mod textfile;
+pub mod watching;
 
 #[cfg(test)]
 mod tests;
@@ -27,3 +28,4 @@ pub use metrics::Metrics;
 pub use tasks::Progress;
 pub use text::PageFormat;
 pub use textfile::SampleLine;
+pub use watching::Watching;

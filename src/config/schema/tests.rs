@@ -35,6 +35,8 @@ subsystems:
   q: {check: {kind: redis, url: "redis://127.0.0.1"}}
   r: {check: {kind: sqlite, path: x}}
   j: {check: {kind: websocket, url: "ws://127.0.0.1:1", auth: {send: a, expect: b}, ping: {message: c, expect: d}}}
+  j: {check: {kind: systemd, unit: a.service}}
+  k: {check: {kind: container, name: a, socket: "tcp://a:1", tls: {}}}
 bindings:
   - {action: restart_subsystem, subsystem: a, exec: {argv: [/bin/true]}}
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}

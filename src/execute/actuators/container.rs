@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use super::{ActuatorContext, ActuatorSpec, Span, Text, tls};
 use crate::base::tree::Section;
 use crate::clients::docker::{self, Done, Engine, Operation};
+use crate::clients::named::{SOCKET, is_address, is_container as is_name};
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
 
@@ -42,8 +43,6 @@ since, a restart happened; not started since, once `stop_timeout` has passed, it
 under the same name cannot be told. A start or a stop done twice is the same as once, so `natural` fits them too.
 ";
 
-/// Where Docker listens.
-const SOCKET: &str = "unix:///var/run/docker.sock";
 /// The time of one question that changes nothing.
 const LOOK_LIMIT: Duration = Duration::from_secs(3);
 /// How often a probe looks again while the engine may still be at work.
@@ -361,26 +360,12 @@ fn build(section: &mut Section<'_>, context: &ActuatorContext) -> Option<Arc<dyn
     Some(Arc::new(Container { name: name?, operation, socket, engine: engine?, stop_timeout, signal }))
 }
 
-/// As the engine itself wants it; nothing in it means anything in a URL.
-fn is_name(name: &str) -> bool {
-    let fits = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
-    name.len() <= 255 && name.bytes().all(fits) && name.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric())
-}
-
 fn is_signal(signal: &str) -> bool {
     let number = signal.parse::<u8>().is_ok_and(|number| (1..=64).contains(&number));
     let named = signal.strip_prefix("SIG").is_some_and(|name| {
         (2..=8).contains(&name.len()) && name.bytes().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit())
     });
     number || named
-}
-
-/// `HOST:PORT` and nothing else.
-fn is_address(address: &str) -> bool {
-    let Ok(url) = reqwest::Url::parse(&format!("http://{address}/")) else { return false };
-    let plain = url.username().is_empty() && url.password().is_none() && url.path() == "/" && url.query().is_none();
-    let port = address.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok_and(|port| port > 0));
-    plain && port && url.has_host() && url.fragment().is_none()
 }
 
 #[cfg(test)]

@@ -12,9 +12,10 @@ use rustix::process::{Pid, Signal as Number, pidfd_send_signal, test_kill_proces
 use tokio::time::{Instant, timeout_at};
 
 use self::target::{Held, Identity, Named, Target, find};
-use super::systemd::{UnitName, bus};
+use super::systemd::bus;
 use super::{ActuatorContext, ActuatorSpec, Text};
 use crate::base::tree::Section;
+use crate::clients::named::UnitName;
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
 

@@ -8,8 +8,9 @@ use std::time::Duration;
 use async_trait::async_trait;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::{ActuatorContext, ActuatorSpec, Text};
-use crate::base::tree::{FromNode, Node, Section, Value};
+use super::{ActuatorContext, ActuatorSpec};
+use crate::base::tree::Section;
+use crate::clients::named::{BusName, UnitName};
 use crate::clients::systemd::{Bus, Client, End, Error, Job, Jobs, Unit, Verb};
 use crate::execute::{Actuator, Answer, Order, ProbeAnswer};
 use crate::model::{Ending, Means};
@@ -385,48 +386,6 @@ pub(super) fn bus(section: &mut Section<'_>) -> Option<Bus> {
         return Some(Bus::System);
     }
     section.opt::<BusName>("bus").map(|bus| bus.0)
-}
-
-struct BusName(Bus);
-
-impl FromNode for BusName {
-    const EXPECTED: &'static str = "`system`, `user` or an address such as unix:path=/run/user/1000/bus";
-
-    fn from_node(node: &Node) -> Result<Self, Option<String>> {
-        match Text::from_node(node)?.0.as_str() {
-            "system" => Ok(Self(Bus::System)),
-            "user" => Ok(Self(Bus::User)),
-            // Other transports would start programs or leave the host.
-            address if address.strip_prefix("unix:path=/").is_some_and(|path| !path.contains([',', ';', '\0'])) => {
-                Ok(Self(Bus::Address(address.to_owned())))
-            }
-            _ => Err(None),
-        }
-    }
-}
-
-/// The full name of one unit.
-pub(super) struct UnitName(pub(super) String);
-
-impl FromNode for UnitName {
-    const EXPECTED: &'static str = "the full name of a unit such as router.service";
-
-    fn from_node(node: &Node) -> Result<Self, Option<String>> {
-        const KINDS: [&str; 6] = ["service", "socket", "timer", "target", "path", "mount"];
-        let Value::Scalar { text, .. } = &node.value else { return Err(None) };
-        let (stem, kind) = text.rsplit_once('.').ok_or_else(|| Some(format!("did you mean `{text}.service`?")))?;
-        let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b":-_.\\@".contains(&byte);
-        if !KINDS.contains(&kind) {
-            return Err(Some(format!("a unit that can be acted upon ends in .{}", KINDS.join(", ."))));
-        }
-        if stem.is_empty() || stem.starts_with('@') || text.len() > 255 || !text.bytes().all(is_plain) {
-            return Err(None);
-        }
-        if stem.ends_with('@') {
-            return Err(Some(format!("this is a template; name an instance, such as {stem}1.{kind}")));
-        }
-        Ok(Self(text.clone()))
-    }
 }
 
 #[cfg(test)]

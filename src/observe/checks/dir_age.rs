@@ -1,6 +1,6 @@
 //! `dir_age`: is something in a folder still being written?
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{AnyCheck, BuildContext, Check, CheckSpec, Judgement, Section, Timestamp};
@@ -81,6 +81,15 @@ impl Check for DirAge {
 
     fn blocking(&self) -> bool {
         true
+    }
+
+    fn watches(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+
+    fn heeds(&self, changed: &Path) -> bool {
+        let folder: PathBuf = self.path.components().collect();
+        self.filter.accepts(changed.strip_prefix(&folder).unwrap_or(changed), changed)
     }
 }
 

@@ -113,6 +113,10 @@ impl Check for FileAge {
     fn blocking(&self) -> bool {
         true
     }
+
+    fn watches(&self) -> Vec<PathBuf> {
+        vec![self.file.path().to_owned()]
+    }
 }
 
 fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {

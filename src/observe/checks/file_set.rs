@@ -94,6 +94,10 @@ impl Check for FileSet {
     fn blocking(&self) -> bool {
         true
     }
+
+    fn watches(&self) -> Vec<PathBuf> {
+        self.paths.clone()
+    }
 }
 
 fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {

@@ -247,6 +247,10 @@ impl Check for Json {
     fn blocking(&self) -> bool {
         true
     }
+
+    fn watches(&self) -> Vec<PathBuf> {
+        vec![self.file.path().to_owned()]
+    }
 }
 
 fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {

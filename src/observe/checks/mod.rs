@@ -2,6 +2,7 @@
 //!
 //! **Invariant:** every file of this folder is in the list; a test reads the folder.
 
+pub mod container;
 pub mod dir_age;
 pub mod dns;
 pub mod exec;
@@ -17,6 +18,7 @@ pub mod promql;
 pub mod push;
 pub mod redis;
 pub mod sqlite;
+pub mod systemd;
 pub mod tcp;
 pub mod tls;
 pub mod vitals;
@@ -27,7 +29,7 @@ use crate::base::tree::Section;
 use crate::model::Timestamp;
 
 /// Every check kind, in the order of the catalog.
-pub const CHECKS: [&CheckSpec; 19] = [
+pub const CHECKS: [&CheckSpec; 21] = [
     &file_age::SPEC,
     &json::SPEC,
     &file_set::SPEC,
@@ -47,6 +49,8 @@ pub const CHECKS: [&CheckSpec; 19] = [
     &vitals::SPEC,
     &freqtrade::SPEC,
     &websocket::SPEC,
+    &systemd::SPEC,
+    &container::SPEC,
 ];
 
 /// The kind of that name.

@@ -13,8 +13,9 @@ use crate::base::files::{self, FileProblem};
 use crate::model::Timestamp;
 
 /// How far a walk goes before it is content with what it saw.
-const MAX_ENTRIES: usize = 10_000;
-const MAX_DEPTH: usize = 6;
+pub const MAX_ENTRIES: usize = 10_000;
+/// Levels of folders.
+pub const MAX_DEPTH: usize = 6;
 
 /// Which files of a folder count.
 #[derive(Clone, Debug, Default)]
@@ -38,7 +39,8 @@ impl Filter {
         Ok(Self { pattern, own_files: own_files.iter().map(|path| path.components().collect()).collect() })
     }
 
-    fn accepts(&self, below: &Path, whole: &Path) -> bool {
+    /// Whether a file counts, by its path below the folder and its whole path.
+    pub fn accepts(&self, below: &Path, whole: &Path) -> bool {
         let matched = match &self.pattern {
             None => true,
             Some((glob, true)) => glob.is_match(below),
@@ -49,7 +51,7 @@ impl Filter {
 }
 
 /// Whether `path` is `own`, is below it, is what it was rotated to, or is its next version being written.
-fn is_own(path: &Path, own: &Path) -> bool {
+pub fn is_own(path: &Path, own: &Path) -> bool {
     if path.starts_with(own) {
         return true;
     }

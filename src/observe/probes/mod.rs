@@ -8,6 +8,7 @@ pub mod peer;
 pub mod perfdata;
 pub mod polled;
 pub mod process;
+pub mod restarts;
 pub mod series;
 pub mod shown;
 pub mod sqlite;

@@ -91,4 +91,8 @@ impl Check for Snapshot {
     fn blocking(&self) -> bool {
         true
     }
+
+    fn watches(&self) -> Vec<std::path::PathBuf> {
+        vec![self.file.path().to_owned()]
+    }
 }

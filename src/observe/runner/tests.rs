@@ -452,3 +452,76 @@ async fn a_thousand_blocking_checks_all_report() {
         }
     }
 }
+
+/// A check of a real file that counts its looks and keeps what it saw last.
+struct Looks {
+    path: PathBuf,
+    looks: AtomicUsize,
+    seen: Mutex<String>,
+}
+
+impl Check for Looks {
+    type Reading = ();
+    const KIND: &'static str = "looks";
+
+    #[expect(clippy::disallowed_methods, reason = "a file of the test")]
+    async fn read(&self) {
+        self.looks.fetch_add(1, Ordering::SeqCst);
+        *self.seen.lock().unwrap() = std::fs::read_to_string(&self.path).unwrap_or_default();
+    }
+
+    fn judge(&self, (): &(), _now: Timestamp) -> Judgement {
+        Judgement::new(Status::Healthy)
+    }
+
+    fn blocking(&self) -> bool {
+        true
+    }
+
+    fn watches(&self) -> Vec<PathBuf> {
+        vec![self.path.clone()]
+    }
+}
+
+/// OBS-7: a file that is replaced 1,000 times a second is looked at 20 times a second at most, and the last of all is seen;
+/// its interval has no part in that.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+#[expect(clippy::disallowed_methods, reason = "a file of the test")]
+async fn a_file_that_changes_all_the_time_costs_little_and_its_end_is_seen() {
+    const WRITES: u32 = 1_000;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("state");
+    let looks = Arc::new(Looks { path: path.clone(), looks: AtomicUsize::new(0), seen: Mutex::default() });
+    let checks = vec![scheduled("a", looks.clone(), seconds(1_000_000))];
+    let counts = Watching::default();
+    let (runner, _handle) =
+        Runner::new(checks, ResourceReader::new(Vec::new()), seconds(1_000_000), Clock::system(), 7);
+    let runner = runner.with_watching(Arc::default(), counts.clone());
+    let (send, mut out) = channel(64);
+    let stop = CancellationToken::new();
+    let task = tokio::runtime::Handle::current().spawn(runner.run(send, stop.clone()));
+    let drain = tokio::runtime::Handle::current().spawn(async move { while out.recv().await.is_some() {} });
+    let until = |what: &'static str, holds: &dyn Fn() -> bool| {
+        let begun = std::time::Instant::now();
+        while !holds() {
+            assert!(begun.elapsed() < seconds(10), "{what}: {} looks", looks.looks.load(Ordering::SeqCst));
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        begun.elapsed()
+    };
+    until("the way to be walked", &|| counts.held() != (0, 1) && looks.looks.load(Ordering::SeqCst) > 0);
+    let (before, begun) = (looks.looks.load(Ordering::SeqCst), std::time::Instant::now());
+    for number in 1..=WRITES {
+        std::fs::write(folder.path().join("new"), number.to_string()).unwrap();
+        std::fs::rename(folder.path().join("new"), &path).unwrap();
+        std::thread::sleep(Duration::from_micros(900));
+    }
+    let took = begun.elapsed();
+    until("the last to be seen", &|| *looks.seen.lock().unwrap() == WRITES.to_string());
+    let found = looks.looks.load(Ordering::SeqCst) - before;
+    let most = usize::try_from(took.as_millis() / 50).unwrap() + 2;
+    assert!((5..=most).contains(&found), "{found} looks in {took:?}, expected at most {most}");
+    stop.cancel();
+    task.await.unwrap();
+    drain.await.unwrap();
+}

@@ -26,6 +26,7 @@ pub(crate) struct Chiron {
     log: PathBuf,
     environment: BTreeMap<String, String>,
     arguments: Vec<String>,
+    wrapper: Vec<String>,
     process: Option<Process>,
     address: String,
     begun: u64,
@@ -49,6 +50,7 @@ impl Chiron {
             log: std::env::temp_dir().join(format!("chiron-test-{}.log", unique())),
             environment: BTreeMap::new(),
             arguments: Vec::new(),
+            wrapper: Vec::new(),
             process: None,
             address: String::new(),
             begun: 0,
@@ -75,6 +77,12 @@ impl Chiron {
         self
     }
 
+    /// Has another program start it, which must end by executing its arguments.
+    pub(crate) fn under(mut self, wrapper: &[&str]) -> Self {
+        self.wrapper = wrapper.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
     /// Starts the process and waits until it is ready.
     pub(crate) fn start(mut self) -> Self {
         self.spawn();
@@ -86,7 +94,14 @@ impl Chiron {
     pub(crate) fn spawn(&mut self) {
         self.begun = std::fs::metadata(&self.log).map_or(0, |metadata| metadata.len());
         self.address.clear();
-        let mut command = Command::new(BINARY);
+        let mut command = match self.wrapper.split_first() {
+            Some((program, first)) => {
+                let mut command = Command::new(program);
+                command.args(first).arg(BINARY);
+                command
+            }
+            None => Command::new(BINARY),
+        };
         command.arg("run").arg("--web.listen-address=127.0.0.1:0").current_dir(&self.dir);
         if let Some(config) = &self.config {
             command.arg(format!("--config.file={}", config.display()));

@@ -74,21 +74,16 @@ impl Podman {
 
     /// Runs a container whose main process is a shell with this script.
     pub(crate) fn run_script(&self, name: &str, script: &str) -> ContainerState {
+        self.run_with(name, &[], script)
+    }
+
+    /// The same with further options of `podman run`.
+    pub(crate) fn run_with(&self, name: &str, options: &[&str], script: &str) -> ContainerState {
         self.names.borrow_mut().push(name.to_owned());
-        self.podman(&[
-            "run",
-            "--detach",
-            "--name",
-            name,
-            "--ulimit=nofile=20000:20000",
-            "--ulimit=nproc=1000:1000",
-            "--net=none",
-            &format!("--volume={}:/shared", self.dir.path().join("shared").display()),
-            IMAGE,
-            "/bin/sh",
-            "-c",
-            script,
-        ]);
+        let volume = format!("--volume={}:/shared", self.dir.path().join("shared").display());
+        let first = ["run", "--detach", "--name", name, "--ulimit=nofile=20000:20000", "--ulimit=nproc=1000:1000"];
+        let last = ["--net=none", &volume, IMAGE, "/bin/sh", "-c", script];
+        self.podman(&[&first[..], options, &last[..]].concat());
         self.state(name).unwrap_or_else(|| panic!("container `{name}` was run"))
     }
 
@@ -114,6 +109,16 @@ impl Podman {
         let arguments = ["events", "--stream=false", "--since=24h", "--filter", &filter, "--format={{.Status}}"];
         let output = self.podman(&arguments);
         String::from_utf8_lossy(&output.stdout).lines().filter(|line| line.trim() == "start").count()
+    }
+
+    /// `podman VERB NAME`, for what people do to containers.
+    pub(crate) fn tell(&self, verb: &str, name: &str) {
+        self.podman(&[verb, name]);
+    }
+
+    /// Has the container's own health check run once, as a timer of systemd would; whether it passed.
+    pub(crate) fn check(&self, name: &str) -> bool {
+        self.command(&[concat!("health", "check"), "run", name]).output().expect("podman runs").status.success()
     }
 
     /// Ends a container and removes it.

@@ -73,9 +73,8 @@ fn seen(id: &str, started_at: &str, pid: u64) -> docker::Container {
         status: if pid > 0 { "running" } else { "exited" }.to_owned(),
         running: pid > 0,
         pid,
-        exit_code: 0,
         started_at: started_at.to_owned(),
-        restart_count: 0,
+        ..docker::Container::default()
     }
 }
 

@@ -1,6 +1,7 @@
 //! What is concluded from a unit's state, and which settings are refused.
 
 use super::*;
+use crate::base::tree::FromNode;
 use crate::execute::actuators::tests::scalar;
 
 fn unit(load: &str, active: &str, invocation: &str) -> Unit {
