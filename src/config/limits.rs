@@ -24,7 +24,7 @@ const DEFAULT: Thresholds = Thresholds { error_rate: 0.2, stale_seconds: 300.0, 
 const PRODUCTION: Thresholds = Thresholds { error_rate: 0.15, stale_seconds: 180.0, cpu: 85.0, memory: 80.0 };
 
 /// `thresholds`, `preset`, `flap` and the counters beside them: detection, the error rate and the age of stale data.
-pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, f64, Duration) {
+pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, Duration) {
     let preset = top.word("preset", &[("default", &DEFAULT), ("production", &PRODUCTION)]).unwrap_or(&DEFAULT);
     let basis = detect::Settings::default();
     let mut settings = detect::Settings {
@@ -32,9 +32,9 @@ pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, f64, Durati
         failed_after: span(top, "failed_after", basis.failed_after),
         max_cpu_percent: preset.cpu,
         max_memory_percent: preset.memory,
+        max_error_rate: preset.error_rate,
         ..basis
     };
-    let mut error_rate = preset.error_rate;
     let mut stale = preset.stale_seconds;
     if let Some(mut section) = top.section("thresholds") {
         settings.max_cpu_percent = percent(&mut section, "max_cpu_percent", settings.max_cpu_percent);
@@ -43,7 +43,8 @@ pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, f64, Durati
         let rule = "expected seconds from 1 to 2592000 (30 days)";
         stale = checked(&mut section, "stale_data_seconds", stale, rule, |value| (1.0..=2_592_000.0).contains(value));
         let rule = "expected a share above 0, at most 1";
-        error_rate = checked(&mut section, "max_error_rate", error_rate, rule, |value| *value > 0.0 && *value <= 1.0);
+        let fits = |value: &f64| *value > 0.0 && *value <= 1.0;
+        settings.max_error_rate = checked(&mut section, "max_error_rate", settings.max_error_rate, rule, fits);
         let latency = span(&mut section, "max_latency", Duration::from_secs_f64(settings.max_latency_ms / 1e3));
         settings.max_latency_ms = latency.as_secs_f64() * 1e3;
         settings.max_rate_limit_percent =
@@ -58,9 +59,8 @@ pub(super) fn detection(top: &mut Section<'_>) -> (detect::Settings, f64, Durati
         settings.flap_hold = pause(&mut section, "hold", settings.flap_hold);
         section.finish();
     }
-    settings.max_error_rate = error_rate;
     settings.prediction = prediction(top);
-    (settings, error_rate, Duration::from_secs_f64(stale))
+    (settings, Duration::from_secs_f64(stale))
 }
 
 /// `prediction`.

@@ -138,7 +138,7 @@ fn settings(
     let paths = paths(&mut top, intake, inputs);
     let check_interval = span(&mut top, "check_interval", Duration::from_secs(30));
     let critical_check_interval = span(&mut top, "critical_check_interval", Duration::from_secs(5));
-    let (detect, max_error_rate, stale_after) = limits::detection(&mut top);
+    let (detect, stale_after) = limits::detection(&mut top);
 
     let mut policy_section = top.section("policy");
     let policy = limits::policy(policy_section.as_mut());
@@ -165,13 +165,14 @@ fn settings(
     }
     let context = BuildContext {
         workspace: paths.workspace.clone(),
+        folder: intake.folder.clone(),
         data_dir: paths.data_dir.clone(),
         log_dir: paths.log_dir.clone(),
         stale_after,
         own_files: Arc::new(own_files),
         clock,
         http,
-        max_error_rate,
+        max_error_rate: detect.max_error_rate,
     };
     let intervals = Intervals { check: check_interval, critical: critical_check_interval };
     let (subsystems, known) = subsystems(&mut top, intake, profile(profile_name), &context, intervals);
@@ -211,7 +212,6 @@ fn settings(
         critical_check_interval,
         policy_file,
         report_file,
-        max_error_rate,
         detect,
         recommend,
         admit,

@@ -113,8 +113,6 @@ pub struct Settings {
     pub policy_file: PathBuf,
     /// The report file; default `self_healing_report.json` in the data folder.
     pub report_file: PathBuf,
-    /// `thresholds.max_error_rate`, for the bot's vitals, 0 to 1; default 0.2.
-    pub max_error_rate: f64,
     /// Detection.
     pub detect: detect::Settings,
     /// Recommendation.

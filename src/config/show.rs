@@ -188,7 +188,7 @@ fn in_force(settings: &Settings) -> Value {
             "max_cpu_percent": detect.max_cpu_percent,
             "max_memory_percent": detect.max_memory_percent,
             "max_disk_percent": detect.max_disk_percent,
-            "max_error_rate": settings.max_error_rate,
+            "max_error_rate": settings.detect.max_error_rate,
             "max_latency": span(std::time::Duration::from_secs_f64(detect.max_latency_ms / 1e3)),
             "max_rate_limit_percent": detect.max_rate_limit_percent,
         },

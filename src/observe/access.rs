@@ -104,7 +104,7 @@ fn secret(
     context: &BuildContext,
     cautions: &mut Vec<String>,
 ) -> Option<Secret> {
-    let path = params::path(section, key, context)?;
+    let path = params::required_secret_path(section, key, context)?;
     match Secret::from_file(&path) {
         Ok(secret) => {
             if files::is_open_to_all(&path) {
@@ -128,7 +128,7 @@ pub fn certificates(section: &mut Section<'_>, context: &BuildContext) -> Option
     if !section.has("ca_file") {
         return Some(None);
     }
-    let path = params::path(section, "ca_file", context)?;
+    let path = params::secret_path(section, "ca_file", context)?;
     let rule = match files::read_bounded(&path, CERTIFICATES_MAX) {
         Ok((pem, _)) => match reqwest::Certificate::from_pem_bundle(&pem) {
             Ok(found) if !found.is_empty() => return Some(Some(pem)),

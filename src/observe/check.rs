@@ -241,6 +241,8 @@ impl<C: Check> AnyCheck for C {
 pub struct BuildContext {
     /// Relative paths are below it.
     pub workspace: PathBuf,
+    /// Relative paths of files with secrets and certificates are below it: the folder of the settings file.
+    pub folder: PathBuf,
     /// `data_dir`, or `data` below the workspace.
     pub data_dir: PathBuf,
     /// `log_dir`, or `logs` below the workspace.

@@ -103,6 +103,16 @@ pub fn path(section: &mut Section<'_>, key: &'static str, context: &BuildContext
     required_text(section, key).map(|text| context.workspace.join(text))
 }
 
+/// The path of a file with a secret or certificates; a relative one is below the folder of the settings file.
+pub fn secret_path(section: &mut Section<'_>, key: &'static str, context: &BuildContext) -> Option<PathBuf> {
+    text(section, key).map(|text| context.folder.join(text))
+}
+
+/// The same, which must be there.
+pub fn required_secret_path(section: &mut Section<'_>, key: &'static str, context: &BuildContext) -> Option<PathBuf> {
+    required_text(section, key).map(|text| context.folder.join(text))
+}
+
 /// A list of texts; absent is empty. A single text counts as a list of one.
 pub fn texts(section: &mut Section<'_>, key: &'static str) -> Vec<String> {
     let Some(node) = section.node(key) else { return Vec::new() };

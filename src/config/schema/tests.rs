@@ -28,13 +28,13 @@ subsystems:
   dns: {check: {kind: dns, name: example.org}}
   tls: {check: {kind: tls, address: "127.0.0.1:1"}}
   promql:
-    check: {kind: promql, server: "https://127.0.0.1:1", query: up, basic_auth: {username: a, password_file: tests/config/webhook.token}}
+    check: {kind: promql, server: "https://127.0.0.1:1", query: up, basic_auth: {username: a, password_file: webhook.token}}
   metric:
-    check: {kind: metric, url: "http://127.0.0.1:1", name: up, basic_auth: {username: a, password_file: tests/config/webhook.token}}
+    check: {kind: metric, url: "http://127.0.0.1:1", name: up, basic_auth: {username: a, password_file: webhook.token}}
   p: {check: {kind: postgres, url: "postgres://bot@127.0.0.1/trades"}}
   q: {check: {kind: redis, url: "redis://127.0.0.1"}}
   r: {check: {kind: sqlite, path: x}}
-  j: {check: {kind: websocket, url: "ws://127.0.0.1:1", auth: {send: a, expect: b}, ping: {message: c, expect: d}}}
+  socket: {check: {kind: websocket, url: "ws://127.0.0.1:1", auth: {send: a, expect: b}, ping: {message: c, expect: d}}}
   j: {check: {kind: systemd, unit: a.service}}
   k: {check: {kind: container, name: a, socket: "tcp://a:1", tls: {}}}
 bindings:

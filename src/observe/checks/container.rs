@@ -178,8 +178,7 @@ impl Check for Container {
 
 /// `tls`: whom to believe, and chiron's own certificate.
 fn tls(section: &mut Section<'_>, context: &BuildContext) -> Reach {
-    let mut file =
-        |key: &'static str| params::text(section, key).map(|named| -> PathBuf { context.workspace.join(named) });
+    let mut file = |key: &'static str| params::secret_path(section, key, context);
     let (ca_file, certificate, key) = (file("ca_file"), file("cert_file"), file("key_file"));
     let exists = |path: &PathBuf| crate::base::files::stat(path).is_ok();
     if ca_file.as_ref().is_some_and(|path| exists(path) && request::certificates(path).is_err()) {

@@ -206,8 +206,8 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
     if username.as_ref().is_some_and(|name| name.contains(':')) {
         section.reject("username", "expected a name without `:`", None);
     }
-    let password_file = params::path(section, "password_file", context);
-    let client = match params::text(section, "ca_file").map(|named| context.workspace.join(named)) {
+    let password_file = params::required_secret_path(section, "password_file", context);
+    let client = match params::secret_path(section, "ca_file", context) {
         None => Some(context.http.clone()),
         Some(path) => {
             let client = files::read_bounded(&path, CERTIFICATES_MAX).map_err(|problem| problem.to_string());

@@ -334,8 +334,8 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
             None
         }
     });
-    let password_file = params::text(section, "password_file").map(|path| context.workspace.join(path));
-    let ca_file = params::text(section, "ca_file").map(|path| context.workspace.join(path));
+    let password_file = params::secret_path(section, "password_file", context);
+    let ca_file = params::secret_path(section, "ca_file", context);
     let query = params::text(section, "query").filter(|query| !query.trim().is_empty());
     let max_connections_percent = params::number(section, "max_connections_percent");
     let degraded_latency = params::span(section, "degraded_latency");

@@ -379,8 +379,8 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
         }
     });
     let username = params::text(section, "username");
-    let password_file = params::text(section, "password_file").map(|path| context.workspace.join(path));
-    let ca_file = params::text(section, "ca_file").map(|path| context.workspace.join(path));
+    let password_file = params::secret_path(section, "password_file", context);
+    let ca_file = params::secret_path(section, "ca_file", context);
     let max_memory_bytes = params::whole(section, "max_memory_bytes");
     let degraded_latency = params::span(section, "degraded_latency");
     let timeout = params::span(section, "timeout").unwrap_or(Duration::from_secs(5));

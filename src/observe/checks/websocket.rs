@@ -300,8 +300,8 @@ fn tell(
 fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn AnyCheck>> {
     let url = params::required_text(section, "url").filter(|url| fits(url, section));
     let headers = headers(section);
-    let token_file = params::text(section, "token_file").map(|path| context.workspace.join(path));
-    let ca_file = params::text(section, "ca_file").map(|path| context.workspace.join(path));
+    let token_file = params::secret_path(section, "token_file", context);
+    let ca_file = params::secret_path(section, "ca_file", context);
     let insecure_skip_verify = section.or("insecure_skip_verify", false);
     let connect_timeout = span(section, "connect_timeout", 10, Duration::from_millis(100));
     let auth = section.section("auth").map(|mut auth| {

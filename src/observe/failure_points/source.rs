@@ -278,6 +278,7 @@ pub(super) fn age(at: Timestamp, limit: Duration, now: Timestamp) -> Age {
 pub(super) fn context(workspace: &std::path::Path) -> BuildContext {
     let _ = rustls::crypto::ring::default_provider().install_default();
     BuildContext {
+        folder: workspace.into(),
         workspace: workspace.to_owned(),
         data_dir: workspace.join("data"),
         log_dir: workspace.join("logs"),

@@ -12,16 +12,13 @@ use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, ServerName};
-use rustls_platform_verifier::BuilderVerifierExt;
+use rustls::ClientConfig;
+use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 
-use crate::base::http::install_tls;
 use crate::base::secret::Secret;
-use crate::base::{files, redact};
+use crate::base::{files, redact, tls};
 
 /// The largest file with certificates, in bytes.
 const PEM_MAX: u64 = 1024 * 1024;
@@ -158,35 +155,19 @@ impl Trust {
 
     /// Settings of TLS. The file is read anew each time, so that an exchanged authority counts at once.
     pub async fn config(&self) -> Result<Arc<ClientConfig>, String> {
-        install_tls();
         let Some(path) = self.ca_file.clone() else {
             if let Some(config) = self.machine.get() {
                 return Ok(Arc::clone(config));
             }
-            let config = off_thread(|| {
-                let builder = ClientConfig::builder().with_platform_verifier();
-                let builder = builder.map_err(|error| format!("the machine's authorities cannot be used: {error}"))?;
-                Ok(Arc::new(builder.with_no_client_auth()))
-            })
-            .await?;
+            let config = off_thread(|| tls::client(None, false).map(Arc::new)).await?;
             return Ok(Arc::clone(self.machine.get_or_init(|| config)));
         };
         off_thread(move || {
-            let builder = ClientConfig::builder().with_root_certificates(authorities(&path)?);
-            Ok(Arc::new(builder.with_no_client_auth()))
+            let shown = path.display();
+            let (pem, _) = files::read_bounded(&path, PEM_MAX).map_err(|problem| format!("`{shown}`: {problem}"))?;
+            tls::client(Some(&pem), false).map(Arc::new).map_err(|why| format!("`{shown}`: {why}"))
         })
         .await
-    }
-}
-
-fn authorities(path: &Path) -> Result<RootCertStore, String> {
-    let shown = path.display();
-    let (pem, _) = files::read_bounded(path, PEM_MAX).map_err(|problem| format!("`{shown}`: {problem}"))?;
-    let mut store = RootCertStore::empty();
-    let found: Vec<_> = CertificateDer::pem_slice_iter(&pem).filter_map(Result::ok).collect();
-    match store.add_parsable_certificates(found) {
-        (0, _) => Err(format!("`{shown}` holds no certificate, expected certificates in PEM")),
-        _ => Ok(store),
     }
 }
 

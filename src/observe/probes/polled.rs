@@ -53,7 +53,7 @@ impl Page {
             let path = format!("{}.{name}", section.path_of("headers"));
             section.problems().push(*at, &path, "", rule, None);
         }
-        let bearer_token_file = section.opt::<PathBuf>("bearer_token_file").map(|path| context.workspace.join(path));
+        let bearer_token_file = params::secret_path(section, "bearer_token_file", context);
         if let Some(path) = &bearer_token_file {
             // One that is there already is known as a secret from now on; a missing one is told by the check.
             let _ = Secret::from_file(path);

@@ -13,6 +13,7 @@ use crate::observe::checks::testing::{NOW, date, files_of, run_at, torture};
 fn context(workspace: &Path) -> BuildContext {
     let _ = rustls::crypto::ring::default_provider().install_default();
     BuildContext {
+        folder: workspace.into(),
         max_error_rate: 0.2,
         workspace: workspace.to_owned(),
         data_dir: workspace.join("data"),

@@ -14,6 +14,7 @@ use crate::observe::inbox::Inbox;
 
 fn context(workspace: &Path, clock: &Clock) -> BuildContext {
     BuildContext {
+        folder: workspace.into(),
         workspace: workspace.to_owned(),
         data_dir: workspace.join("data"),
         log_dir: workspace.join("logs"),
@@ -233,7 +234,7 @@ async fn polled_as_json() {
     for (answer, told) in [
         (
             "HTTP/1.1 302 Found\r\nlocation: http://127.0.0.1:1/x\r\ncontent-length: 0\r\n\r\n".to_owned(),
-            "found status 302, expected 200; redirects are not followed",
+            "found status 302, a redirect to http://127.0.0.1:1/x, which is not followed",
         ),
         ("HTTP/1.1 500 Oops\r\ncontent-length: 0\r\n\r\n".to_owned(), "found status 500"),
         (ok("<html>"), "not JSON"),
