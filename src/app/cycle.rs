@@ -15,6 +15,7 @@ use std::time::Duration;
 use crate::alerts;
 use crate::detect::dependencies::Graph;
 use crate::detect::overall::Counts;
+use crate::detect::status::{Chance, Look};
 use crate::detect::trends::Tracker;
 use crate::execute::{self, Binding, ProbeAnswer};
 use crate::journal::{Record, State};
@@ -35,6 +36,9 @@ use super::world::{Waiting, World};
 const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// How long a decision is put off at most when nothing happens.
 pub const TICK: Duration = Duration::from_secs(1);
+
+/// Looks at one subsystem that are closer together than this, or than half its interval, count as one (OBS-1).
+const LOOKS_APART: Duration = Duration::from_secs(1);
 
 /// What the cycle needs of the settings.
 #[derive(Clone, Debug)]
@@ -263,8 +267,10 @@ impl Cycle {
             let mut kept = super::world::Seen { cycle: 0, ..seen.clone() };
             let raised = old.index.get(name).and_then(|index| self.rules.raises.get(*index));
             if raised != next.rules.raises.get(*index) && kept.health.signals != Signals::default() {
-                // Another check: what the old one saw besides its grade raises nothing any more.
-                Arc::make_mut(&mut kept.health).signals = Signals::default();
+                // Another check: what the old one saw besides its grade raises nothing any more. Its status stays what it
+                // was, and whose issue that is: the new check has yet to speak.
+                let signals = &mut Arc::make_mut(&mut kept.health).signals;
+                *signals = Signals { own_status: signals.own_status, ..Signals::default() };
             }
             next.world.subsystems[*index] = kept;
         }
@@ -508,7 +514,9 @@ impl Cycle {
     }
 
     fn take_health(&mut self, draft: &Draft, index: usize, said: &Health) {
-        let chance = self.chance(&draft.state, index);
+        // Only what is not well asks what can still be done about it.
+        let well = matches!(said.status, Status::Healthy | Status::Degraded);
+        let chance = if well { Chance::Open } else { self.chance(&draft.state, index) };
         let subsystem = &self.rules.subsystems[index];
         if said.subsystem != subsystem.name {
             // Observed under settings that a reload has replaced.
@@ -518,9 +526,10 @@ impl Cycle {
             // Begun by the clock as it was before it was set back: it proves nothing about now.
             return;
         }
+        let apart = self.rules.intervals.get(index).map_or(LOOKS_APART, |interval| LOOKS_APART.min(*interval / 2));
         let seen = &mut self.world.subsystems[index];
-        let (streak, status) =
-            detect::status::grade(seen.streak, said.status, said.unrunnable, chance, &self.rules.detect, draft.now);
+        let look = Look { said: said.status, unrunnable: said.unrunnable, at: said.timestamp, apart };
+        let (streak, status) = detect::status::grade(seen.streak, look, chance, &self.rules.detect, draft.now);
         let before = seen.health.status;
         let first = !seen.seen;
         let had_signals = seen.health.signals.concern_rules();

@@ -30,6 +30,8 @@ const ASK_AFTER: std::time::Duration = std::time::Duration::from_secs(60);
 const HELD_LONG: std::time::Duration = std::time::Duration::from_secs(600);
 /// How often a target is checked again while its action is verified.
 const RECHECK: std::time::Duration = std::time::Duration::from_millis(500);
+/// The same for a failure point.
+const RECHECK_POINT: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl Cycle {
     /// The means have answered: journal it; what has nothing left to verify is closed at once.
@@ -252,7 +254,9 @@ impl Cycle {
                 && let Some(index) = self.check_of(draft, run)
             {
                 effects.push(Effect::ForceCheck(index));
-                let next_look = draft.now.plus(RECHECK);
+                // A failure point asks others than the target: an exchange, say, that wants to be asked less and not more.
+                let of_point = index >= self.names.len();
+                let next_look = draft.now.plus(if of_point { RECHECK_POINT } else { RECHECK });
                 self.world.wake(next_look.min(verifying.deadline), &run.key.episode);
                 if let Some(verifying) = self.world.verifying.get_mut(&run.key) {
                     verifying.next_look = next_look;
@@ -568,7 +572,9 @@ impl Cycle {
             // What has helped is not doubted before the check has spoken since the start.
             Some(index) if by_check => {
                 let seen = &self.world.subsystems[*index];
-                !seen.seen || seen.health.status == crate::model::Status::Healthy
+                // What rules of their own raise is not this issue.
+                let status = seen.health.signals.own_status.unwrap_or(seen.health.status);
+                !seen.seen || status == crate::model::Status::Healthy
             }
             _ => state.episodes.get(&episode.id).is_some_and(|episode| !episode.by_check),
         }
@@ -685,7 +691,7 @@ impl Cycle {
             .filter_map(|(key, id)| state.episodes.get(id).map(|episode| (key, episode)))
             .filter(|(key, episode)| {
                 key.kind == *crate::detect::rules::SUBSYSTEM_STATUS
-                    || episode.by_check && crate::detect::rules::is_of_vitals(&key.kind)
+                    || episode.by_check && crate::detect::rules::breaks_a_subsystem(&key.kind)
             })
             .map(|(_, episode)| {
                 if episode.run.is_some() {
@@ -711,7 +717,7 @@ fn looked_at_by_itself(rules: &Rules, index: &HashMap<Name, usize>, key: &Episod
     let raised = index.get(&key.subsystem).and_then(|index| rules.raises.get(*index)).copied().unwrap_or_default();
     raised.iter().any(|kind| key.kind == **kind)
         || is_forecast(&key.kind)
-        || rules.failure_points.iter().any(|point| point.category == key.kind)
+        || rules.failure_points.iter().any(|point| point.category == key.kind && point.subsystem == key.subsystem)
 }
 
 /// The 1-based number of a rung.
@@ -719,11 +725,12 @@ pub(super) fn number(index: usize) -> u32 {
     u32::try_from(index + 1).unwrap_or(u32::MAX)
 }
 
-/// Whether a run only contains: what it is verified by is its effect.
+/// Whether a run is verified by its effect: it only contains, or its trouble has not happened yet, so that no check could
+/// tell whether it was averted.
 fn contains(draft: &Draft, key: &RunKey) -> bool {
     let episode = draft.state.episodes.get(&key.episode);
     let rung = episode.and_then(|episode| episode.ladder.get((key.rung as usize).saturating_sub(1)));
-    rung.is_some_and(|rung| rung.containing)
+    rung.is_some_and(|rung| rung.containing) || episode.is_some_and(|episode| is_forecast(&episode.key.kind))
 }
 
 /// Starts of counted runs overall, and one now for each run that is decided and whose evidence is still being gathered: it

@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::admit::group::Group;
 use crate::admit::storm::{Storm, is_root};
 use crate::journal::{IssueFacts, Record, State};
-use crate::model::{EpisodeKey, HOST, IssueSource, Name, PLATFORM, Severity, Status, Timestamp};
+use crate::model::{EpisodeKey, HOST, IssueSource, Name, PLATFORM, Severity, Status, Timestamp, is_forecast};
 
 use super::cycle::Cycle;
 use super::draft::Draft;
@@ -128,5 +128,8 @@ impl Cycle {
 fn is_host_in_trouble(state: &State) -> bool {
     let from = EpisodeKey { subsystem: HOST.into(), symbol: None, kind: "".into() };
     let of_host = state.open.range(from..).take_while(|(key, _)| key.subsystem == *HOST);
-    of_host.filter_map(|(_, id)| state.episodes.get(id)).any(|episode| episode.by_check)
+    // What has not happened yet breaks nothing.
+    of_host
+        .filter_map(|(_, id)| state.episodes.get(id))
+        .any(|episode| episode.by_check && !is_forecast(&episode.key.kind))
 }

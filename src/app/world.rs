@@ -314,6 +314,7 @@ impl World {
         self.asked_since.values_mut().for_each(|at| *at = moved(*at));
         for seen in &mut self.subsystems {
             seen.streak.critical_since = seen.streak.critical_since.map(moved);
+            seen.streak.counted_at = seen.streak.counted_at.map(moved);
             if seen.health.timestamp > Timestamp::EPOCH {
                 Arc::make_mut(&mut seen.health).timestamp = moved(seen.health.timestamp);
             }

@@ -1,5 +1,7 @@
 //! From what a check says to what a subsystem is: consecutive failures, and when critical becomes failed (OBS-1).
 
+use std::time::Duration;
+
 use crate::model::{Status, Timestamp};
 
 use super::Settings;
@@ -28,32 +30,48 @@ pub struct Streak {
     pub critical_since: Option<Timestamp>,
     /// Whether the row has become `Failed`.
     pub failed: bool,
+    /// When the last look began that counted.
+    pub counted_at: Option<Timestamp>,
+}
+
+/// What one look at a subsystem said.
+#[derive(Clone, Copy, Debug)]
+pub struct Look {
+    /// The grade.
+    pub said: Status,
+    /// The check could not be run.
+    pub unrunnable: bool,
+    /// When it began.
+    pub at: Timestamp,
+    /// Looks closer together than this count as one: a file that is being written, or a check that is forced, makes many
+    /// in no time.
+    pub apart: Duration,
 }
 
 /// The next streak and the status in force, given what the latest check said.
-pub fn grade(
-    streak: Streak,
-    said: Status,
-    unrunnable: bool,
-    chance: Chance,
-    settings: &Settings,
-    now: Timestamp,
-) -> (Streak, Status) {
-    let unrunnable_count = if unrunnable { streak.unrunnable.saturating_add(1) } else { 0 };
+pub fn grade(streak: Streak, look: Look, chance: Chance, settings: &Settings, now: Timestamp) -> (Streak, Status) {
+    let Look { said, unrunnable, at, apart } = look;
+    // A clock that was set back makes no two looks one.
+    let begins = streak.unrunnable == 0 && streak.critical == 0;
+    let counts = begins || streak.counted_at.is_none_or(|last| at >= last.plus(apart) || at < last);
+    let counted_at = if counts { Some(at) } else { streak.counted_at };
+    let more = |count: u32| count.saturating_add(u32::from(counts || count == 0));
+    let unrunnable_count = if unrunnable { more(streak.unrunnable) } else { 0 };
     let is_critical = match said {
         Status::Critical | Status::Failed => true,
         Status::Unknown => unrunnable && unrunnable_count >= settings.max_consecutive_failures,
         Status::Healthy | Status::Degraded => false,
     };
     if !is_critical {
-        return (Streak { unrunnable: unrunnable_count, ..Streak::default() }, said);
+        return (Streak { unrunnable: unrunnable_count, counted_at, ..Streak::default() }, said);
     }
     let since = streak.critical_since.unwrap_or(now);
     let mut next = Streak {
         unrunnable: unrunnable_count,
-        critical: streak.critical.saturating_add(1),
+        critical: more(streak.critical),
         critical_since: Some(since),
         failed: streak.failed,
+        counted_at,
     };
     let often = next.critical >= settings.max_consecutive_failures;
     next.failed = next.failed
@@ -77,7 +95,8 @@ mod tests {
             .enumerate()
             .map(|(index, (status, unrunnable))| {
                 let now = Timestamp::from_millis(1_000_000 + index as i64 * step_seconds * 1000);
-                let (next, graded) = grade(streak, *status, *unrunnable, chance, &settings, now);
+                let look = Look { said: *status, unrunnable: *unrunnable, at: now, apart: Duration::from_secs(1) };
+                let (next, graded) = grade(streak, look, chance, &settings, now);
                 streak = next;
                 graded
             })
@@ -96,6 +115,30 @@ mod tests {
         assert_eq!(run(&[U, U, U, U, H, U], Chance::Open, 5), [Unknown, Unknown, Critical, Critical, Healthy, Unknown]);
         assert_eq!(run(&[MISSING; 5], Chance::Open, 5), [Unknown; 5]);
         assert_eq!(run(&[U, U, MISSING, U], Chance::Open, 5), [Unknown; 4], "a row is uninterrupted");
+    }
+
+    /// OBS-1: looks in quick succession are one: a file caught three times in the middle of being written is not yet critical.
+    #[test]
+    fn looks_in_quick_succession_are_one() {
+        let settings = Settings::default();
+        let mut streak = Streak::default();
+        let mut look = |millis: i64, said, unrunnable| {
+            let now = Timestamp::from_millis(1_000_000 + millis);
+            let look = Look { said, unrunnable, at: now, apart: Duration::from_secs(1) };
+            let (next, graded) = grade(streak, look, Chance::Spent, &settings, now);
+            streak = next;
+            graded
+        };
+        for millis in [0, 50, 100, 999] {
+            assert_eq!(look(millis, Status::Unknown, true), Status::Unknown, "{millis}");
+        }
+        assert_eq!(look(1_000, Status::Unknown, true), Status::Unknown);
+        assert_eq!(look(2_000, Status::Unknown, true), Status::Critical);
+        assert_eq!(look(2_050, Status::Healthy, false), Status::Healthy);
+        for millis in [3_000, 3_050, 3_100, 4_000, 4_050] {
+            assert_eq!(look(millis, Status::Critical, false), Status::Critical, "{millis}");
+        }
+        assert_eq!(look(5_000, Status::Critical, false), Status::Failed);
     }
 
     /// OBS-1: failed only when recovery has had its chance, and cleared by any check that is not critical.

@@ -6,7 +6,8 @@ use super::sim::{Sim, rules};
 use crate::app::cycle::Inputs;
 use crate::journal::Episode;
 use crate::model::{
-    AlertStatus, Criticality, DiskUse, HOST, Health, Level, Measure, Quantity, Resources, Severity, Signals, Status,
+    AlertStatus, Class, Criticality, DiskUse, Ending, HOST, Health, Level, Measure, Outcome, Quantity, Resources,
+    Severity, Signals, Status,
 };
 use crate::observe::Observation;
 
@@ -155,4 +156,26 @@ fn alerts_do_not_join_what_is_only_expected() {
     assert_eq!(sim.state.episodes.len(), 2);
     assert_eq!(open(&sim, "latency_forecast")[0].ladder.len(), 0);
     assert!(sim.now.since(now) >= Duration::from_secs(60));
+}
+
+/// ACT-4, OBS-10: an operator's own action about what is only expected is verified by its effect: no check could tell that
+/// something was averted.
+#[test]
+fn an_action_about_what_is_expected_is_verified_by_its_effect() {
+    let mut rules = rules(&[("a", Criticality::Full, &[])], &[("clear_cache", HOST, Class::OneShot)]);
+    rules.recommend.ladders.push(crate::recommend::Ladder {
+        subsystem: None,
+        kind: Some("disk_forecast".into()),
+        severity: None,
+        actions: vec!["clear_cache".into()],
+    });
+    rules.recommend.autonomy.insert("clear_cache".into(), crate::model::Autonomy::Automatic);
+    let mut sim = Sim::new(rules);
+    sim.live(180);
+    fill(&mut sim, 60);
+    assert_eq!(open(&sim, "disk_forecast").len(), 1);
+    assert_eq!(sim.answer(Ending::Ok).as_deref(), Some(HOST));
+    minute(&mut sim, 70.5);
+    let outcomes: Vec<_> = sim.state.ended_runs.iter().map(|run| run.outcome).collect();
+    assert_eq!(outcomes, [Some(Outcome::Verified)]);
 }

@@ -209,3 +209,68 @@ fn an_alert_of_a_type_of_vitals_is_verified_by_the_check() {
     sim.live(10);
     assert_eq!(outcomes(&sim), [("restart_subsystem".to_owned(), Some(Outcome::Verified))]);
 }
+
+/// A look at the bot: its own grade, with vitals.
+fn look(sim: &mut Sim, status: Status, own: Status, vitals: Vitals) {
+    let mut health = Health { status, timestamp: sim.now, ..Health::unknown("bot".into()) };
+    health.signals.own_status = Some(own);
+    health.signals.vitals = Some(Arc::new(Vitals { at: sim.now, ..vitals }));
+    let mut inputs = sim.inputs();
+    inputs.observations = vec![Observation::Health { index: 0, health }];
+    sim.step(inputs);
+}
+
+/// OBS-1: an issue that leaves the status alone says nothing of what can still be done for it: a procedure against latency that
+/// did not help fails no subsystem before its time.
+#[test]
+fn another_issue_does_not_fail_a_subsystem() {
+    let slow = || Vitals { execution_latency_ms: Some(9_000.0), ..connected(true) };
+    let mut sim = bot_with(&["optimize_latency"]);
+    tell(&mut sim, Status::Healthy, slow());
+    sim.answer(Ending::Ok);
+    for _ in 0..60 {
+        sim.pass(1);
+        tell(&mut sim, Status::Healthy, slow());
+    }
+    assert_eq!(outcomes(&sim), [("optimize_latency".to_owned(), Some(Outcome::Unverified))]);
+    let begun = sim.now;
+    for _ in 0..59 {
+        look(&mut sim, Status::Critical, Status::Critical, slow());
+        assert_eq!(sim.cycle.health(0).status, Status::Critical, "after {:?}", sim.now.since(begun));
+        sim.pass(5);
+    }
+    sim.pass(10);
+    look(&mut sim, Status::Critical, Status::Critical, slow());
+    assert_eq!(sim.cycle.health(0).status, Status::Failed, "nothing can heal it, and five minutes have passed");
+}
+
+/// SPEC 14: a reload that gives the bot another kind of check makes no new issue of what the old one saw.
+#[test]
+fn a_new_kind_of_check_begins_with_no_issue() {
+    let mut sim = bot_with(&["restart_subsystem"]);
+    sim.rules.bindings.clear();
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    tell(&mut sim, Status::Critical, connected(false));
+    sim.rules.raises = vec![&[]];
+    sim.cycle.reconfigure(sim.rules.clone(), &sim.state, sim.now);
+    sim.step(crate::app::cycle::Inputs::default());
+    assert_eq!(open(&sim), [], "the new check has yet to speak");
+    tell_of(&mut sim, Status::Critical, None);
+    assert_eq!(open(&sim), [("subsystem_status".to_owned(), None)]);
+}
+
+/// ACT-4, ACT-5: what has helped against its own issue is whole, though another rule raises something else: no further rung.
+#[test]
+fn what_is_whole_is_not_restarted_for_another_issue() {
+    let mut sim = bot_with(&["restart_subsystem"]);
+    look(&mut sim, Status::Critical, Status::Critical, connected(true));
+    sim.alert("bot", AlertStatus::Firing, sim.now);
+    sim.pass(1);
+    assert_eq!(sim.answer(Ending::Ok).as_deref(), Some("bot"));
+    for _ in 0..40 {
+        sim.pass(2);
+        look(&mut sim, Status::Healthy, Status::Healthy, Vitals { memory_usage: Some(0.99), ..connected(true) });
+    }
+    let restarts = outcomes(&sim).into_iter().filter(|(action, _)| action == "restart_subsystem").count();
+    assert_eq!(restarts, 1, "{:?}", outcomes(&sim));
+}

@@ -75,6 +75,20 @@ pub fn of(subject: Subject<'_>) -> &'static [&'static RuleSpec] {
     }
 }
 
+/// Whether an issue of that type, told from a bot's vitals, is what makes its subsystem critical. Latency, memory and the
+/// rate limit of one symbol are issues beside a status that they leave alone.
+pub fn breaks_a_subsystem(kind: &str) -> bool {
+    [
+        &websocket_disconnected::SPEC,
+        &websocket_data_stale::SPEC,
+        &bot_process::SPEC,
+        &bot_loop::SPEC,
+        &bot_exchange::SPEC,
+    ]
+    .iter()
+    .any(|rule| rule.kind == kind)
+}
+
 /// Whether issues of that type are told from a bot's vitals.
 pub fn is_of_vitals(kind: &str) -> bool {
     VITALS.iter().any(|rule| rule.kind == kind)
