@@ -4,7 +4,7 @@ use crate::detect::{self, Subject, Verdict, flapping};
 use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin, State};
 use crate::model::{
     Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, IssueSource, Name, PLATFORM, Severity, Status,
-    Timestamp,
+    Timestamp, is_forecast,
 };
 use crate::recommend;
 
@@ -299,7 +299,7 @@ fn facts_of(issue: &Issue, moves_policy: bool) -> IssueFacts {
 
 /// Whether an episode is about something beside its subsystem's grade, which the details of its health are not about.
 fn is_of_signals(episode: &Episode) -> bool {
-    matches!(episode.facts.source, IssueSource::Vitals | IssueSource::FailurePoint)
+    matches!(episode.facts.source, IssueSource::Vitals | IssueSource::FailurePoint) || is_forecast(&episode.key.kind)
 }
 
 /// An episode as the issue that people see.

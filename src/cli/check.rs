@@ -13,7 +13,8 @@ use crate::model::Status;
 
 /// Ask a running chiron to run every check now, and tell what they say.
 ///
-/// Exit codes: 0 healthy, 1 degraded, 2 critical or failed, 3 unknown, unreachable or refused.
+/// Exit codes: 0 healthy, 1 degraded or an issue of severity high, 2 critical, failed or an issue of severity critical,
+/// 3 unknown, unreachable or refused.
 #[derive(Debug, Args)]
 pub(super) struct CheckArgs {
     /// Only these subsystems; the exit code is then of the worst of them.
@@ -76,7 +77,29 @@ fn show(report: &Value, chosen: &[String], console: &mut Console<'_>) -> anyhow:
         Output::Nagios => nagios(report, &status, &healths, chosen.is_empty(), console)?,
         Output::Table => table(report, &status, &healths, chosen.is_empty(), console)?,
     }
-    Ok(code(&status))
+    Ok(code_of(report, &status, chosen.is_empty()))
+}
+
+/// The exit code: of the status, or of what is open if that is worse.
+fn code_of(report: &Value, status: &str, whole: bool) -> u8 {
+    match (code(status), if whole { of_issues(report) } else { OK }) {
+        (_, CRITICAL) => CRITICAL,
+        (status, issues) => status.max(issues),
+    }
+}
+
+/// The exit code for what is open: an issue of a failure point or of the host is no subsystem's status, and all is not well
+/// all the same.
+fn of_issues(report: &Value) -> u8 {
+    let severities = items(report, "detected_issues").iter().map(|issue| text(issue, "severity"));
+    severities
+        .map(|severity| match severity.as_str() {
+            "critical" => CRITICAL,
+            "high" => WARNING,
+            _ => OK,
+        })
+        .max()
+        .unwrap_or(OK)
 }
 
 fn table(report: &Value, status: &str, healths: &[&Value], whole: bool, console: &mut Console<'_>) -> io::Result<()> {
@@ -98,7 +121,27 @@ fn table(report: &Value, status: &str, healths: &[&Value], whole: bool, console:
             ]
         })
         .collect();
-    console.table(["SUBSYSTEM", "STATUS", "CHECKED", "TOOK", "FOUND"], rows)
+    console.table(["SUBSYSTEM", "STATUS", "CHECKED", "TOOK", "FOUND"], rows)?;
+    let beside = beside(report, whole);
+    if !beside.is_empty() {
+        console.line("")?;
+    }
+    beside.iter().try_for_each(|line| console.line(line))
+}
+
+/// What is open and is no subsystem's status: issues of the host, of failure points, of a bot's vitals; those that make the exit
+/// code worse.
+fn beside(report: &Value, whole: bool) -> Vec<String> {
+    let issues = if whole { items(report, "detected_issues") } else { &[] };
+    let issues = issues.iter().filter(|issue| {
+        text(issue, "type") != "subsystem_status" && matches!(text(issue, "severity").as_str(), "critical" | "high")
+    });
+    issues
+        .map(|issue| {
+            let (subsystem, kind) = (text(issue, "subsystem"), text(issue, "type"));
+            format!("{subsystem} {kind} {}: {}", text(issue, "severity"), text(issue, "description"))
+        })
+        .collect()
 }
 
 /// The sentences among the details of a health.
@@ -113,7 +156,7 @@ fn found(health: &Value) -> String {
 
 /// The first line with its performance data, then a line for each subsystem that is not well.
 fn nagios(report: &Value, status: &str, healths: &[&Value], whole: bool, console: &mut Console<'_>) -> io::Result<()> {
-    let word = match code(status) {
+    let word = match code_of(report, status, whole) {
         OK => "OK",
         WARNING => "WARNING",
         CRITICAL => "CRITICAL",
@@ -149,6 +192,9 @@ fn nagios(report: &Value, status: &str, healths: &[&Value], whole: bool, console
     for health in unwell {
         let line = format!("{} {}: {}", text(health, "subsystem"), text(health, "status"), found(health));
         writeln!(console.out, "{}", plugin_text(line.trim_end_matches([':', ' '])))?;
+    }
+    for line in beside(report, whole) {
+        writeln!(console.out, "{}", plugin_text(&line))?;
     }
     Ok(())
 }
