@@ -503,13 +503,18 @@ impl Cycle {
         }
     }
 
-    /// What was found at a failure point: facts, with no memory but the latest.
+    /// What was found at a failure point: facts, with no memory but the latest and how often in a row it was as bad.
     fn take_point(&mut self, draft: &Draft, index: usize, said: &Health) {
         let Some(point) = self.rules.failure_points.get(index) else { return };
         if said.subsystem != point.category || said.timestamp > draft.now.plus(CLOCK_TOLERANCE) {
             return;
         }
-        self.world.points[index] = Some(Arc::new(said.clone()));
+        let mut health = said.clone();
+        let is_bad = |health: &Health| health.unrunnable || health.status == Status::Critical;
+        let before = self.world.points[index].as_ref().filter(|before| before.unrunnable == said.unrunnable);
+        health.error_count =
+            if is_bad(said) { before.map_or(0, |before| before.error_count).saturating_add(1) } else { 0 };
+        self.world.points[index] = Some(Arc::new(health));
         self.world.dirty_points.insert(index);
     }
 

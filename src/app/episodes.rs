@@ -83,6 +83,11 @@ impl Cycle {
             // What nobody's subsystem stands for is still a reason to take no further risk.
             let moves_policy = point.subsystem == *PLATFORM || criticality != Criticality::None;
             self.reconcile(draft, &point.subsystem, found, moves_policy, |_| None);
+            let affects = self.graph.affected_by(&point.subsystem);
+            let unseen = detect::unseen(&point, &health, affects, &self.rules.detect, draft.now);
+            if let Some(issue) = unseen.filter(|issue| !draft.state.open.contains_key(&issue.key)) {
+                self.open(draft, &issue.key, facts_of(&issue, moves_policy), true, None, None);
+            }
         }
         self.detect_forecasts(draft);
         if std::mem::take(&mut self.world.dirty_host)
@@ -300,6 +305,14 @@ fn facts_of(issue: &Issue, moves_policy: bool) -> IssueFacts {
 /// Whether an episode is about something beside its subsystem's grade, which the details of its health are not about.
 fn is_of_signals(episode: &Episode) -> bool {
     matches!(episode.facts.source, IssueSource::Vitals | IssueSource::FailurePoint) || is_forecast(&episode.key.kind)
+}
+
+/// Whether an episode is what a failure point found, no action is for it, and it is mild: a limit that is reached is a normal
+/// state, which gets nobody out of bed.
+pub(super) fn is_to_be_seen_only(episode: &Episode) -> bool {
+    episode.facts.source == IssueSource::FailurePoint
+        && episode.ladder.is_empty()
+        && episode.facts.severity < Severity::High
 }
 
 /// An episode as the issue that people see.

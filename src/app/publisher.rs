@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::failpoint;
-use crate::model::{Health, PointsReport, PolicyDocument, Report, Status, Timestamp};
+use crate::model::{FailurePoint, Health, PointsReport, PolicyDocument, Report, Status, Timestamp};
 use crate::publish::{self, OperatorAlert};
 use crate::telemetry::Progress;
 
@@ -38,8 +38,8 @@ pub struct Places {
     pub report: PathBuf,
     /// The log of operator alerts.
     pub operator_alerts: PathBuf,
-    /// The files about failure points, if any is configured.
-    pub points: Option<PointsPlaces>,
+    /// The files about failure points.
+    pub points: PointsPlaces,
 }
 
 /// Where it is told how the failure points are (OBS-8).
@@ -97,10 +97,11 @@ pub async fn run(
                 troubles.note("operator_alerts", &placed.operator_alerts, result);
             }
             _ = points_due.tick() => {
-                if let Some(points) = &placed.points {
-                    let told = progress.clock().now();
-                    monitor.turn(points, &shared.board.load().points(), told, &mut troubles).await;
-                }
+                let board = shared.board.load();
+                let (points, told) = (board.points(), progress.clock().now());
+                let configured = Arc::clone(&board.view.load().rules);
+                drop(board);
+                monitor.turn(&placed.points, &points, &configured.failure_points, told, &mut troubles).await;
             }
             _ = report_due.tick() => write_report(&placed, &shared, progress.clock().now(), &mut troubles).await,
             Some(asked) = wanted.recv() => {
@@ -139,13 +140,26 @@ struct Monitor {
     begun: Option<Instant>,
     line_at: Option<Instant>,
     told: Option<PointsReport>,
+    /// It was seen to that no summary tells of failure points that are no longer configured.
+    swept: bool,
 }
 
 impl Monitor {
     /// A line when it is due: the first once every configured point was looked at, or a whole turn has passed; then at
     /// every turn. The summary with it, and as soon as a status changes.
-    async fn turn(&mut self, places: &PointsPlaces, found: &[Arc<Health>], now: Timestamp, troubles: &mut Troubles) {
-        let points = PointsReport::of(found.iter().map(|health| &**health));
+    async fn turn(
+        &mut self,
+        places: &PointsPlaces,
+        found: &[Arc<Health>],
+        configured: &[FailurePoint],
+        now: Timestamp,
+        troubles: &mut Troubles,
+    ) {
+        if places.configured == 0 {
+            return self.sweep(places, found, now, troubles).await;
+        }
+        self.swept = false;
+        let points = PointsReport::of(found.iter().map(|health| &**health), configured);
         let begun = *self.begun.get_or_insert_with(Instant::now);
         let looked = found.iter().filter(|health| health.timestamp > Timestamp::EPOCH).count();
         let line_due = match self.line_at {
@@ -154,7 +168,10 @@ impl Monitor {
         };
         let statuses =
             |points: &PointsReport| -> Vec<Status> { points.categories.values().map(|health| health.status).collect() };
-        let news = self.told.as_ref().is_some_and(|told| statuses(told) != statuses(&points));
+        let news = self.told.as_ref().is_some_and(|told| {
+            (statuses(told), told.overall_status, &told.configured)
+                != (statuses(&points), points.overall_status, &points.configured)
+        });
         if !line_due && !news {
             return;
         }
@@ -169,6 +186,21 @@ impl Monitor {
         let result = blocking(move || publish::points_summary(&path, &latest)).await;
         troubles.note("failure_points_summary", &places.summary, result);
         self.told = Some(record.points);
+    }
+
+    /// Nothing is configured: what a summary of before tells, of this process or another, is no longer so.
+    async fn sweep(&mut self, places: &PointsPlaces, found: &[Arc<Health>], now: Timestamp, troubles: &mut Troubles) {
+        if self.swept {
+            return;
+        }
+        let all: Vec<Health> = found.iter().map(|health| Health::unknown(health.subsystem.clone())).collect();
+        let record = publish::PointsRecord { timestamp: now, points: PointsReport::of(&all, &[]) };
+        let path = places.summary.clone();
+        let result =
+            blocking(move || if publish::is_file(&path) { publish::points_summary(&path, &record) } else { Ok(()) })
+                .await;
+        *self = Self { swept: result.is_ok(), ..Self::default() };
+        troubles.note("failure_points_summary", &places.summary, result);
     }
 }
 

@@ -18,6 +18,7 @@ use crate::verify::{self, Evidence};
 
 use super::cycle::{Answered, Cycle, Effect, Prepared, Rules};
 use super::draft::Draft;
+use super::episodes::is_to_be_seen_only;
 use super::reverse;
 use super::storm;
 use super::world::{Verifying, Waiting};
@@ -549,7 +550,7 @@ impl Cycle {
     /// A person is told once for each reason in a row.
     pub(super) fn tell_person(&self, draft: &mut Draft, episode: &Episode, reason: Reason) {
         // What has not happened yet gets nobody out of bed; an alert of its own tells of it.
-        if episode.escalated != Some(reason) && !is_forecast(&episode.key.kind) {
+        if episode.escalated != Some(reason) && !is_forecast(&episode.key.kind) && !is_to_be_seen_only(episode) {
             draft.push(Record::EpisodeEscalated { id: episode.id.clone(), reason });
         }
     }

@@ -59,7 +59,7 @@ pub fn report(view: &View, healths: &[Arc<Health>], points: &[Arc<Health>]) -> R
         trading_should_continue: view.policy.policy <= Level::SafeRiskProfile,
         requires_immediate_action: critical || matches!(view.overall, Status::Critical | Status::Failed),
         summary: view.summary,
-        failure_points: PointsReport::of(points.iter().map(|health| &**health)),
+        failure_points: PointsReport::of(points.iter().map(|health| &**health), &view.rules.failure_points),
     }
 }
 

@@ -423,12 +423,12 @@ pub(super) fn places(settings: &Settings) -> Places {
         policy,
         report: publish::placed(&settings.report_file, &settings.state_dir),
         operator_alerts: publish::placed(&operator_alerts, &settings.state_dir),
-        points: (!settings.failure_points.is_empty()).then(|| PointsPlaces {
+        points: PointsPlaces {
             log: publish::placed(&settings.log_dir.join(log), &settings.state_dir),
             summary: publish::placed(&settings.log_dir.join(summary), &settings.state_dir),
             every: settings.failure_points_every,
             configured: settings.failure_points.len(),
-        }),
+        },
     }
 }
 

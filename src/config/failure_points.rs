@@ -29,7 +29,7 @@ pub(super) fn failure_points(
         .iter()
         .filter_map(|one| Some((one.subsystem.name.clone(), Arc::clone(one.scheduled.check.slot()?))))
         .collect();
-    let context = PointContext { checks: context, slots: &slots };
+    let context = PointContext { checks: context, slots: &slots, every };
     let mut points = Vec::new();
     for spec in POINTS {
         let Some(mut point) = section.section(spec.category) else { continue };

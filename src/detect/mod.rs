@@ -10,6 +10,8 @@ pub mod rules;
 pub mod status;
 pub mod trends;
 
+pub use rules::failure_point::unseen;
+
 use std::time::Duration;
 
 use crate::model::{Criticality, FailurePoint, Health, Issue, Name, Resources, Subsystem, Timestamp, Vitals};

@@ -15,7 +15,7 @@ pub(super) fn render(points: &[Arc<Health>], text: &mut Text<'_>) {
     if points.is_empty() {
         return;
     }
-    let overall = PointsStatus::of(points.iter().map(|health| health.status));
+    let overall = PointsStatus::of(points.iter().map(|health| &**health));
     let help = "The failure points together: 1 for the present status.";
     let mut family = text.family("chiron_failure_points_overall", Kind::Gauge, help);
     for status in PointsStatus::ALL {

@@ -265,8 +265,30 @@ fn a_reload_brings_and_takes_failure_points() {
         let both = there("failure_point_monitor.jsonl") && there("failure_point_monitor_summary.json");
         if both { Ok(()) } else { Err("not yet") }
     });
+    let summary = |wanted: &str| {
+        wait_for(&format!("the summary to say {wanted}"), || {
+            let text = fs::read_to_string(at.join("logs/failure_point_monitor_summary.json")).unwrap_or_default();
+            let found: Value = serde_json::from_str(&text).unwrap_or_default();
+            if found["overall_status"] == wanted { Ok(found) } else { Err(found) }
+        })
+    };
+    assert_eq!(summary("CRITICAL")["configured"], json!(["kill_switch"]));
+    fs::remove_file(at.join("state.json")).expect("a file can be removed");
+    wait_status(&chiron, "kill_switch", "unknown");
+    summary("WARNING");
+    wait_issues(&chiron, "kill_switch", 1);
     chiron.rewrite_config(config().text());
     chiron.hang_up();
     wait_issues(&chiron, "kill_switch", 0);
     wait_status(&chiron, "kill_switch", "unknown");
+    let last = summary("UNKNOWN");
+    assert_eq!((&last["configured"], &last["categories"]["kill_switch"]["status"]), (&json!([]), &json!("unknown")));
+    let released = config().with("failure_points: {every: 200ms, kill_switch: {path: state.json, missing: healthy}}\n");
+    put(at, "state.json", &json!({"active": true}));
+    chiron.rewrite_config(released.text());
+    chiron.hang_up();
+    wait_issues(&chiron, "kill_switch", 1);
+    fs::remove_file(at.join("state.json")).expect("a file can be removed");
+    wait_issues(&chiron, "kill_switch", 0);
+    wait_status(&chiron, "kill_switch", "healthy");
 }

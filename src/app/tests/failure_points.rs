@@ -107,7 +107,9 @@ fn each_symbol_has_its_own_issue() {
     assert_eq!(symbols(&sim), ["B", "C"]);
     assert!(sim.state.episodes.values().all(|episode| !episode.facts.impacts_trading));
     assert_eq!(sim.state.level(), Level::AllowAll);
-    assert_eq!(told(&sim), [Reason::Exhausted; 3]);
+    assert_eq!(told(&sim), [], "a mild finding that no action is for calls nobody");
+    look(&mut sim, 2, Status::Degraded, &[b, ("C", Severity::High, "c")]);
+    assert_eq!(told(&sim), [Reason::Exhausted], "until it is no longer mild");
     look(&mut sim, 2, Status::Healthy, &[]);
     assert!(open(&sim).is_empty());
 }
@@ -130,6 +132,42 @@ fn a_lost_exchange_falls_back() {
     assert!(sim.forced.contains(&(PARTS.len() + 1)) || sim.state.ended_runs.is_empty());
     look(&mut sim, 1, Status::Healthy, &[]);
     assert!(open(&sim).is_empty());
+}
+
+/// A look at the failure point of that index that could not be taken.
+fn look_in_vain(sim: &mut Sim, index: usize) {
+    let mut health = Health::unknown(sim.rules.failure_points[index].category.clone());
+    (health.timestamp, health.unrunnable) = (sim.now, true);
+    health.details.insert("error".to_owned(), "permission denied".into());
+    let mut inputs = sim.inputs();
+    inputs.observations = vec![Observation::Health { index: PARTS.len() + index, health }];
+    sim.step(inputs);
+}
+
+/// OBS-1, OBS-8: a failure point that cannot be looked at three times in a row is an issue that a person is told of; it ends
+/// with a look. What was open before stays as it was.
+#[test]
+fn what_cannot_be_looked_at_is_told() {
+    let mut sim = platform();
+    let text = |sim: &Sim| sim.state.episodes.values().map(|one| one.facts.description.clone()).collect::<Vec<_>>();
+    for misses in 1..6 {
+        look_in_vain(&mut sim, 0);
+        assert_eq!(open(&sim).len(), usize::from(misses >= 3), "{misses}");
+        sim.live(60);
+    }
+    assert_eq!(text(&sim), ["cannot be looked at: permission denied"]);
+    assert_eq!(told(&sim), [Reason::Exhausted]);
+    assert_eq!(sim.state.episodes.values().next().unwrap().facts.severity, Severity::High);
+    look(&mut sim, 0, Status::Healthy, &[]);
+    assert!(open(&sim).is_empty());
+    for _ in 0..2 {
+        look_in_vain(&mut sim, 0);
+        look_in_vain(&mut sim, 0);
+        look(&mut sim, 0, Status::Critical, ACTIVE);
+    }
+    (0..5).for_each(|_| look_in_vain(&mut sim, 0));
+    assert_eq!(text(&sim), ["kill switch active"]);
+    assert_eq!(sim.state.level(), Level::NoNewTrades);
 }
 
 /// OBS-8: a reload that takes a failure point away ends its issues, and leaves those of the others.

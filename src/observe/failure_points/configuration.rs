@@ -13,7 +13,6 @@ use super::{Built, PointContext, PointSpec};
 use crate::base::files;
 use crate::base::tree::{self, Node, Problems, Section};
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
 use crate::observe::params;
 use crate::observe::probes::state_file::parse_json;
@@ -77,7 +76,7 @@ impl Check for ConfigurationFiles {
         let mut files = Vec::new();
         let mut broken = 0;
         for (file, seen) in self.files.iter().zip(reading) {
-            let trouble = file.source.content(seen, Missing::Degraded).err();
+            let trouble = file.source.content(seen, Status::Degraded).err();
             files.push(json!({
                 "path": file.source.place(),
                 "problem": trouble.as_ref().map(|trouble| trouble.text.as_str()),

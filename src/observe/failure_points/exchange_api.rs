@@ -9,7 +9,7 @@ use serde_json::json;
 
 use super::findings::Findings;
 use super::source::{self, address};
-use super::window::{Tally, Window};
+use super::window::{Pace, Recent, Tally, Window, withheld};
 use super::{Built, PointContext, PointSpec};
 use crate::base::tree::Section;
 use crate::model::{Perfdata, Severity, Status, Timestamp};
@@ -32,9 +32,12 @@ Redirects are not followed.
 Without the exchange's interface no order is placed, changed or cancelled, and no position is closed.
 
 # Failure reasons
-- `critical`, finding critical: an address does not answer within `timeout`, or with another status than 200 to 299.
+- `critical`, finding critical: no address answers within `timeout`, or with a status from 200 to 299, twice in a row.
+- `degraded`, finding high: the same of one or some of several.
 - `degraded`, finding medium: the answer took `degraded_latency` or longer; or more than `max_error_rate` of the last
-  `window` probes failed, once there are five.
+  `window` probes failed, once there are five. Of probes out of turn, one in half of `every` counts.
+- `unknown`: one probe failed and the next, soon after, will tell; or, after a start or a reload, there are not yet five
+  probes (they come sooner then), so that nobody knows whether what was wrong before is over.
 
 # Parameters
 - `url`: one address, or a list of up to 16. Required.
@@ -60,6 +63,8 @@ struct Api {
 struct ExchangeApi {
     apis: Vec<Api>,
     limits: Limits,
+    pace: Pace,
+    recent: Recent<Vec<Probed>>,
 }
 
 /// What is expected of an interface.
@@ -91,7 +96,11 @@ impl Check for ExchangeApi {
     const KIND: &'static str = "exchange_api";
 
     async fn read(&self) -> Self::Reading {
-        join_all(self.apis.iter().map(|api| async {
+        let (now, recent) = self.recent.look();
+        if let Some(recent) = recent {
+            return recent;
+        }
+        let probes = join_all(self.apis.iter().map(|api| async {
             let reading = Check::read(&api.http).await;
             // The grade of an answer does not depend on the time.
             let judged = Check::judge(&api.http, &reading, Timestamp::EPOCH);
@@ -100,24 +109,43 @@ impl Check for ExchangeApi {
             let error = failed.then(|| error.unwrap_or("no answer").to_owned());
             let latency = judged.details.get("latency_ms").and_then(serde_json::Value::as_f64);
             let latency = latency.filter(|_| !failed).map(|ms| Duration::from_secs_f64(ms.max(0.0) / 1000.0));
-            Probed { place: api.place.clone(), error, latency, tally: api.window.note(failed) }
+            Probed { place: api.place.clone(), error, latency, tally: api.window.note(failed, now) }
         }))
-        .await
+        .await;
+        self.recent.keep(now, &probes);
+        probes
     }
 
-    fn judge(&self, reading: &Self::Reading, _now: Timestamp) -> Judgement {
+    fn judge(&self, reading: &Self::Reading, now: Timestamp) -> Judgement {
         let mut findings = Findings::default();
+        let down = if reading.iter().all(|probed| probed.tally.is_down()) {
+            (Status::Critical, Severity::Critical)
+        } else {
+            (Status::Degraded, Severity::High)
+        };
         for probed in reading {
-            find("exchange API", probed, &self.limits, Severity::Critical, &mut findings);
+            find("exchange API", probed, &self.limits, down, &mut findings);
         }
-        tell(reading, findings.judgement())
+        settled(tell(reading, findings.judgement()), reading, &self.limits, self.pace.again(now))
     }
 }
 
-/// What is wrong with how one address answered; `down` is the severity of one that does not.
-pub(super) fn find(what: &str, probed: &Probed, limits: &Limits, down: Severity, findings: &mut Findings) {
+/// The judgement, or none where probes are too few.
+pub(super) fn settled(judgement: Judgement, probes: &[Probed], limits: &Limits, again: Timestamp) -> Judgement {
+    let doubtful = probes.iter().find(|probed| probed.tally.is_doubtful());
+    let doubt = doubtful.and_then(|probed| Some(format!("failed once: {}", probed.error.as_deref()?)));
+    // A share of all is never exceeded.
+    let young = probes.iter().find(|probed| probed.tally.young && limits.max_error_rate < 1.0);
+    let young = young.map(|probed| format!("{}: too few probes yet to know how often they fail", probed.place));
+    withheld(judgement, doubt, young, again)
+}
+
+/// What is wrong with how one address answered; `down` is the grade of one that does not, and its severity.
+pub(super) fn find(what: &str, probed: &Probed, limits: &Limits, down: (Status, Severity), findings: &mut Findings) {
     if let Some(error) = &probed.error {
-        findings.add(Status::Critical, down, None, format!("{what} down: {error}"));
+        if probed.tally.is_down() {
+            findings.add(down.0, down.1, None, format!("{what} down: {error}"));
+        }
     } else if let (Some(latency), Some(limit)) = (probed.latency, limits.degraded_latency)
         && latency >= limit
     {
@@ -189,6 +217,7 @@ pub(super) fn limits(section: &mut Section<'_>, context: &PointContext<'_>) -> (
 fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built> {
     let urls = urls(section);
     let (limits, window) = limits(section, context);
+    let pace = Pace(context.every);
     let apis: Vec<Api> = urls
         .into_iter()
         .map(|url| Api {
@@ -198,13 +227,14 @@ fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built>
                 Request::new(Method::GET, url),
                 Expect { status: Vec::new(), body: None, degraded_latency: None, timeout: limits.timeout },
             ),
-            window: Window::new(window),
+            window: Window::new(window, pace),
         })
         .collect();
     if apis.is_empty() {
         return None;
     }
-    Some(Built { check: Arc::new(ExchangeApi { apis, limits }), limit: limits.timeout })
+    let recent = Recent::new(context.checks.clock.clone(), pace);
+    Some(Built { check: Arc::new(ExchangeApi { apis, limits, pace, recent }), limit: limits.timeout })
 }
 
 #[cfg(test)]
@@ -213,24 +243,60 @@ mod tests {
 
     fn probed(error: Option<&str>, millis: u64, failed: usize) -> Probed {
         let latency = error.is_none().then_some(Duration::from_millis(millis));
-        let tally = Tally { probes: 20, failed };
+        let in_a_row = if error.is_some() { 2 } else { 0 };
+        let tally = Tally { probes: 20, failed, in_a_row, young: false };
         Probed { place: "https://x/ping".to_owned(), error: error.map(str::to_owned), latency, tally }
     }
 
-    /// OBS-8: both sides of the latency and of the error rate; no answer is critical, and so is an issue about it.
-    #[test]
-    fn both_sides_of_each_limit() {
+    fn check() -> ExchangeApi {
         let limits = Limits {
             degraded_latency: Some(Duration::from_secs(1)),
             timeout: Duration::from_secs(5),
             max_error_rate: 0.2,
         };
-        let check = ExchangeApi { apis: Vec::new(), limits };
+        let pace = Pace(Duration::from_secs(60));
+        let recent = Recent::new(crate::base::clock::Clock::manual(Timestamp::EPOCH), pace);
+        ExchangeApi { apis: Vec::new(), limits, pace, recent }
+    }
+
+    /// OBS-8: one failed probe is no proof, and few probes are no proof that an issue is over; what is worse is told all the
+    /// same. The next look comes soon.
+    #[test]
+    fn too_little_evidence_is_unknown() {
+        let with = |in_a_row, young, millis| {
+            let mut one = probed((in_a_row > 0).then_some("refused"), millis, 0);
+            (one.tally.in_a_row, one.tally.young) = (in_a_row, young);
+            one
+        };
+        let again = Timestamp::EPOCH.plus(Duration::from_millis(5010));
+        for (reading, status, severity, soon) in [
+            (vec![with(1, false, 1)], Status::Unknown, None, true),
+            (vec![with(0, true, 1)], Status::Unknown, None, true),
+            (vec![with(0, false, 1)], Status::Healthy, None, false),
+            (vec![with(1, false, 1), with(0, false, 1000)], Status::Unknown, None, true),
+            (vec![with(0, true, 1000)], Status::Degraded, Some(Severity::Medium), true),
+            (vec![with(2, true, 1)], Status::Critical, Some(Severity::Critical), true),
+            (vec![with(2, false, 1), with(0, false, 1)], Status::Degraded, Some(Severity::High), false),
+            (vec![with(2, false, 1), with(1, false, 1)], Status::Degraded, Some(Severity::High), true),
+            (vec![with(2, false, 1), with(3, false, 1)], Status::Critical, Some(Severity::Critical), false),
+        ] {
+            let judgement = Check::judge(&check(), &reading, Timestamp::EPOCH);
+            assert_eq!(judgement.status, status, "{reading:?}");
+            assert_eq!(judgement.signals.findings.first().map(|one| one.severity), severity, "{reading:?}");
+            assert_eq!(judgement.next_change_at, soon.then_some(again), "{reading:?}");
+            assert_eq!(judgement.details.contains_key("error"), matches!(status, Status::Unknown | Status::Critical));
+        }
+    }
+
+    /// OBS-8: both sides of the latency and of the error rate; no answer of one of two is of high severity.
+    #[test]
+    fn both_sides_of_each_limit() {
+        let check = check();
         for (found, status, severity, text) in [
             (probed(None, 999, 4), Status::Healthy, None, ""),
             (probed(None, 1000, 4), Status::Degraded, Some(Severity::Medium), "slow: https://x/ping took 1s or longer"),
             (probed(None, 1, 5), Status::Degraded, Some(Severity::Medium), "failed more than 20 % of the last probes"),
-            (probed(Some("refused"), 0, 1), Status::Critical, Some(Severity::Critical), "exchange API down: refused"),
+            (probed(Some("refused"), 0, 1), Status::Degraded, Some(Severity::High), "exchange API down: refused"),
         ] {
             let judgement = Check::judge(&check, &vec![probed(None, 1, 0), found], Timestamp::EPOCH);
             assert_eq!(judgement.status, status, "{text}");

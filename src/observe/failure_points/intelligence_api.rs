@@ -6,14 +6,13 @@ use std::time::Duration;
 use reqwest::{Client, Url};
 use tokio::time::{Instant, timeout};
 
-use super::exchange_api::{Limits, Probed, find, limits, number, tell};
+use super::exchange_api::{Limits, Probed, find, limits, number, settled, tell};
 use super::findings::Findings;
 use super::source::{self, Dating, Seen, Source, address, age};
-use super::window::Window;
+use super::window::{Pace, Recent, Window};
 use super::{Built, PointContext, PointSpec};
 use crate::base::tree::Section;
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
 use crate::observe::params;
 use crate::observe::probes::shown;
@@ -33,10 +32,11 @@ and how old its data is: by a date in the answer (`pointer`), or by the file tha
 A strategy that weighs funding, liquidations or sentiment trades on a picture of the past while its provider is silent.
 
 # Failure reasons
-- `critical`, finding high: no answer within `timeout`, more than 1 MiB, or another status than 200 to 299.
+- `critical`, finding high: no answer within `timeout`, more than 1 MiB, or another status than 200 to 299, twice in a row.
 - `degraded`, finding medium: the answer took `degraded_latency` or longer; more than `max_error_rate` of the last `window`
   probes failed, once there are five; the data is older than `stale_after`, dated in the future, has no date where it
   should, or is missing.
+- `unknown`: one probe failed, or there are not yet five, as with `exchange_api`.
 
 # Parameters
 - `url`: the address. Required.
@@ -59,21 +59,26 @@ struct IntelligenceApi {
     stale_after: Duration,
     limits: Limits,
     window: Window,
+    pace: Pace,
+    recent: Recent<(Probed, Dated)>,
 }
+
+/// The date in an answer, where one is wanted.
+type Dated = Option<Result<Option<Timestamp>, String>>;
 
 /// How a look went.
 struct Looked {
     probed: Probed,
-    /// The date in the answer.
-    dated: Option<Result<Option<Timestamp>, String>>,
+    dated: Dated,
     data: Option<Seen<Option<Timestamp>>>,
 }
 
-impl Check for IntelligenceApi {
-    type Reading = Looked;
-    const KIND: &'static str = "intelligence_api";
-
-    async fn read(&self) -> Looked {
+impl IntelligenceApi {
+    async fn ask(&self) -> (Probed, Dated) {
+        let (now, recent) = self.recent.look();
+        if let Some(recent) = recent {
+            return recent;
+        }
         let begun = Instant::now();
         let asked = timeout(self.limits.timeout, shown::ask(&self.client, &self.url)).await;
         let latency = begun.elapsed();
@@ -83,22 +88,33 @@ impl Check for IntelligenceApi {
             Ok(Err(why)) => Err(format!("{place}: {why}")),
             Err(_) => Err(format!("{place}: no answer within {:?}", self.limits.timeout)),
         };
-        let tally = self.window.note(body.is_err());
+        let tally = self.window.note(body.is_err(), now);
         let dated = match (&self.pointer, &body) {
             (Some(dating), Ok(body)) => Some(dating.date(body)),
             _ => None,
         };
+        let answer = (Probed { place, latency: body.is_ok().then_some(latency), error: body.err(), tally }, dated);
+        self.recent.keep(now, &answer);
+        answer
+    }
+}
+
+impl Check for IntelligenceApi {
+    type Reading = Looked;
+    const KIND: &'static str = "intelligence_api";
+
+    async fn read(&self) -> Looked {
+        let (probed, dated) = self.ask().await;
         let data = match &self.data {
             Some(data) => Some(data.read_apart().await),
             None => None,
         };
-        let probed = Probed { place, latency: body.is_ok().then_some(latency), error: body.err(), tally };
         Looked { probed, dated, data }
     }
 
     fn judge(&self, reading: &Looked, now: Timestamp) -> Judgement {
         let mut findings = Findings::default();
-        find("intelligence API", &reading.probed, &self.limits, Severity::High, &mut findings);
+        find("intelligence API", &reading.probed, &self.limits, (Status::Critical, Severity::High), &mut findings);
         let place = &reading.probed.place;
         let mut dates = Vec::new();
         match &reading.dated {
@@ -108,7 +124,7 @@ impl Check for IntelligenceApi {
         }
         let mut unread = None;
         if let (Some(source), Some(seen)) = (&self.data, &reading.data) {
-            match source.content(seen, Missing::Degraded) {
+            match source.content(seen, Status::Degraded) {
                 Ok(at) => {
                     let modified = seen.as_ref().ok().and_then(|(modified, _)| *modified);
                     dates.extend(at.or(modified).map(|at| (source.place(), at)));
@@ -136,7 +152,7 @@ impl Check for IntelligenceApi {
         if let Some(why) = unread {
             judgement = judgement.with("unread", why);
         }
-        judgement
+        settled(judgement, std::slice::from_ref(&reading.probed), &self.limits, self.pace.again(now))
     }
 }
 
@@ -146,6 +162,7 @@ fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built>
     let data = section.has("data").then(|| source::place(section, "data", context.checks)).flatten();
     let stale_after = params::span(section, "stale_after").unwrap_or(STALE_AFTER);
     let (limits, window) = limits(section, context);
+    let pace = Pace(context.every);
     let check = IntelligenceApi {
         client: context.checks.http.clone(),
         url: url?,
@@ -153,7 +170,9 @@ fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built>
         data: data.map(|place| super::intelligence_freshness::dated(place, None, context)),
         stale_after,
         limits,
-        window: Window::new(window),
+        window: Window::new(window, pace),
+        pace,
+        recent: Recent::new(context.checks.clock.clone(), pace),
     };
     Some(Built { check: Arc::new(check), limit: limits.timeout.saturating_add(super::LIMIT) })
 }

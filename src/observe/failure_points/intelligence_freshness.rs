@@ -13,7 +13,6 @@ use super::source::{self, Dating, Place, Seen, Source, age};
 use super::{Built, PointContext, PointSpec};
 use crate::base::tree::Section;
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
 use crate::observe::params;
 
@@ -49,7 +48,7 @@ const FILES_MAX: usize = 16;
 struct IntelligenceFreshness {
     files: Vec<Source<Option<Timestamp>>>,
     stale_after: Duration,
-    missing: Missing,
+    missing: Status,
 }
 
 impl Check for IntelligenceFreshness {
@@ -141,7 +140,7 @@ fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built>
     }
     let stale_after = params::span(section, "stale_after").unwrap_or(STALE_AFTER);
     let pointer = source::pointer(section, "pointer");
-    let missing = if section.has("missing") { params::missing(section) } else { Missing::Degraded };
+    let missing = if section.has("missing") { params::missing(section).status() } else { Status::Degraded };
     let places = paths.iter().take(FILES_MAX).filter_map(|text| {
         if text.contains("://") {
             return source::url(section, "path", text).map(Place::Url);

@@ -10,9 +10,7 @@ use super::source::{self, Seen, Source};
 use super::{Built, PointContext, PointSpec};
 use crate::base::tree::{Section, shorten};
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
-use crate::observe::params;
 use crate::observe::probes::state_file::{parse_json, timestamp};
 
 /// The category as the registry lists it.
@@ -23,7 +21,7 @@ const ADVICE: &str = "find out why the kill switch was drawn, then release it in
 const DOC: &str = "\
 # What it asks
 Whether the bot's kill switch is active, why and since when, until when the bot is blocked, and whether that time has passed
-without a release.
+without a release. The reason is told in the details alone (`reason`), as a bot may change it at any time.
 
 # Why it matters
 A bot behind its kill switch neither opens nor mends anything; one whose switch was not released after its time stays off
@@ -39,7 +37,8 @@ until somebody notices.
 - `path`: the state file. Required.
 - `active` (`/active`), `blocked_until` (`/blocked_until`), `reason` (`/reason`), `since` (`/activated_at`): where in it each
   stands. `active` is `true`, `false`, `1` or `0`.
-- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `degraded` or `critical`.
+- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `healthy`, `degraded` or `critical`. Write `healthy`
+  if the bot removes the file when it releases the switch: with `unknown` an issue stays open until the file is there again.
 ";
 
 /// What the state file says.
@@ -63,7 +62,7 @@ struct Keys {
 /// One kill switch.
 struct KillSwitch {
     source: Source<Facts>,
-    missing: Missing,
+    missing: Status,
 }
 
 fn facts(bytes: &[u8], keys: &Keys) -> Result<Facts, String> {
@@ -113,11 +112,11 @@ fn judge_facts(facts: &Facts, now: Timestamp) -> Judgement {
     let overdue = active && facts.blocked_until.is_some_and(|until| until <= now);
     let mut findings = Findings::default();
     if active {
-        let reason = facts.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
+        // Not the reason: bots count positions in it, and every change of a finding is journaled.
         let text = match facts.blocked_until {
-            Some(until) if overdue => format!("kill switch active{reason}; its time passed at {until} without release"),
-            Some(until) => format!("kill switch active{reason}; until {until}"),
-            None => format!("kill switch active{reason}"),
+            Some(until) if overdue => format!("kill switch active; its time passed at {until} without release"),
+            Some(until) => format!("kill switch active; until {until}"),
+            None => "kill switch active".to_owned(),
         };
         findings.add(Status::Critical, Severity::Critical, None, text);
     }
@@ -152,11 +151,16 @@ impl Check for KillSwitch {
             Ok(facts) => judge_facts(facts, now),
             // Whether the bot is off is not to be guessed.
             Err(mut trouble) => {
-                let is_absent = trouble.text.ends_with(": missing");
-                if trouble.status == Status::Degraded && !is_absent {
+                if trouble.status == Status::Degraded && !trouble.missing {
                     trouble.status = Status::Critical;
                 }
-                trouble.judgement(Severity::High)
+                let is_released = trouble.status == Status::Healthy;
+                let mut judgement = trouble.judgement(Severity::High);
+                if is_released {
+                    judgement = judgement.with("active", false).with("release_overdue", false);
+                    judgement.perfdata.extend(["active", "release_overdue"].map(|label| number(label, 0.0, "")));
+                }
+                judgement
             }
         }
     }
@@ -179,7 +183,7 @@ fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built>
         reason: at(source::pointer(section, "reason"), "/reason"),
         since: at(source::pointer(section, "since"), "/activated_at"),
     };
-    let missing = params::missing(section);
+    let missing = source::missing(section);
     let source = Source::new(place?, context.checks, move |bytes| facts(bytes, &keys));
     Some(Built { check: Arc::new(KillSwitch { source, missing }), limit: super::LIMIT })
 }

@@ -38,6 +38,8 @@ pub struct PointContext<'a> {
     pub checks: &'a BuildContext,
     /// Where what bots push can be read, by the name of the subsystem.
     pub slots: &'a [(Name, Arc<Slot>)],
+    /// How often it is looked at.
+    pub every: Duration,
 }
 
 /// A failure point that is built.
@@ -104,18 +106,24 @@ Made from the sources by `UPDATE_GOLDEN=1 cargo test --lib failure_points`; do n
 The places where platforms of this kind usually break. Each is looked at every `failure_points.every` (60 s) if it stands
 below `failure_points:` in the settings, beside the subsystems and after the same fashion: within its own time, and none
 holds up another. What is not configured is `unknown`. A file is looked at again when its date runs out, not only at the next
-turn.
+turn. An address or host is not asked again before a quarter of `every`, or 5 s if that is less, has passed: until then its
+last answer counts, whoever looks.
 
 What is found wrong is an issue whose type is the category, of the subsystem that `subsystem` names (`platform` if it does
 not): one issue in all, and one for each symbol where the finding is about a symbol. It ends with the first look that no
-longer finds it. A point that is `unknown` neither opens nor ends an issue. A critical finding holds `no_new_trades`, or
+longer finds it. A point that is `unknown` neither opens nor ends an issue; one that could not be looked at
+`max_consecutive_failures` (3) times in a row, because a file may not be read or a look did not end, is an issue of the
+severity `high`. A critical finding holds `no_new_trades`, or
 `defensive_exit` if its subsystem has the criticality `full`. Findings of one symbol are never critical and never count as
-impacting all trading. More than 100 symbols of one point are one issue besides the first 100.
+impacting all trading. More than 100 symbols of one point are one issue besides the first 100. A finding of the severity
+`medium` or `low` that no action is for (a limit is reached, a symbol is on probation) is an issue to be seen and calls no
+person. No trend is projected of what failure points measure.
 
-Together they are `CRITICAL` if one is critical, else `WARNING` if one is degraded, else `HEALTHY` if one is healthy, else
-`UNKNOWN`. That, and what each found, goes to `logs/failure_point_monitor.jsonl` at every turn, and to
-`logs/failure_point_monitor_summary.json`, which is replaced. Neither is written while no failure point is configured. They
-are chiron's own files: their age says nothing of the bot.
+Together they are `CRITICAL` if one is critical, else `WARNING` if one is degraded or if one that is configured was looked at
+and is `unknown`, else `HEALTHY` if one is healthy, else `UNKNOWN`. That, which are configured, and what each found, goes to
+`logs/failure_point_monitor.jsonl` at every turn, and to `logs/failure_point_monitor_summary.json`, which is replaced. Neither
+is written while no failure point is configured, but a summary that is there is replaced once by one that says so. They are
+chiron's own files: their age says nothing of the bot.
 
 Wherever a file can be named, `http://` or `https://` names an address that answers with the same JSON, of at most 1 MiB,
 within 5 s; a file may have 16 MiB. A file that is not JSON, or says something else than it should, is `degraded` with a

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::exchange_api::number;
 use super::findings::Findings;
+use super::window::{Pace, Recent, Tally, Window, withheld};
 use super::{Built, PointContext, PointSpec};
 use crate::base::tree::Section;
 use crate::model::{Severity, Status, Timestamp};
@@ -29,10 +30,11 @@ Whether the name of each host resolves, and whether its port accepts a connectio
 It tells an exchange that is down from a machine that has lost its network or its resolver.
 
 # Failure reasons
-- `critical`, finding critical: none of the hosts is reached.
-- `degraded`, finding high: one or some of several are not reached: the name does not resolve, the connection is refused, or
-  there is no answer within `timeout`.
+- `critical`, finding critical: none of the hosts is reached, twice in a row.
+- `degraded`, finding high: one or some of several are not reached, twice in a row: the name does not resolve, the connection
+  is refused, or there is no answer within `timeout`.
 - `degraded`, finding medium: a connection took `degraded_latency` or longer.
+- `unknown`: a host was not reached once, and the next look, soon after, will tell.
 
 # Parameters
 - `hosts`: a list of up to 32, each `HOST:PORT` or `[IPv6]:PORT`. Required.
@@ -45,8 +47,10 @@ const HOSTS_MAX: usize = 32;
 
 /// Every host.
 struct Network {
-    hosts: Vec<Tcp>,
+    hosts: Vec<(Tcp, Window)>,
     degraded_latency: Option<Duration>,
+    pace: Pace,
+    recent: Recent<Vec<Reached>>,
 }
 
 /// How one host was reached.
@@ -57,9 +61,10 @@ struct Reached {
     resolved: Result<usize, String>,
     /// How long connecting took.
     connected: Result<Duration, String>,
+    tally: Tally,
 }
 
-async fn reach(tcp: &Tcp) -> Reached {
+async fn reach(tcp: &Tcp, window: &Window, now: Duration) -> Reached {
     let host = tcp.address.clone();
     let resolved = match timeout(tcp.timeout, tokio::net::lookup_host(&tcp.address)).await {
         Ok(Ok(addresses)) => Ok(addresses.count()),
@@ -70,7 +75,8 @@ async fn reach(tcp: &Tcp) -> Reached {
         Ok(_) => Check::read(tcp).await,
         Err(why) => Err(why.clone()),
     };
-    Reached { host, resolved, connected }
+    let tally = window.note(connected.is_err(), now);
+    Reached { host, resolved, connected, tally }
 }
 
 impl Check for Network {
@@ -78,21 +84,27 @@ impl Check for Network {
     const KIND: &'static str = "network";
 
     async fn read(&self) -> Self::Reading {
-        join_all(self.hosts.iter().map(reach)).await
+        let (now, recent) = self.recent.look();
+        if let Some(recent) = recent {
+            return recent;
+        }
+        let reached = join_all(self.hosts.iter().map(|(tcp, window)| reach(tcp, window, now))).await;
+        self.recent.keep(now, &reached);
+        reached
     }
 
-    fn judge(&self, reading: &Self::Reading, _now: Timestamp) -> Judgement {
+    fn judge(&self, reading: &Self::Reading, now: Timestamp) -> Judgement {
         let mut findings = Findings::default();
         let unreachable = reading.iter().filter(|reached| reached.connected.is_err()).count();
         let unresolved = reading.iter().filter(|reached| reached.resolved.is_err()).count();
-        let (status, severity) = if unreachable == reading.len() {
+        let (status, severity) = if reading.iter().all(|reached| reached.tally.is_down()) {
             (Status::Critical, Severity::Critical)
         } else {
             (Status::Degraded, Severity::High)
         };
         for reached in reading {
             match (&reached.connected, self.degraded_latency) {
-                (Err(why), _) => findings.add(status, severity, None, why.clone()),
+                (Err(why), _) if reached.tally.is_down() => findings.add(status, severity, None, why.clone()),
                 (Ok(latency), Some(limit)) if *latency >= limit => {
                     let text = format!("{} took {limit:?} or longer to connect", reached.host);
                     findings.add(Status::Degraded, Severity::Medium, None, text);
@@ -117,11 +129,13 @@ impl Check for Network {
         judgement.perfdata.extend(slowest.map(|latency| number("latency", latency.as_secs_f64(), "seconds")));
         #[expect(clippy::cast_precision_loss, reason = "few hosts")]
         judgement.perfdata.push(number("unreachable", unreachable as f64, ""));
-        judgement
+        let doubtful = reading.iter().find(|reached| reached.tally.is_doubtful());
+        let doubt = doubtful.and_then(|reached| reached.connected.as_ref().err());
+        withheld(judgement, doubt.map(|why| format!("failed once: {why}")), None, self.pace.again(now))
     }
 }
 
-fn build(section: &mut Section<'_>, _context: &PointContext<'_>) -> Option<Built> {
+fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built> {
     let hosts = params::texts(section, "hosts");
     let fits = |host: &String| crate::observe::checks::tcp::is_address(host);
     if hosts.is_empty() || hosts.len() > HOSTS_MAX || !hosts.iter().all(fits) {
@@ -130,12 +144,14 @@ fn build(section: &mut Section<'_>, _context: &PointContext<'_>) -> Option<Built
     }
     let degraded_latency = params::span(section, "degraded_latency");
     let limit = params::span(section, "timeout").unwrap_or(Duration::from_secs(5));
-    let hosts: Vec<Tcp> =
-        hosts.into_iter().take(HOSTS_MAX).map(|address| Tcp { address, degraded_latency, timeout: limit }).collect();
+    let pace = Pace(context.every);
+    let tcp = |address| (Tcp { address, degraded_latency, timeout: limit }, Window::new(1, pace));
+    let hosts: Vec<(Tcp, Window)> = hosts.into_iter().take(HOSTS_MAX).map(tcp).collect();
     if hosts.is_empty() {
         return None;
     }
-    let check = Network { hosts, degraded_latency };
+    let recent = Recent::new(context.checks.clock.clone(), pace);
+    let check = Network { hosts, degraded_latency, pace, recent };
     Some(Built { check: Arc::new(check), limit: limit.saturating_mul(2) })
 }
 
@@ -144,19 +160,29 @@ mod tests {
     use super::*;
 
     fn reached(millis: Option<u64>) -> Reached {
-        let connected = millis.map(Duration::from_millis).ok_or_else(|| "h:1: refused".to_owned());
-        Reached { host: "h:1".to_owned(), resolved: Ok(1), connected }
+        after(millis, if millis.is_some() { 0 } else { 2 })
     }
 
-    /// OBS-8: some hosts away is worse than slow and better than all away.
+    fn after(millis: Option<u64>, in_a_row: u32) -> Reached {
+        let connected = millis.map(Duration::from_millis).ok_or_else(|| "h:1: refused".to_owned());
+        let tally = Tally { in_a_row, ..Tally::default() };
+        Reached { host: "h:1".to_owned(), resolved: Ok(1), connected, tally }
+    }
+
+    /// OBS-8: some hosts away is worse than slow and better than all away; away once is not known.
     #[test]
     fn some_and_all() {
-        let check = Network { hosts: Vec::new(), degraded_latency: Some(Duration::from_millis(100)) };
+        let pace = Pace(Duration::from_secs(60));
+        let recent = Recent::new(crate::base::clock::Clock::manual(Timestamp::EPOCH), pace);
+        let check = Network { hosts: Vec::new(), degraded_latency: Some(Duration::from_millis(100)), pace, recent };
         for (reading, status, severity) in [
             (vec![reached(Some(99)), reached(Some(1))], Status::Healthy, None),
             (vec![reached(Some(100)), reached(Some(1))], Status::Degraded, Some(Severity::Medium)),
             (vec![reached(None), reached(Some(1))], Status::Degraded, Some(Severity::High)),
             (vec![reached(None), reached(None)], Status::Critical, Some(Severity::Critical)),
+            (vec![after(None, 1)], Status::Unknown, None),
+            (vec![after(None, 1), reached(Some(100))], Status::Unknown, None),
+            (vec![after(None, 1), reached(None)], Status::Degraded, Some(Severity::High)),
         ] {
             let judgement = Check::judge(&check, &reading, Timestamp::EPOCH);
             assert_eq!(judgement.status, status, "{reading:?}");
@@ -169,7 +195,8 @@ mod tests {
     #[tokio::test]
     async fn a_name_that_does_not_resolve() {
         let timeout = Duration::from_secs(5);
-        let reached = reach(&Tcp { address: "nobody.invalid:1".to_owned(), degraded_latency: None, timeout }).await;
+        let tcp = Tcp { address: "nobody.invalid:1".to_owned(), degraded_latency: None, timeout };
+        let reached = reach(&tcp, &Window::new(1, Pace(timeout)), timeout).await;
         assert!(reached.resolved.is_err() && reached.connected.unwrap_err().contains("does not resolve"));
     }
 }

@@ -12,7 +12,6 @@ use super::strategy_overlap::field;
 use super::{Built, PointContext, PointSpec};
 use crate::base::tree::{Section, shorten};
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
 use crate::observe::params;
 use crate::observe::probes::state_file::parse_json;
@@ -43,7 +42,8 @@ At the limit every further signal is refused, whatever it promises; beyond it th
 - `max_per_symbol` (none): how many of each symbol.
 - `symbols` (none): a mapping from symbol to how many of it; wins over `max_per_symbol`.
 - `symbol` (`symbol`): the field of a position with its symbol.
-- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `degraded` or `critical`.
+- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `healthy` (no position is open: the bot removes
+  the file then), `degraded` or `critical`.
 
 One of `max`, `max_pointer`, `max_per_symbol` and `symbols` is required.
 ";
@@ -113,7 +113,7 @@ fn facts(bytes: &[u8], wanted: &Wanted) -> Result<Facts, String> {
 struct PositionLimits {
     source: Source<Facts>,
     limits: Limits,
-    missing: Missing,
+    missing: Status,
 }
 
 /// What is wrong with a number of positions, if anything.
@@ -208,7 +208,7 @@ fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built>
         section.reject("max", "missing, expected a limit: max, max_pointer, max_per_symbol or symbols", None);
     }
     let symbol = params::text(section, "symbol").unwrap_or_else(|| "symbol".to_owned());
-    let missing = params::missing(section);
+    let missing = source::missing(section);
     let wanted = Wanted { pointer, max_pointer, symbol };
     let source = Source::new(place?, context.checks, move |bytes| facts(bytes, &wanted));
     Some(Built { check: Arc::new(PositionLimits { source, limits, missing }), limit: super::LIMIT })

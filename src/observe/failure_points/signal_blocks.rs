@@ -13,7 +13,6 @@ use super::{Built, PointContext, PointSpec};
 use crate::base::clock::Clock;
 use crate::base::tree::Section;
 use crate::model::{Name, Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
 use crate::observe::inbox::Slot;
 use crate::observe::params;
@@ -37,7 +36,8 @@ like a quiet market.
 - `degraded`, finding medium: every signal has been refused for `all_refused_for`, and there was one in that time. Guards
   may refuse the same signal twice.
 - `degraded`, finding medium: the document is no JSON, or what stands there is no mapping of counts.
-- `unknown`: nobody has pushed such vitals, or not for `stale_after`; the document is missing or may not be read.
+- `unknown`: nobody has pushed such vitals, or not for `stale_after`; the document is missing or may not be read; or, after a
+  start or a reload, no signal has passed yet and `all_refused_for` has not: counts of the time before tell nothing of now.
 
 # Parameters
 - `from` (`vitals`): `vitals`, or a file or address.
@@ -106,6 +106,10 @@ fn counts(value: &Value, wanted: &Wanted) -> Result<Option<Counts>, String> {
 struct Memory {
     total: f64,
     refused: f64,
+    /// Since when the counts are followed.
+    since: Duration,
+    /// It is known whether signals pass.
+    known: bool,
     /// Since when no signal has passed.
     refusing: Option<Duration>,
     /// When one was refused last.
@@ -117,6 +121,8 @@ fn remember(before: Option<Memory>, total: f64, refused: f64, wanted: &Wanted, n
     let fresh = |before: Option<Memory>| Memory {
         total,
         refused,
+        since: before.map_or(now, |before| before.since),
+        known: before.is_some_and(|before| before.known),
         refusing: before.and_then(|before| before.refusing),
         refused_at: before.and_then(|before| before.refused_at),
     };
@@ -126,10 +132,13 @@ fn remember(before: Option<Memory>, total: f64, refused: f64, wanted: &Wanted, n
         Some(before) if !wanted.window && total >= before.total => {
             (total - before.total, (refused - before.refused).max(0.0))
         }
+        // What counts since the bot's start says nothing of now.
+        None if !wanted.window => (0.0, 0.0),
         _ => (total, refused),
     };
     if came > stopped {
         (memory.refusing, memory.refused_at) = (None, None);
+        memory.known = true;
     } else if stopped > 0.0 {
         memory.refusing = memory.refusing.or(Some(now));
         memory.refused_at = Some(now);
@@ -138,6 +147,8 @@ fn remember(before: Option<Memory>, total: f64, refused: f64, wanted: &Wanted, n
     if memory.refused_at.is_some_and(|at| now.saturating_sub(at) > wanted.all_refused_for) {
         (memory.refusing, memory.refused_at) = (None, None);
     }
+    let followed = memory.refusing.unwrap_or(memory.since);
+    memory.known |= now.saturating_sub(followed) >= wanted.all_refused_for;
     memory
 }
 
@@ -162,6 +173,8 @@ struct Heard {
     counts: Counts,
     /// For how long no signal has passed.
     refusing: Option<Duration>,
+    /// For how long the counts are followed without it being known whether signals pass.
+    unknown: Option<Duration>,
 }
 
 /// What was found.
@@ -175,12 +188,14 @@ impl SignalBlocks {
     fn heard(&self, bot: &Name, counts: Counts) -> Heard {
         let now = self.clock.since_boot();
         let mut memory = self.memory.lock().unwrap_or_else(PoisonError::into_inner);
-        let refusing = counts.total.and_then(|total| {
+        let (mut refusing, mut unknown) = (None, None);
+        if let Some(total) = counts.total {
             let known = remember(memory.get(bot).copied(), total, counts.refused(), &self.wanted, now);
             memory.insert(bot.clone(), known);
-            known.refusing.map(|since| now.saturating_sub(since))
-        });
-        Heard { bot: bot.clone(), counts, refusing }
+            refusing = known.refusing.map(|since| now.saturating_sub(since));
+            unknown = (!known.known).then(|| now.saturating_sub(known.since));
+        }
+        Heard { bot: bot.clone(), counts, refusing, unknown }
     }
 }
 
@@ -190,7 +205,7 @@ impl Check for SignalBlocks {
 
     async fn read(&self) -> Looked {
         let mut looked = Looked { at: self.clock.now(), bots: Vec::new(), trouble: None };
-        let of = |status, text: String| Some(Trouble { status, unrunnable: false, text });
+        let of = |status, text: String| Some(Trouble { status, unrunnable: false, missing: false, text });
         match &self.from {
             Origin::Vitals(slots) => {
                 let mut stale = false;
@@ -218,7 +233,7 @@ impl Check for SignalBlocks {
             }
             Origin::Document(source) => {
                 let seen: Seen<Option<Counts>> = source.read().await;
-                match source.content(&seen, Missing::Unknown) {
+                match source.content(&seen, Status::Unknown) {
                     Ok(Some(counts)) => looked.bots.push(self.heard(&"document".into(), counts.clone())),
                     Ok(None) => {
                         let text = format!("{}: found nothing at `{}`", source.place(), self.wanted.blocked);
@@ -245,7 +260,7 @@ impl Check for SignalBlocks {
         if let Some(trouble) = &reading.trouble {
             findings.add(Status::Degraded, Severity::Medium, None, trouble.text.clone());
         }
-        let mut changes = None;
+        let (mut changes, mut unsettled) = (None, None);
         let mut bots = Vec::new();
         let mut by_guard: BTreeMap<&str, f64> = BTreeMap::new();
         for heard in &reading.bots {
@@ -257,6 +272,11 @@ impl Check for SignalBlocks {
                 }
                 Some(refusing) => changes = [changes, Some(now.plus(limit - refusing))].into_iter().flatten().min(),
                 None => {}
+            }
+            if let Some(unknown) = heard.unknown {
+                unsettled = unsettled.or(Some(&heard.bot));
+                let known_at = reading.at.plus(limit.saturating_sub(unknown)).plus(Duration::from_millis(1));
+                changes = [changes, Some(known_at)].into_iter().flatten().min();
             }
             for (guard, count) in &heard.counts.blocked {
                 *by_guard.entry(guard).or_default() += count;
@@ -274,6 +294,11 @@ impl Check for SignalBlocks {
         let blockers: Vec<Value> = top.iter().map(|(guard, count)| json!({"guard": guard, "refused": count})).collect();
         let mut judgement = findings.judgement().with("top_blockers", blockers).with("bots", bots);
         judgement.next_change_at = changes;
+        if let (Status::Healthy, Some(bot)) = (judgement.status, unsettled) {
+            judgement.status = Status::Unknown;
+            let why = format!("{bot}: no signal has passed since chiron looks, and that is not for {limit:?} yet");
+            judgement = judgement.with("error", why);
+        }
         let total: Option<f64> = reading.bots.iter().map(|heard| heard.counts.total).sum();
         let refused = reading.bots.iter().map(|heard| heard.counts.refused()).sum();
         judgement.perfdata.extend(total.map(|total| number("signals", total, "")));
@@ -360,18 +385,48 @@ mod tests {
             ),
             [None, None, Some(2), Some(2), None, Some(5)]
         );
-        assert_eq!(timeline(false, &[(0, 15.0, 15.0), (1, 15.0, 15.0)]), [Some(0), Some(0)], "from the start");
+        assert_eq!(timeline(false, &[(0, 15.0, 15.0), (1, 15.0, 15.0)]), [None, None], "the time before tells nothing");
         assert_eq!(
-            timeline(false, &[(0, 5.0, 5.0), (15, 5.0, 5.0), (16, 5.0, 5.0)]),
-            [Some(0), Some(0), None],
+            timeline(false, &[(0, 4.0, 4.0), (1, 5.0, 5.0), (16, 5.0, 5.0), (17, 5.0, 5.0)]),
+            [None, Some(1), Some(1), None],
             "quiet"
         );
-        assert_eq!(timeline(false, &[(0, 5.0, 5.0), (1, 2.0, 1.0)]), [Some(0), None], "begun anew");
-        assert_eq!(timeline(false, &[(0, 5.0, 5.0), (1, 2.0, 2.0)]), [Some(0), Some(0)], "begun anew, still refusing");
+        let refusing = [(0, 4.0, 4.0), (1, 5.0, 5.0)];
+        assert_eq!(timeline(false, &[refusing[0], refusing[1], (2, 2.0, 1.0)])[1..], [Some(1), None], "begun anew");
+        assert_eq!(
+            timeline(false, &[refusing[0], refusing[1], (2, 2.0, 2.0)])[1..],
+            [Some(1), Some(1)],
+            "begun anew, still refusing"
+        );
         assert_eq!(
             timeline(true, &[(0, 5.0, 4.0), (1, 5.0, 5.0), (2, 0.0, 0.0), (3, 5.0, 9.0)]),
             [None, Some(1), Some(1), Some(1)]
         );
+    }
+
+    /// OBS-8: after a start it is known whether signals pass once one does, or once nothing but refusals, or nothing at all,
+    /// has come for so long. Until then an issue of before neither ends nor begins anew.
+    #[test]
+    fn when_it_is_known() {
+        let known = |window: bool, story: &[(u64, f64, f64)]| {
+            let mut memory = None;
+            let steps = story.iter().map(|(minute, total, refused)| {
+                memory = Some(remember(memory, *total, *refused, &wanted(window), Duration::from_secs(minute * 60)));
+                memory.unwrap().known
+            });
+            steps.collect::<Vec<bool>>()
+        };
+        assert_eq!(
+            known(false, &[(0, 9.0, 4.0), (1, 10.0, 5.0), (2, 11.0, 5.0), (3, 12.0, 6.0)]),
+            [false, false, true, true]
+        );
+        assert_eq!(known(false, &[(0, 9.0, 4.0), (14, 9.0, 4.0), (15, 9.0, 4.0)]), [false, false, true], "quiet");
+        assert_eq!(
+            known(false, &[(0, 9.0, 4.0), (10, 10.0, 5.0), (15, 11.0, 6.0), (24, 12.0, 7.0), (25, 13.0, 8.0)]),
+            [false, false, false, false, true],
+            "refused for long enough"
+        );
+        assert_eq!(known(true, &[(0, 9.0, 4.0)]), [true], "a period tells of itself");
     }
 
     #[test]

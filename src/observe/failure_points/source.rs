@@ -16,7 +16,7 @@ use super::findings::Findings;
 use crate::base::files::FileProblem;
 use crate::base::tree::{Section, redact};
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::{FUTURE_TOLERANCE, Missing};
+use crate::observe::age::FUTURE_TOLERANCE;
 use crate::observe::check::{BuildContext, Judgement};
 use crate::observe::params;
 use crate::observe::probes::shown;
@@ -110,13 +110,20 @@ impl<T: Send + Sync + 'static> Source<T> {
         read.await.unwrap_or(Err(Absent::Busy))
     }
 
-    /// What it says, or why that is not known.
-    pub(super) fn content<'s>(&self, seen: &'s Seen<T>, missing: Missing) -> Result<&'s T, Trouble> {
+    /// What it says, or why that is not known; `missing` is the grade of a file that is not there.
+    pub(super) fn content<'s>(&self, seen: &'s Seen<T>, missing: Status) -> Result<&'s T, Trouble> {
         let place = self.place();
-        let of = |status, unrunnable, why: &str| Trouble { status, unrunnable, text: format!("{place}: {why}") };
+        let of = |status, unrunnable, why: &str| Trouble {
+            status,
+            unrunnable,
+            missing: false,
+            text: format!("{place}: {why}"),
+        };
         match seen {
             Ok((_, content)) => (**content).as_ref().map_err(|why| of(Status::Degraded, false, why)),
-            Err(Absent::File(problem)) if problem.is_missing() => Err(of(missing.status(), false, "missing")),
+            Err(Absent::File(problem)) if problem.is_missing() => {
+                Err(Trouble { missing: true, ..of(missing, false, "missing") })
+            }
             Err(Absent::File(problem)) if problem.is_finding() => {
                 Err(of(Status::Degraded, false, &problem.to_string()))
             }
@@ -145,12 +152,14 @@ pub(super) struct Trouble {
     pub(super) status: Status,
     /// It could not be looked at.
     pub(super) unrunnable: bool,
+    /// There is no such file.
+    pub(super) missing: bool,
     /// One line.
     pub(super) text: String,
 }
 
 impl Trouble {
-    /// The judgement, with a finding of that severity unless nothing is known.
+    /// The judgement, with a finding of that severity unless nothing is known or nothing is wrong with it.
     pub(super) fn judgement(self, severity: Severity) -> Judgement {
         if self.unrunnable {
             return Judgement::unrunnable(self.text);
@@ -159,6 +168,9 @@ impl Trouble {
             return Judgement::new(Status::Unknown).with("error", self.text);
         }
         let mut findings = Findings::default();
+        if self.status == Status::Healthy {
+            return findings.judgement().with("message", self.text);
+        }
         findings.add(self.status, severity, None, self.text);
         findings.judgement()
     }
@@ -198,6 +210,13 @@ pub(super) fn pointer(section: &mut Section<'_>, key: &'static str) -> Option<St
     }
     section.reject(key, "expected a JSON pointer such as /open_positions", Some(format!("write /{text}")));
     None
+}
+
+/// `missing`: the grade of a state file that is not there. Some bots remove theirs when there is nothing to say.
+pub(super) fn missing(section: &mut Section<'_>) -> Status {
+    let words =
+        [Status::Unknown, Status::Healthy, Status::Degraded, Status::Critical].map(|word| (word.as_str(), word));
+    section.word("missing", &words).unwrap_or(Status::Unknown)
 }
 
 /// A key that holds a share above 0 and up to 1.

@@ -11,7 +11,6 @@ use super::source::{self, Seen, Source, scalar};
 use super::{Built, PointContext, PointSpec};
 use crate::base::tree::{Section, shorten};
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
 use crate::observe::params;
 use crate::observe::probes::state_file::parse_json;
@@ -39,7 +38,8 @@ Each strategy keeps to its own limit, and together they carry twice the risk on 
 - `pointer` (`/open_positions`): where in it the list of positions stands. A file that is a list itself is that list.
 - `keys` (`[symbol, direction]`): the fields that make two positions the same bet, the symbol first.
 - `strategy` (`strategy`): the field with the name of the strategy. Positions without it are counted and left out.
-- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `degraded` or `critical`.
+- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `healthy` (no position is open: the bot removes
+  the file then), `degraded` or `critical`.
 ";
 
 /// Strategies named in one finding.
@@ -119,7 +119,7 @@ fn facts(bytes: &[u8], wanted: &Wanted) -> Result<Facts, String> {
 /// The open positions of a bot.
 struct StrategyOverlap {
     source: Source<Facts>,
-    missing: Missing,
+    missing: Status,
 }
 
 impl Check for StrategyOverlap {
@@ -180,7 +180,7 @@ fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built>
         section.reject("keys", "expected one to four names of fields, the symbol's first", None);
     }
     let strategy = params::text(section, "strategy").unwrap_or_else(|| "strategy".to_owned());
-    let missing = params::missing(section);
+    let missing = source::missing(section);
     let wanted = Wanted { pointer, keys, strategy };
     let source = Source::new(place?, context.checks, move |bytes| facts(bytes, &wanted));
     Some(Built { check: Arc::new(StrategyOverlap { source, missing }), limit: super::LIMIT })

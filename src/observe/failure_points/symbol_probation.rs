@@ -12,9 +12,7 @@ use super::{Built, PointContext, PointSpec};
 use crate::base::clock::Clock;
 use crate::base::tree::{Section, shorten};
 use crate::model::{Severity, Status, Timestamp};
-use crate::observe::age::Missing;
 use crate::observe::check::{Check, Judgement};
-use crate::observe::params;
 use crate::observe::probes::state_file::{parse_json, timestamp};
 
 /// The category as the registry lists it.
@@ -40,7 +38,8 @@ of a market, or a strategy, that has changed.
 - `path`: the file. Required.
 - `pointer` (none): where in it the symbols stand. Without it, `symbols`, `probation` or `on_probation` at the top, or else
   the whole file.
-- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `degraded` or `critical`.
+- `missing` (`unknown`): the grade of a file that is not there: `unknown`, `healthy` (no symbol is on probation: the bot
+  removes the file when it releases the last one), `degraded` or `critical`.
 
 The symbols are a list of names, a list of mappings with `symbol`, or a mapping from names. What is said of a symbol is a
 date, a flag (`false` and `null`: not on probation), or a mapping with `since` (or `started_at`, `probation_since`,
@@ -122,7 +121,7 @@ fn probation(said: &Value) -> Option<Probation> {
 /// The symbols on probation.
 struct SymbolProbation {
     source: Source<Facts>,
-    missing: Missing,
+    missing: Status,
     clock: Clock,
     /// When each was seen first, for those without a date.
     first_seen: Mutex<BTreeMap<String, Timestamp>>,
@@ -138,9 +137,12 @@ impl SymbolProbation {
     /// Remembers who is new and forgets who is gone. What cannot be read leaves the memory as it is.
     fn remember(&self, seen: &Seen<Facts>) -> BTreeMap<String, Timestamp> {
         let mut first_seen = self.first_seen.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Ok((_, content)) = seen
-            && let Ok(facts) = &**content
-        {
+        let nobody = Facts::new();
+        let facts = match self.source.content(seen, self.missing) {
+            Ok(facts) => Some(facts),
+            Err(trouble) => (trouble.missing && trouble.status == Status::Healthy).then_some(&nobody),
+        };
+        if let Some(facts) = facts {
             let now = self.clock.now();
             first_seen.retain(|symbol, _| facts.contains_key(symbol));
             for symbol in facts.keys() {
@@ -172,16 +174,16 @@ impl Check for SymbolProbation {
             let since = probation.since.or_else(|| reading.first_seen.get(symbol).copied());
             let (severity, word) =
                 if probation.recovering { (Severity::Low, ", recovering") } else { (Severity::Medium, "") };
-            let reason = probation.reason.as_deref().map(|reason| format!(": {reason}")).unwrap_or_default();
             let dated = since.map(|since| format!(" since {since}")).unwrap_or_default();
-            findings.add(
-                Status::Degraded,
-                severity,
-                Some(symbol),
-                format!("{symbol} is on probation{dated}{word}{reason}"),
-            );
+            findings.add(Status::Degraded, severity, Some(symbol), format!("{symbol} is on probation{dated}{word}"));
             if symbols.len() < SYMBOLS_MAX {
-                symbols.push(json!({"symbol": symbol, "since": since, "recovering": probation.recovering}));
+                symbols.push(json!({
+                    "symbol": symbol,
+                    "since": since,
+                    "recovering": probation.recovering,
+                    // Not in the finding: every change of one is journaled.
+                    "reason": probation.reason,
+                }));
             }
         }
         let recovering = facts.values().filter(|probation| probation.recovering).count();
@@ -209,7 +211,7 @@ impl Check for SymbolProbation {
 fn build(section: &mut Section<'_>, context: &PointContext<'_>) -> Option<Built> {
     let place = source::place(section, "path", context.checks);
     let pointer = source::pointer(section, "pointer");
-    let missing = params::missing(section);
+    let missing = source::missing(section);
     let source = Source::new(place?, context.checks, move |bytes| facts(bytes, pointer.as_deref()));
     let clock = context.checks.clock.clone();
     let check = SymbolProbation { source, missing, clock, first_seen: Mutex::default() };

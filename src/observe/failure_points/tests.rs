@@ -23,7 +23,7 @@ fn built(category: &str, yaml: &str, checks: &BuildContext, slots: &[(Name, Arc<
     let problems = Problems::new("");
     let node = parse(yaml, &problems).expect("the test's YAML is right");
     let mut section = Section::open(&node, "", &problems).unwrap();
-    let context = PointContext { checks, slots };
+    let context = PointContext { checks, slots, every: Duration::from_secs(60) };
     let built = (point(category).unwrap().build)(&mut section, &context);
     section.finish();
     let told = problems.into_vec();
@@ -87,7 +87,6 @@ async fn kill_switch() {
         (json!({"active": false}), Status::Healthy, ""),
         (json!({"active": 0, "blocked_until": until(1)}), Status::Healthy, ""),
         (json!({"active": true}), Status::Critical, "kill switch active"),
-        (json!({"active": true, "reason": "max_drawdown"}), Status::Critical, "kill switch active: max_drawdown"),
         (json!({"active": true, "blocked_until": until(1)}), Status::Critical, "; until "),
         (json!({"active": true, "blocked_until": until(0)}), Status::Critical, "without release"),
         (json!({"active": true, "blocked_until": NOW.millis() / 1000 - 1}), Status::Critical, "without release"),
@@ -105,12 +104,50 @@ async fn kill_switch() {
         assert_eq!(found.len(), usize::from(status != Status::Healthy), "{content}");
         assert!(found.iter().all(|(_, _, found)| found.contains(text)), "{content}: {found:?}");
     }
+    // The reason may be another with every trade that the bot refuses; the finding stays the same.
+    for reason in ["3 losses", "4 losses"] {
+        let content = json!({"active": true, "reason": reason}).to_string();
+        let judgement = of_file("kill_switch", "path", "", &content).await;
+        let text = "kill switch active".to_owned();
+        assert_eq!(told(&judgement), [(String::new(), Severity::Critical, text)]);
+        assert_eq!(judgement.details["reason"], reason);
+    }
     let waits =
         of_file("kill_switch", "path", "", &json!({"active": true, "blocked_until": until(5000)}).to_string()).await;
     assert_eq!(waits.next_change_at, Some(until(5000)));
     let other = "active: /s/on\nblocked_until: /s/till";
     let elsewhere = json!({"s": {"on": true, "till": until(-1)}}).to_string();
     assert_eq!(of_file("kill_switch", "path", other, &elsewhere).await.details["release_overdue"], true);
+}
+
+/// OBS-8: a bot that removes its file when there is nothing to say; without `missing: healthy`, nobody knows.
+#[tokio::test]
+async fn a_file_that_the_bot_removes() {
+    for (category, key, more) in [
+        ("kill_switch", "path", ""),
+        ("symbol_probation", "path", ""),
+        ("position_limits", "positions", "max: 1\n"),
+        ("strategy_overlap", "positions", ""),
+    ] {
+        for (missing, status, findings) in [
+            ("", Status::Unknown, 0),
+            ("missing: unknown\n", Status::Unknown, 0),
+            ("missing: healthy\n", Status::Healthy, 0),
+            ("missing: degraded\n", Status::Degraded, 1),
+            ("missing: critical\n", Status::Critical, 1),
+        ] {
+            let folder = tempfile::tempdir().unwrap();
+            let yaml = format!("{key}: gone.json\n{more}{missing}");
+            let judgement = look(&built(category, &yaml, &context(folder.path()), &[]), NOW).await;
+            let found = (judgement.status, judgement.signals.findings.len(), judgement.unrunnable);
+            assert_eq!(found, (status, findings, false), "{category} {missing}");
+            assert!(format!("{:?}", judgement.details).contains("gone.json: missing"), "{judgement:?}");
+        }
+    }
+    let judgement = of_file("kill_switch", "path", "missing: degraded", "not: missing").await;
+    assert_eq!(judgement.status, Status::Critical, "a text that ends like it is not a file that is missing");
+    let gone = json!({"active": "x: missing"}).to_string();
+    assert_eq!(of_file("kill_switch", "path", "missing: healthy", &gone).await.status, Status::Critical);
 }
 
 /// OBS-8: two strategies on one symbol and direction are one finding of that symbol; all else is none.
@@ -382,31 +419,46 @@ fn answer(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len())
 }
 
-/// OBS-8: an exchange that answers, fails, hangs and is away; the error rate over the last probes outlives the failure.
+/// OBS-8: an exchange that answers, fails, hangs and is away; one failure is no proof of anything, and few probes are none that
+/// all is well. The error rate over the last probes outlives the failure. Whoever looks too soon hears the last answer.
 #[tokio::test]
 async fn exchange_api_over_a_server() {
-    let answers = vec![
-        answer("200 OK", "{}"),
-        answer("503 Service Unavailable", ""),
-        String::new(),
-        answer("200 OK", "{}"),
-        answer("200 OK", "{}"),
-    ];
+    let well = || answer("200 OK", "{}");
+    let answers = vec![well(), answer("503 Service Unavailable", ""), String::new(), well(), well(), well()];
     let url = server(answers).await;
     let yaml = format!("url: \"{url}/ping?key=canary\"\ntimeout: 200ms\n");
-    let check = built("exchange_api", &yaml, &context(Path::new("/")), &[]);
+    let checks = context(Path::new("/"));
+    let check = built("exchange_api", &yaml, &checks, &[]);
     for (status, text) in [
-        (Status::Healthy, ""),
-        (Status::Critical, "status 503, expected 200 to 299"),
+        (Status::Unknown, "too few probes yet"),
+        (Status::Unknown, "status 503, expected 200 to 299"),
         (Status::Critical, "no answer within 200ms"),
-        (Status::Healthy, ""),
+        (Status::Unknown, "too few probes yet"),
         (Status::Degraded, "failed more than 20 % of the last probes"),
     ] {
-        let judgement = look(&check, NOW).await;
-        assert_eq!(judgement.status, status, "{judgement:?}");
-        assert!(told(&judgement).first().is_none_or(|(_, _, found)| found.contains(text)), "{judgement:?}");
-        assert!(!format!("{judgement:?}").contains("canary"));
+        for _ in 0..5 {
+            let judgement = look(&check, checks.clock.now()).await;
+            assert_eq!(judgement.status, status, "{judgement:?}");
+            assert_eq!(judgement.signals.findings.is_empty(), status == Status::Unknown);
+            assert!(format!("{:?}", judgement.details).contains(text), "{judgement:?}");
+            assert!(!format!("{judgement:?}").contains("canary"));
+            checks.clock.advance(Duration::from_millis(999));
+        }
+        checks.clock.advance(Duration::from_millis(5));
     }
+}
+
+/// OBS-8: one of two addresses that is away is of high severity while the other one answers.
+#[tokio::test]
+async fn one_of_two_addresses_is_away() {
+    let url = server(vec![answer("200 OK", "{}"); 2]).await;
+    let gone = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    let checks = context(Path::new("/"));
+    let check = built("exchange_api", &format!("url: [\"{url}\", \"http://{gone}\"]\n"), &checks, &[]);
+    assert_eq!(look(&check, checks.clock.now()).await.status, Status::Unknown);
+    checks.clock.advance(Duration::from_secs(5));
+    let judgement = look(&check, checks.clock.now()).await;
+    assert_eq!((judgement.status, told(&judgement)[0].1), (Status::Degraded, Severity::High), "{judgement:?}");
 }
 
 /// OBS-8: the provider's data by a date in its answer and by the bot's file of it, both sides of 120 s.
@@ -417,18 +469,20 @@ async fn intelligence_api_over_a_server() {
     std::fs::write(&path, json!({"timestamp": NOW}).to_string()).unwrap();
     date(&path, NOW.minus(Duration::from_secs(10)));
     let dated = |age: i64| answer("200 OK", &json!({"at": NOW.millis() - age}).to_string());
-    let url =
-        server(vec![dated(120_000), dated(120_001), answer("200 OK", "<html>"), answer("429 Too Many Requests", "")])
-            .await;
-    let yaml = format!("url: \"{url}\"\npointer: /at\ndata: i.json\n");
-    let check = built("intelligence_api", &yaml, &context(folder.path()), &[]);
+    let busy = || answer("429 Too Many Requests", "");
+    let url = server(vec![dated(120_000), dated(120_001), answer("200 OK", "<html>"), busy(), busy()]).await;
+    let yaml = format!("url: \"{url}\"\npointer: /at\ndata: i.json\nmax_error_rate: 1\n");
+    let checks = context(folder.path());
+    let check = built("intelligence_api", &yaml, &checks, &[]);
     for (status, severity, text) in [
         (Status::Healthy, None, ""),
         (Status::Degraded, Some(Severity::Medium), "is stale: older than 120s"),
         (Status::Degraded, Some(Severity::Medium), "not JSON"),
+        (Status::Unknown, None, ""),
         (Status::Critical, Some(Severity::High), "found status 429, expected 200"),
     ] {
         let judgement = look(&check, NOW).await;
+        checks.clock.advance(Duration::from_secs(5));
         let found = told(&judgement);
         assert_eq!((judgement.status, found.first().map(|one| one.1)), (status, severity), "{judgement:?}");
         assert!(found.first().is_none_or(|one| one.2.contains(text)), "{found:?}");
@@ -454,17 +508,19 @@ async fn signal_blocks_from_vitals() {
         inbox.push(pushed).unwrap();
     };
     let mut grades = Vec::new();
-    for minute in 0..18 {
-        push(u64::from(minute > 16), minute);
+    for minute in 0..19 {
+        push(u64::from(minute > 17), minute);
         let judgement = look(&check, at(&checks)).await;
+        // What was refused before the first look tells nothing of now.
         if minute == 0 {
             assert_eq!(judgement.details["top_blockers"][0], json!({"guard": "max_positions", "refused": 12.0}));
-            assert_eq!(judgement.next_change_at, Some(NOW.plus(Duration::from_secs(900))));
+            assert_eq!(judgement.next_change_at, Some(NOW.plus(Duration::from_millis(900_001))));
         }
+        assert_eq!(judgement.status == Status::Unknown, minute < 16, "{judgement:?}");
         grades.push(judgement.status == Status::Degraded);
         checks.clock.advance(Duration::from_secs(60));
     }
-    let expected: Vec<bool> = (0..18).map(|minute| (15..17).contains(&minute)).collect();
+    let expected: Vec<bool> = (0..19).map(|minute| (16..18).contains(&minute)).collect();
     assert_eq!(grades, expected);
     checks.clock.advance(Duration::from_secs(600));
     assert_eq!(look(&check, at(&checks)).await.status, Status::Unknown, "silence is not believed");
@@ -481,6 +537,10 @@ async fn network_over_real_sockets() {
     };
     let checks = context(Path::new("/"));
     let both = built("network", &format!("hosts: [\"{here}\", \"{gone}\"]"), &checks, &[]);
+    for _ in 0..3 {
+        assert_eq!(look(&both, NOW).await.status, Status::Unknown, "failed once, and not asked again so soon");
+    }
+    checks.clock.advance(Duration::from_secs(5));
     let judgement = look(&both, NOW).await;
     assert_eq!((judgement.status, told(&judgement)[0].1), (Status::Degraded, Severity::High));
     assert!(told(&judgement)[0].2.contains(&gone.to_string()) && !told(&judgement)[0].2.contains(&here.to_string()));
