@@ -33,7 +33,7 @@ use super::maintenance::Announcement;
 use super::world::{Waiting, World};
 
 /// A check that began this much later than now began by another clock.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
+pub(super) const CLOCK_TOLERANCE: Duration = Duration::from_secs(1);
 /// How long a decision is put off at most when nothing happens.
 pub const TICK: Duration = Duration::from_secs(1);
 
@@ -497,7 +497,7 @@ impl Cycle {
             },
             Observation::Resources(resources) => {
                 self.world.resources = Some(resources.clone());
-                self.follow_host(resources);
+                self.follow_host(resources, draft.now);
                 self.world.dirty_host = true;
             }
         }

@@ -520,6 +520,7 @@ impl App {
         let (names, bindings, actions) = wiring::metric_subjects(&generation.settings);
         self.keep.shared.metrics.reconfigure(&names, &bindings, &actions);
         self.keep.shared.metrics.expect_issues(wiring::issues(&generation.settings));
+        self.keep.shared.metrics.bots.expect(wiring::bots(&generation.settings));
         let swapped = async {
             self.keep.events.send(Event::Reload(Box::new(reload))).await.ok()?;
             taken.await.ok()

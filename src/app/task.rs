@@ -663,7 +663,11 @@ impl Decider {
         for observation in observed {
             let Observation::Health { index, .. } = observation else { continue };
             match index.checked_sub(board.healths.len()) {
-                None => board.healths[*index].store(self.cycle.health(*index)),
+                None => {
+                    let health = self.cycle.health(*index);
+                    self.shared.metrics.bots.saw(&health);
+                    board.healths[*index].store(health);
+                }
                 Some(point) => self.publish_point(&board, point),
             }
         }

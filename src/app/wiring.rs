@@ -130,6 +130,13 @@ pub(super) fn issues(settings: &Settings) -> Vec<(Name, Name)> {
     of_checks.chain(points.map(|point| (point.subsystem.clone(), point.category.clone()))).collect()
 }
 
+/// The subsystems whose checks can see vitals, which is what issues of a check's own come from.
+pub(super) fn bots(settings: &Settings) -> Vec<Name> {
+    let checks = settings.subsystems.iter().map(|subsystem| &subsystem.scheduled);
+    let bots = checks.filter(|scheduled| !scheduled.check.raises().is_empty());
+    bots.map(|scheduled| scheduled.subsystem.clone()).collect()
+}
+
 /// The bindings, hooks and checks that speak TLS, and whether their server's certificate is not verified.
 pub(super) fn unverified(settings: &Settings) -> Vec<(Name, bool)> {
     let means = preflight::asked(settings).into_iter();
@@ -287,6 +294,7 @@ impl App {
         });
         shared.metrics.expect_refusals(http::REFUSALS.into_iter().chain(PayloadProblem::CODES));
         shared.metrics.expect_issues(issues(&settings));
+        shared.metrics.bots.expect(bots(&settings));
         shared.metrics.take_textfiles(settings.textfile_dir.as_deref());
         shared.metrics.alertmanagers.configure_bindings(unverified(&settings));
         shared.metrics.config_reload(true, clock.now());

@@ -28,7 +28,7 @@ use super::watch::{Changed, Watcher};
 use crate::base::clock::Clock;
 use crate::base::failpoint;
 use crate::base::redact;
-use crate::model::{Health, Timestamp};
+use crate::model::{Health, Status, Timestamp};
 use crate::telemetry::{Progress, Watching};
 
 /// With fewer checks than this all run at once at the start, so that the first report is complete soon.
@@ -354,7 +354,7 @@ impl Runner {
             let entry = &mut self.entries[*check];
             // A thread that hangs in it does so with every change.
             if !entry.stuck {
-                entry.pace.changed(now, *settled, *gap);
+                entry.pace.changed(now, *settled, *gap, entry.interval);
                 self.arm(*check);
             }
         }
@@ -500,7 +500,8 @@ impl Runner {
             return;
         }
         entry.running = None;
-        entry.pace.ended(took);
+        let healthy = matches!(&outcome, Outcome::Judged(judgement) if judgement.status == Status::Healthy);
+        entry.pace.ended(took, healthy);
         let (again, limit) = (entry.again, entry.limit);
         let mut stuck = false;
         let observed = match outcome {

@@ -63,7 +63,7 @@ pub fn render(page: &Page<'_>, metrics: &Metrics, format: PageFormat, out: &mut 
     let begun = metrics.since_boot();
     let mut text = Text::new(format, out);
     build_info(&mut text);
-    subsystems(page, &mut text);
+    subsystems(page, metrics, &mut text);
     super::points::render(page.points, &mut text);
     forecasts(page, &mut text);
     recommendations(page, metrics, &mut text);
@@ -85,7 +85,7 @@ fn build_info(text: &mut Text<'_>) {
     text.family("chiron_build_info", Kind::Gauge, "Which chiron this is; always 1.").flag(&labels, true);
 }
 
-fn subsystems(page: &Page<'_>, text: &mut Text<'_>) {
+fn subsystems(page: &Page<'_>, metrics: &Metrics, text: &mut Text<'_>) {
     let help = "The worst status under the criticality cap: 1 for the present one.";
     let mut family = text.family("chiron_overall_status", Kind::Gauge, help);
     for status in Status::ALL {
@@ -129,6 +129,7 @@ fn subsystems(page: &Page<'_>, text: &mut Text<'_>) {
         }
     }
     perfdata(page, text);
+    metrics.bots.render(text);
     vitals(page, text);
 }
 
@@ -140,10 +141,7 @@ fn vitals(page: &Page<'_>, text: &mut Text<'_>) {
         .filter_map(|health| Some((&health.subsystem, &**health.signals.vitals.as_ref()?)))
         .collect();
     type Pick = fn(&Vitals) -> Option<f64>;
-    let numbers: [(&str, &str, Pick); 9] = [
-        ("chiron_vitals_timestamp_seconds", "When what a bot tells of itself was true.", |vitals| {
-            Some(vitals.at.seconds())
-        }),
+    let numbers: [(&str, &str, Pick); 8] = [
         ("chiron_vitals_websocket_connected", "Whether a bot's WebSocket is connected, by its own word.", |vitals| {
             flagged(vitals.websocket.as_ref()?.connected)
         }),

@@ -15,6 +15,7 @@ use crate::model::{AlertOutcome, AlertStatus, Name, Outcome, Reason, Severity, T
 
 use super::alertmanagers::Alertmanagers;
 use super::bindings::Bindings;
+use super::bots::Bots;
 use super::counts::{Alerts, Process, Reasons, Refused};
 use super::hooks::Hooks;
 use super::tables::{Tables, decrease};
@@ -81,6 +82,8 @@ pub struct Metrics {
     pub alertmanagers: Alertmanagers,
     /// Whether each binding would work.
     pub bindings: Bindings,
+    /// When bots last told of themselves.
+    pub bots: Bots,
     /// The policy's hooks.
     pub hooks: Hooks,
     /// Files that are watched.
@@ -121,6 +124,7 @@ impl Metrics {
             alerts: Alerts::default(),
             alertmanagers: Alertmanagers::default(),
             bindings: Bindings::default(),
+            bots: Bots::default(),
             hooks: Hooks::default(),
             watching: Watching::default(),
             webhook_refused: Reasons::new(

@@ -7,6 +7,7 @@
 pub mod build;
 mod alertmanagers;
 mod bindings;
+mod bots;
 mod counts;
 pub mod exposition;
 mod family;

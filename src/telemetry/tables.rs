@@ -222,16 +222,16 @@ impl<K: Clone + Ord + std::hash::Hash, R> Rows<K, R> {
     /// Rows that the configuration names besides: they stand before what occurred.
     fn expect(&mut self, keys: impl IntoIterator<Item = K>, make: impl Fn(&K) -> R) {
         let mut expected: Vec<Arc<R>> = Vec::new();
+        // Rows are shared, so where one lies tells which it is.
+        let mut known: HashSet<*const R> = self.list[..self.configured].iter().map(Arc::as_ptr).collect();
         for key in keys {
             let row = self.index.entry(key.clone()).or_insert_with(|| Arc::new(make(&key)));
-            let known = |row: &Arc<R>, list: &[Arc<R>]| list.iter().any(|one| Arc::ptr_eq(one, row));
-            if !known(row, &self.list[..self.configured]) && !known(row, &expected) {
+            if known.insert(Arc::as_ptr(row)) {
                 expected.push(Arc::clone(row));
             }
         }
         let further: Vec<Arc<R>> = self.list.drain(self.configured..).collect();
-        let further = further.into_iter().filter(|row| !expected.iter().any(|one| Arc::ptr_eq(one, row)));
-        let further: Vec<Arc<R>> = further.collect();
+        let further: Vec<Arc<R>> = further.into_iter().filter(|row| !known.contains(&Arc::as_ptr(row))).collect();
         self.list.extend(expected);
         self.configured = self.list.len();
         self.list.extend(further);

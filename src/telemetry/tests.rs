@@ -118,6 +118,8 @@ fn full_page_in(format: PageFormat) -> String {
         &names(&["restart_subsystem", "disable_module"]),
     );
     metrics.expect_issues([pair("data_feed", "websocket_disconnected"), pair("data_feed", "memory_pressure")]);
+    metrics.bots.expect(names(&["data_feed", "database"]));
+    metrics.bots.saw(&healths[0]);
     let status = Name::from("subsystem_status");
     metrics.issue_opened(&"data_feed".into(), &status, Severity::Medium);
     metrics.issue_opened(&"ai_model".into(), &status, Severity::Medium);
@@ -656,4 +658,43 @@ fn symbols_are_bounded() {
     let of_it = |line: &&str| line.starts_with("chiron_vitals_rate_limit_ratio{");
     assert_eq!(page.lines().filter(of_it).count(), 100);
     assert!(page.contains("chiron_vitals_rate_limit_ratio{subsystem=\"bot\",symbol=\"S0099\"} 0.5\n"));
+}
+
+/// EXP-1, OBS-9: when a bot last told of itself stays on the page while it is silent and after a reload, and is 0 from the start.
+#[test]
+fn the_time_of_the_latest_vitals_stays() {
+    let metrics = Metrics::new(&names(&["a", "b"]), &[], &[]);
+    let at = |page: &str, bot: &str| {
+        parse(page).get(format!("chiron_vitals_timestamp_seconds{{subsystem=\"{bot}\"}}").as_str()).copied()
+    };
+    metrics.bots.expect(names(&["a", "b"]));
+    let page = page_of(&[health("x", Status::Healthy)], &metrics);
+    assert_eq!((at(&page, "a"), at(&page, "b"), at(&page, "c")), (Some(0.0), Some(0.0), None));
+    let mut bot = Health::clone(&health("a", Status::Healthy));
+    let vitals = Vitals { at: Timestamp::from_millis(1_763_862_895_500), ..Vitals::default() };
+    bot.signals.vitals = Some(Arc::new(vitals));
+    metrics.bots.saw(&bot);
+    let silent = health("a", Status::Critical);
+    metrics.bots.saw(&silent);
+    let page = page_of(&[silent], &metrics);
+    assert_eq!((at(&page, "a"), at(&page, "b")), (Some(1_763_862_895.5), Some(0.0)));
+    metrics.bots.expect(names(&["c", "a"]));
+    let page = page_of(&[health("x", Status::Healthy)], &metrics);
+    assert_eq!((at(&page, "a"), at(&page, "b"), at(&page, "c")), (Some(1_763_862_895.5), None, Some(0.0)));
+}
+
+/// EXP-1: what is expected twice has one row, and many thousands are expected at once in no time to speak of.
+#[test]
+fn very_many_issue_types_are_expected() {
+    let bots: Vec<Name> = (0..10_000).map(|index| format!("bot_{index}").into()).collect();
+    let metrics = Metrics::new(&bots, &[], &[]);
+    let types = ["high_latency", "memory_pressure", "rate_limit_critical", "high_latency"];
+    metrics.issue_opened(&bots[7], &types[1].into(), Severity::Medium);
+    let begun = std::time::Instant::now();
+    metrics.expect_issues(bots.iter().flat_map(|bot| types.map(|kind| (bot.clone(), Name::from(kind)))));
+    // By looking through all rows for each it takes minutes.
+    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    let page = page_of(&[], &metrics);
+    let rows = page.lines().filter(|line| line.starts_with("chiron_issues{subsystem=\"bot_7\",type=\"")).count();
+    assert_eq!(rows, 4 * Severity::ALL.len());
 }

@@ -111,6 +111,48 @@ fn a_restart_learns_anew() {
     assert_eq!(open(&sim, "disk_forecast").len(), 0);
 }
 
+/// OBS-10: what goes on filling through a restart is one issue: it is not let go shortly before it is found again.
+#[test]
+fn a_restart_does_not_flap() {
+    let mut sim = sim();
+    sim.rules.intervals.fill(Duration::from_secs(60));
+    let (rules, state, now) = (sim.rules.clone(), sim.state.clone(), sim.now);
+    sim.cycle.reconfigure(rules, &state, now);
+    for _ in 0..120 {
+        minute(&mut sim, 40.0);
+    }
+    let mut used = 40.0;
+    for _ in 0..245 {
+        used += 1.0 / 6.0;
+        minute(&mut sim, used);
+    }
+    assert_eq!(open(&sim, "disk_forecast").len(), 1, "55 min ahead");
+    sim.crash();
+    let before = sim.entries.len();
+    for _ in 0..80 {
+        // More slowly, so that the limit is not crossed before it is learnt.
+        used += 0.08;
+        minute(&mut sim, used);
+    }
+    let ended = sim.kinds(before).iter().filter(|kind| **kind == "episode_resolved").count();
+    assert_eq!((ended, open(&sim, "disk_forecast").len()), (0, 1));
+}
+
+/// OBS-10: a reading of the host by a clock that was set back since is left out, and those that follow count.
+#[test]
+fn a_reading_from_the_future_blinds_nothing() {
+    let mut sim = sim();
+    let now = sim.now;
+    sim.now = now.plus(Duration::from_secs(7_200));
+    let late = Resources { memory_total_bytes: 1, memory_percent: 10.0, timestamp: sim.now, ..Resources::default() };
+    sim.now = now;
+    let inputs = Inputs { observations: vec![Observation::Resources(late)], ..sim.inputs() };
+    sim.step(inputs);
+    assert!(sim.cycle.forecasts().is_empty(), "it is not followed");
+    fill(&mut sim, 45);
+    assert_eq!(open(&sim, "disk_forecast").len(), 1, "what follows is");
+}
+
 /// OBS-10: neither a clock that is set by hours nor a reload makes or ends a forecast; what is switched off ends it.
 #[test]
 fn the_clock_is_set_and_settings_are_loaded() {

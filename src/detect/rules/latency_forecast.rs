@@ -11,8 +11,9 @@ pub(super) const SPEC: RuleSpec = RuleSpec {
 # latency_forecast
 
 ## Raised when
-The trend of the time until an answer, of a check with `degraded_latency` or of a bot by its vitals, will cross its
-limit within `prediction.horizon` (1 h), also by the pessimistic end of its slope's interval, and at least a twelfth of
+The trend of the time until an answer will cross its limit: of a `tcp`, `http`, `dns`, `postgres` or `redis` check with
+`degraded_latency`, or of a bot or a `websocket` check by its vitals (`thresholds.max_latency_ms`, for executions and for the
+WebSocket), within `prediction.horizon` (1 h), also by the pessimistic end of its slope's interval, and at least a twelfth of
 the horizon ahead. Severity `low`. The description says when, and between which times. The rule for a trend is that of
 `src/detect/trends/projection.rs`.
 

@@ -160,6 +160,34 @@ fn rate_limit_critical() {
     assert_eq!(says(None), Verdict::Unknown);
 }
 
+/// DET-1, EXC-3: of very many symbols the worst have an issue each, and one more stands for the rest; figures that move make no
+/// issue come or go, and only what is cleared goes.
+#[test]
+fn rate_limits_of_very_many_symbols() {
+    let keys = |used: &dyn Fn(usize) -> f64, count: usize| {
+        let limits = (0..count).map(|index| (Name::from(format!("S{index:04}")), used(index))).collect();
+        let vitals = Vitals { rate_limits: Some(limits), ..Vitals::default() };
+        match of_bot("rate_limit_critical", Criticality::Full, &vitals) {
+            Verdict::Known(issues) => issues,
+            other => panic!("{other:?}"),
+        }
+    };
+    let symbols = |issues: &[Issue]| issues.iter().map(|issue| issue.key.symbol.clone()).collect::<Vec<_>>();
+    assert_eq!(symbols(&keys(&|_| 90.0, 100)).iter().flatten().count(), 100);
+    assert_eq!(keys(&|_| 90.0, 100).len(), 100);
+    let many = keys(&|index| if index >= 990 { 120.0 } else { 90.0 }, 1_000);
+    assert_eq!(many.len(), 101);
+    assert_eq!(many[0].key.symbol.as_deref(), Some("S0990"), "the worst first");
+    let rest = many.last().expect("there are more");
+    assert_eq!((rest.key.symbol.as_deref(), rest.severity, rest.impacts_trading), (None, Severity::Critical, false));
+    assert_eq!(rest.description, "bot: rate limits of more than 100 symbols are nearly used up");
+    assert_eq!(rest.symptoms, ["900 more symbols use up to 90.0%, expected at most 85%"]);
+    let moved = keys(&|index| if index >= 990 { 110.0 } else { 99.0 - index as f64 / 100.0 }, 1_000);
+    assert_eq!(symbols(&moved), symbols(&many), "figures that move choose no others");
+    let fewer = keys(&|index| if index >= 50 { 80.0 } else { 90.0 }, 1_000);
+    assert_eq!((fewer.len(), fewer.iter().all(|issue| issue.key.symbol.is_some())), (50, true));
+}
+
 /// DET-1, EXC-4: latency of executions or of the WebSocket above 2000 ms is medium.
 #[test]
 fn high_latency() {

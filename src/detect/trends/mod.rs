@@ -193,9 +193,10 @@ impl Tracker {
         self.told.iter().map(|key| key.subsystem.clone()).collect()
     }
 
-    /// Whether a forecast would have been made by now: before, that there is none means nothing.
-    pub fn is_learnt(&self, now: Timestamp) -> bool {
-        !self.settings.enabled || now.since(self.began) >= self.settings.horizon
+    /// Whether a forecast would have been made by now of what is sampled each `interval`: before, that there is none means
+    /// nothing.
+    pub fn is_learnt(&self, interval: Duration, now: Timestamp) -> bool {
+        !self.settings.enabled || now.since(self.began) >= track::told_after(self.settings.horizon, interval)
     }
 
     /// Every quantity that is followed, and when it will cross its limit; the epoch if that is not expected.
@@ -239,13 +240,15 @@ fn interval(updated: &mut Option<Timestamp>, value: f64, at: Timestamp) -> Optio
     (moment > before).then(|| moment.since(before).as_secs_f64())
 }
 
-/// What a bot tells about itself, as far as its trend matters.
-pub fn of_vitals(vitals: &Vitals, settings: &super::Settings) -> Vec<Measure> {
-    let latency = vitals.execution_latency_ms.map(|latency| Measure {
+/// What a bot tells about itself, as far as its trend matters, each with the part that it is of.
+pub fn of_vitals(vitals: &Vitals, settings: &super::Settings) -> Vec<(Name, Measure)> {
+    let slow = |latency: f64| Measure {
         quantity: Quantity::Latency,
         value: latency / 1000.0,
         limit: settings.max_latency_ms / 1000.0,
-    });
+    };
+    let socket = vitals.websocket.as_ref().and_then(|socket| socket.latency_ms).map(slow);
+    let latency = vitals.execution_latency_ms.map(slow);
     let errors = vitals.error_rate.map(|rate| Measure {
         quantity: Quantity::ErrorRate,
         value: rate,
@@ -256,7 +259,8 @@ pub fn of_vitals(vitals: &Vitals, settings: &super::Settings) -> Vec<Measure> {
         value: usage * 100.0,
         limit: settings.max_memory_percent,
     });
-    [latency, errors, memory].into_iter().flatten().collect()
+    let whole = [latency, errors, memory].into_iter().flatten().map(|measure| (Name::from(""), measure));
+    whole.chain(socket.map(|measure| (Name::from("its WebSocket"), measure))).collect()
 }
 
 /// What the host has left, each with the part that it is of.

@@ -103,6 +103,52 @@ fn what_has_just_begun_is_left_alone() {
     assert!(play(&mut track, (59..75).map(|minute| (minute * 60, minute as f64))).is_some());
 }
 
+/// OBS-10: what rises from the start on is told by the time from which silence means that there is no trend, and not long
+/// before, however often it is sampled.
+#[test]
+fn it_is_learnt_when_the_earliest_forecast_is_told() {
+    for interval in [1, 10, 45, 60, 100, 300] {
+        let learnt = track::told_after(Duration::from_secs(3_600), Duration::from_secs(interval)).as_secs();
+        for first in [0, interval / 2, interval] {
+            let mut track = Track::default();
+            let mut told = None;
+            for at in (first..20_000).step_by(usize::try_from(interval).unwrap()) {
+                track.take(i64::try_from(at).unwrap() * 1000, at as f64 / 100.0, 60.0, HORIZON);
+                told = told.or(track.told().map(|_| at));
+            }
+            let told = told.expect("a ramp");
+            assert!(told <= learnt && learnt < told + 120 + 6 * interval, "{interval} {first}: {told} {learnt}");
+        }
+    }
+}
+
+/// OBS-10: a clock that was set back unseen blinds nothing: all is learnt anew by the clock as it is. What comes a little out of
+/// order changes nothing.
+#[test]
+fn samples_from_before_begin_anew() {
+    let ramp = |from: i64, minutes: std::ops::Range<i64>| minutes.map(move |m| (from + m * 60, m as f64 / 2.0));
+    let mut track = Track::default();
+    assert!(play(&mut track, ramp(100_000, 0..150)).is_some(), "50 min ahead");
+    let mut jitter = track.clone();
+    assert!(play(&mut jitter, [(100_000 + 149 * 60 - 10, 74.5)]).is_some());
+    let mut back = track.clone();
+    assert_eq!(back.take(50_000_000, 0.0, 100.0, HORIZON), Change::Told, "it is taken back");
+    assert!(play(&mut back, ramp(50_000, 1..150)).is_some(), "and found again");
+    assert_eq!(back.sampled(), (50_000 + 149 * 60) * 1000);
+}
+
+/// OBS-9, OBS-10: latency of a bot is that of its executions and that of its WebSocket, each with a trend of its own.
+#[test]
+fn both_latencies_of_a_bot() {
+    let mut vitals = Vitals { execution_latency_ms: Some(500.0), ..Vitals::default() };
+    let settings = crate::detect::Settings::default();
+    assert_eq!(of_vitals(&vitals, &settings), [("".into(), measure(Quantity::Latency, 0.5, 2.0))]);
+    let socket = crate::model::WebSocketStatus { latency_ms: Some(250.0), ..Default::default() };
+    vitals.websocket = Some(socket);
+    let found = of_vitals(&vitals, &settings);
+    assert_eq!(found[1], ("its WebSocket".into(), measure(Quantity::Latency, 0.25, 2.0)));
+}
+
 fn measure(quantity: Quantity, value: f64, limit: f64) -> Measure {
     Measure { quantity, value, limit }
 }
@@ -147,7 +193,7 @@ fn clock_and_reload() {
         ramp(&mut tracker, 175, 185, |minute| Timestamp::from_millis(at(minute).millis() + shift));
         let later = tracker.forecasts("a").pop().expect("it goes on");
         assert!((later.at.millis() - moved.at.millis()).abs() < 300_000, "{moved:?} {later:?}");
-        assert!(tracker.is_learnt(at(200)));
+        assert!(tracker.is_learnt(Duration::from_secs(60), at(200)));
         tracker = tracker.reconfigured(Settings::default(), |_| false, at(185));
         assert_eq!((tracker.forecasts("a"), tracker.shown().len()), (Vec::new(), 0), "not configured any more");
     }

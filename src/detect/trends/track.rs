@@ -4,6 +4,8 @@
 //! forecast begins when three evaluations in a row expect a crossing, and ends when ten in a row do not, or when the limit is
 //! crossed.
 
+use std::time::Duration;
+
 use super::projection::{Crossing, Question, project};
 use super::series::{GRAIN_PART, Series};
 
@@ -15,6 +17,13 @@ const LEARN_PART: i64 = 1;
 const RAISE_AFTER: u32 = 3;
 /// Evaluations in a row that do not before it is taken back.
 const CLEAR_AFTER: u32 = 10;
+
+/// How long after the start the forecast of what is sampled each `interval` is told at the latest, if its trend was there all
+/// the time: the first sample, the time to learn, and the evaluations, each of which waits for a sample.
+pub fn told_after(horizon: Duration, interval: Duration) -> Duration {
+    let part = |parts: i64| horizon / u32::try_from(parts.max(1)).unwrap_or(u32::MAX);
+    interval + part(LEARN_PART) + (part(EVERY_PART) + interval) * RAISE_AFTER
+}
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -45,14 +54,21 @@ pub enum Change {
 }
 
 impl Track {
-    /// Takes a sample, in milliseconds of the tracker's time.
+    /// Takes a sample, in milliseconds of the tracker's time. One from before the latest says that time was counted otherwise
+    /// until then: all begins anew.
     pub fn take(&mut self, at: i64, value: f64, limit: f64, horizon: i64) -> Change {
         if !value.is_finite() || !limit.is_finite() {
             return Change::None;
         }
-        self.limit = limit;
-        self.sampled = self.sampled.max(at);
         let grain = grain(horizon);
+        if self.begun.is_some() && at < self.sampled.saturating_sub(grain) {
+            let ended = self.told.is_some();
+            *self = Self::default();
+            self.take(at, value, limit, horizon);
+            return if ended { Change::Told } else { Change::None };
+        }
+        self.limit = limit;
+        self.sampled = if self.begun.is_some() { self.sampled.max(at) } else { at };
         self.series.push(at, value, grain);
         let every = (horizon / EVERY_PART).max(1);
         if self.evaluated.is_some_and(|before| at < before.saturating_add(every)) {

@@ -42,8 +42,8 @@ silent is stale, never healthy.
 - `degraded`: the vitals are as old as `degraded_after`, or dated more than 5 s in the future; the bot says so of itself; more
   of its requests fail than `thresholds.max_error_rate`; or its WebSocket brings no data.
 - `critical`: the vitals are older than `critical_after`; the bot says so of itself; its WebSocket is not connected or not
-  authenticated; there is no answer, another status than 200 (redirects are not followed), no JSON, a value that makes no
-  sense, or none of the series.
+  authenticated; there is no answer, another status than 200 (redirects are not followed), no JSON, a metrics page that
+  is cut off (its last line has no end, or OpenMetrics no `# EOF`), a value that makes no sense, or none of the series.
 - as `missing` says: there is no such file; or nothing was ever pushed, for `critical_after` since chiron began to listen.
 - `unknown`: nothing was ever pushed, before that. And not run: the file may not be read.
 
@@ -255,15 +255,7 @@ fn millis(duration: Duration) -> i64 {
 }
 
 async fn polled(page: &Page, pointer: Option<&str>) -> Result<Shown, String> {
-    let mut body = Vec::new();
-    page.read(|piece| {
-        if body.len() + piece.len() > JSON_MAX {
-            return Err(format!("found more than {JSON_MAX} bytes, expected vitals in JSON of at most that"));
-        }
-        body.extend_from_slice(piece);
-        Ok(())
-    })
-    .await?;
+    let body = page.body(JSON_MAX).await?;
     shown(&body, pointer).map_err(|why| format!("{}: {why}", page.place()))
 }
 

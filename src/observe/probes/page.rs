@@ -1,4 +1,4 @@
-//! One metric of somebody else's page, read as it comes.
+//! A metric, or several, of somebody else's page, read as it comes.
 //!
 //! Flow: chunks of a body -> [`PageReader::push`] -> lines -> the samples that are wanted.
 //! **Invariant:** pure; memory is bounded whatever the page holds: no line but the one at hand is kept, and of what fits,
@@ -12,7 +12,9 @@ use crate::telemetry::SampleLine;
 
 /// The longest line that is understood, in bytes.
 const LINE_MAX: usize = 64 * 1024;
-/// How many series may fit.
+/// The last line of OpenMetrics.
+const END: &[u8] = b"# EOF";
+/// How many series may fit, in all.
 pub const SERIES_MAX: usize = 10_000;
 
 /// Which series.
@@ -24,11 +26,22 @@ pub struct Wanted {
     pub labels: Vec<(String, String)>,
 }
 
+/// What is looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Look<'w> {
+    /// Which series.
+    pub wanted: &'w Wanted,
+    /// The label whose value is kept whole, if one is.
+    pub kept: Option<&'w str>,
+}
+
 /// What a page has of it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Found {
     /// The samples that fit, in the order of the page.
     pub samples: Vec<Sample>,
+    /// The value of the label that is kept, for each sample; empty if none is to be.
+    pub kept: Vec<Option<String>>,
     /// How many stood there a second time; they are left out.
     pub repeated: usize,
     /// The smallest timestamp beside them, as it is written there.
@@ -47,7 +60,7 @@ pub enum Fault {
 /// Takes a page in chunks.
 #[derive(Debug)]
 pub struct PageReader<'w> {
-    wanted: &'w Wanted,
+    looks: Vec<Look<'w>>,
     open_metrics: bool,
     /// The beginning of a line whose end has not come yet.
     carry: Vec<u8>,
@@ -57,14 +70,21 @@ pub struct PageReader<'w> {
     ended: bool,
     seen: HashSet<u64>,
     hasher: RandomState,
-    found: Found,
+    /// One for each that is wanted.
+    found: Vec<Found>,
 }
 
 impl<'w> PageReader<'w> {
     /// A reader at the beginning of a page.
     pub fn new(wanted: &'w Wanted, open_metrics: bool) -> Self {
+        Self::several(vec![Look { wanted, kept: None }], open_metrics)
+    }
+
+    /// One that looks for several.
+    pub fn several(looks: Vec<Look<'w>>, open_metrics: bool) -> Self {
         Self {
-            wanted,
+            found: vec![Found::default(); looks.len()],
+            looks,
             open_metrics,
             carry: Vec::new(),
             skipping: false,
@@ -72,7 +92,6 @@ impl<'w> PageReader<'w> {
             ended: false,
             seen: HashSet::new(),
             hasher: RandomState::new(),
-            found: Found::default(),
         }
     }
 
@@ -108,13 +127,20 @@ impl<'w> PageReader<'w> {
         Ok(())
     }
 
-    /// What was found, if the page has come to its end.
+    /// What was found of the only one that is wanted, if the page has come to its end.
     pub fn finish(self) -> Result<Found, Fault> {
+        Ok(self.finish_all()?.pop().unwrap_or_default())
+    }
+
+    /// What was found of each, if the page has come to its end.
+    pub fn finish_all(self) -> Result<Vec<Found>, Fault> {
         let cut = |expected: &str| Err(Fault::Page(format!("the page is cut off: expected {expected}")));
-        if self.skipping || !self.carry.is_empty() {
+        // The line end after it is optional.
+        let ended = self.ended || self.open_metrics && !self.skipping && self.carry.trim_ascii_start() == END;
+        if self.skipping || !(self.carry.is_empty() || ended && !self.ended) {
             return cut("a line end after the last line");
         }
-        if self.open_metrics && !self.ended {
+        if self.open_metrics && !ended {
             return cut("`# EOF` as the last line of OpenMetrics");
         }
         Ok(self.found)
@@ -129,14 +155,17 @@ impl<'w> PageReader<'w> {
         }
         let Some(first) = line.first() else { return Ok(()) };
         if *first == b'#' {
-            self.ended = self.open_metrics && line == b"# EOF";
+            self.ended = self.open_metrics && line == END;
             return Ok(());
         }
         if !first.is_ascii_alphabetic() && !matches!(first, b'_' | b':') && !is_quoted_name(line) {
             return Err(at("expected a metric in the text format of Prometheus or in OpenMetrics"));
         }
-        let name = self.wanted.name.as_bytes();
-        if !line.strip_prefix(name).is_some_and(|rest| matches!(rest.first(), Some(b'{' | b' ' | b'\t'))) {
+        let named = |look: &Look<'_>| {
+            let rest = line.strip_prefix(look.wanted.name.as_bytes());
+            rest.is_some_and(|rest| matches!(rest.first(), Some(b'{' | b' ' | b'\t')))
+        };
+        if !self.looks.iter().any(named) {
             return Ok(());
         }
         if line.len() > LINE_MAX {
@@ -144,22 +173,34 @@ impl<'w> PageReader<'w> {
         }
         let text = std::str::from_utf8(line).map_err(|_| at("expected UTF-8"))?;
         let mut sample = SampleLine::parse(text).map_err(at)?;
-        if !self.wanted.labels.iter().all(|(name, value)| has(&sample.labels, name, value)) {
-            return Ok(());
-        }
         sample.labels.sort_unstable();
-        if !self.seen.insert(self.hasher.hash_one(&sample.labels)) {
-            self.found.repeated += 1;
-            return Ok(());
+        let fits = |wanted: &Wanted| {
+            wanted.name == sample.name && wanted.labels.iter().all(|(name, value)| has(&sample.labels, name, value))
+        };
+        let mut all: usize = self.found.iter().map(|found| found.samples.len()).sum();
+        for (index, (look, found)) in self.looks.iter().zip(&mut self.found).enumerate() {
+            if !fits(look.wanted) {
+                continue;
+            }
+            if !self.seen.insert(self.hasher.hash_one((index, &sample.labels))) {
+                found.repeated += 1;
+                continue;
+            }
+            if all >= SERIES_MAX {
+                let why = format!("more than {SERIES_MAX} series fit, expected fewer: name more labels");
+                return Err(Fault::Wanted(why));
+            }
+            all += 1;
+            if let Some(time) = sample.timestamp {
+                found.oldest = Some(found.oldest.map_or(time, |oldest| oldest.min(time)));
+            }
+            let labels = sample.labels.iter().map(|(name, value)| (*name, value.as_str()));
+            found.samples.push(Sample::new(sample.value, labels));
+            if let Some(name) = look.kept {
+                let label = sample.labels.iter().find(|(label, _)| *label == name);
+                found.kept.push(label.map(|(_, value)| value.clone()));
+            }
         }
-        if self.found.samples.len() >= SERIES_MAX {
-            return Err(Fault::Wanted(format!("more than {SERIES_MAX} series fit, expected fewer: name more labels")));
-        }
-        if let Some(time) = sample.timestamp {
-            self.found.oldest = Some(self.found.oldest.map_or(time, |oldest| oldest.min(time)));
-        }
-        let labels = sample.labels.iter().map(|(name, value)| (*name, value.as_str()));
-        self.found.samples.push(Sample::new(sample.value, labels));
         Ok(())
     }
 }
@@ -223,6 +264,25 @@ mod tests {
         assert_eq!((found.repeated, found.oldest), (1, Some(1.7e12)));
     }
 
+    /// OBS-9: several are looked for at once, each by itself; a series that fits two is found for both.
+    #[test]
+    fn several_at_once() {
+        let (up, of_b, sum) = (wanted("up", &[]), wanted("up", &[("job", "b")]), wanted("latency_sum", &[]));
+        for chunk in [1, 7, 1000] {
+            let looks = [(&up, Some("job")), (&of_b, None), (&sum, None)];
+            let looks = looks.map(|(wanted, kept)| Look { wanted, kept }).to_vec();
+            let mut reader = PageReader::several(looks, false);
+            PAGE.as_bytes().chunks(chunk).try_for_each(|chunk| reader.push(chunk)).unwrap();
+            let found = reader.finish_all().unwrap();
+            let values: Vec<Vec<f64>> =
+                found.iter().map(|found| found.samples.iter().map(|sample| sample.value).collect()).collect();
+            assert_eq!(values[..2], [vec![1.0, 0.0, 5.0], vec![0.0]]);
+            assert!(values[2].len() == 1 && values[2][0].is_nan());
+            assert_eq!(found[0].kept, [Some("a".to_owned()), Some("b".to_owned()), None]);
+            assert_eq!(found.iter().map(|found| found.repeated).collect::<Vec<_>>(), [1, 1, 0]);
+        }
+    }
+
     /// OBS-7: what is no page of metrics, or not all of one, is told with its place.
     #[test]
     fn bad_pages_are_told() {
@@ -244,6 +304,11 @@ mod tests {
         let mut reader = PageReader::new(&wanted, true);
         reader.push(b"up 1\n").unwrap();
         assert!(matches!(reader.finish(), Err(Fault::Page(told)) if told.contains("`# EOF`")));
+        // OpenMetrics leaves the line end after its end to whoever writes; a comment that is cut is no end.
+        assert_eq!(values("up 1\n# EOF", "up", &[]), [1.0]);
+        let mut reader = PageReader::new(&wanted, true);
+        reader.push(b"up 1\n# EO").unwrap();
+        assert!(matches!(reader.finish(), Err(Fault::Page(told)) if told.contains("cut off")));
         // A broken line of another metric is no concern of this one's.
         assert_eq!(values("other yes\nup 1\n", "up", &[]), [1.0]);
     }

@@ -1,13 +1,15 @@
 //! A page of a bot or an exporter, read over HTTP in bounded pieces.
 //!
-//! **Invariant:** the caller bounds the time and what it keeps; redirects are not followed; neither a query nor a secret is
+//! **Invariant:** time and memory are bounded; no file is read on a thread that others wait for; redirects are not followed; neither a query nor a secret is
 //! in what is told.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT, AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
-use reqwest::{Client, Url};
+use reqwest::header::{
+    ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
+};
+use reqwest::{Client, Response, Url};
 use tokio::time::timeout;
 
 use crate::base::http::told;
@@ -15,7 +17,11 @@ use crate::base::secret::Secret;
 use crate::base::tree::Section;
 use crate::observe::check::BuildContext;
 use crate::observe::params;
-use crate::observe::probes::get;
+use crate::observe::probes::page::{Fault, Found, Look, PageReader};
+use crate::observe::probes::{get, peer};
+
+/// The largest metrics page, in bytes.
+const METRICS_MAX: usize = 16 * 1024 * 1024;
 
 /// One page and how to ask for it.
 #[derive(Clone, Debug)]
@@ -62,29 +68,54 @@ impl Page {
         Some(Self { client: context.http.clone(), url: url?, headers, bearer_token_file, timeout })
     }
 
-    /// Reads it, piece by piece; `take` says what is wrong with it, if anything. What is told of a failure names the place.
-    pub async fn read(&self, take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+    /// Reads all of it, at most `max` bytes. What is told of a failure names the place.
+    pub async fn body(&self, max: usize) -> Result<Vec<u8>, String> {
+        self.within(async { get::body(&mut self.ask().await?, max).await }).await
+    }
+
+    /// What a metrics page has of each that is looked for. A page that is cut off has nothing.
+    pub async fn series(&self, looks: Vec<Look<'_>>) -> Result<Vec<Found>, String> {
+        let why = |fault: Fault| match fault {
+            Fault::Page(why) | Fault::Wanted(why) => why,
+        };
+        let read = async {
+            let mut response = self.ask().await?;
+            let kind = response.headers().get(CONTENT_TYPE).map_or(&[][..], HeaderValue::as_bytes);
+            let mut reader = PageReader::several(looks, kind.starts_with(b"application/openmetrics-text"));
+            let mut bytes = 0;
+            while let Some(chunk) = response.chunk().await.map_err(|error| told(&error.without_url()))? {
+                bytes += chunk.len();
+                if bytes > METRICS_MAX {
+                    return Err(format!("the page is larger than {METRICS_MAX} bytes"));
+                }
+                reader.push(&chunk).map_err(why)?;
+                // A page that comes quickly must not keep this thread from other checks.
+                tokio::task::consume_budget().await;
+            }
+            reader.finish_all().map_err(why)
+        };
+        self.within(read).await
+    }
+
+    async fn within<T>(&self, read: impl Future<Output = Result<T, String>>) -> Result<T, String> {
         let limit = self.timeout;
-        let read = timeout(limit, self.ask(take)).await;
+        let read = timeout(limit, read).await;
         read.unwrap_or_else(|_| Err(format!("no whole answer within {limit:?}")))
             .map_err(|why| format!("{}: {why}", self.place()))
     }
 
-    async fn ask(&self, mut take: impl FnMut(&[u8]) -> Result<(), String>) -> Result<(), String> {
+    async fn ask(&self) -> Result<Response, String> {
         let mut headers = self.headers.clone();
-        if let Some(file) = &self.bearer_token_file {
-            let token = format!("Bearer {}", Secret::from_file(file)?.expose());
+        if let Some(token) = peer::secret(self.bearer_token_file.as_deref()).await? {
+            let token = format!("Bearer {}", token.expose());
             let token = HeaderValue::from_str(&token).map_err(|_| "found no token of one line".to_owned())?;
             headers.insert(AUTHORIZATION, token);
         }
-        let mut response = get::ask(&self.client, &self.url, &headers).await?;
-        if let Some(refusal) = get::refusal(&response) {
-            return Err(refusal);
+        let response = get::ask(&self.client, &self.url, &headers).await?;
+        match get::refusal(&response) {
+            Some(refusal) => Err(refusal),
+            None => Ok(response),
         }
-        while let Some(chunk) = response.chunk().await.map_err(|error| told(&error.without_url()))? {
-            take(&chunk)?;
-        }
-        Ok(())
     }
 
     /// The URL without what may hold a secret.

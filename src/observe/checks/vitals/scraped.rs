@@ -8,8 +8,9 @@ use super::{Section, Shown, taken};
 use crate::base::tree::Node;
 use crate::observe::bot::{Claim, STAMPS};
 use crate::observe::params;
+use crate::observe::probes::page::{Found, Look};
 use crate::observe::probes::polled::Page;
-use crate::observe::probes::series::{Found, Reader, Selector};
+use crate::observe::probes::series::Selector;
 
 /// Flags below `websocket_status`, then its numbers.
 const FLAGS: [&str; 3] = ["connected", "authenticated", "data_flowing"];
@@ -23,6 +24,19 @@ pub(super) struct Series {
     selector: Selector,
     factor: f64,
     symbol_label: String,
+}
+
+impl Series {
+    /// Whether it has a series for each symbol.
+    fn is_by_symbol(&self) -> bool {
+        self.key == "rate_limit_status"
+    }
+
+    /// What to look for on the page.
+    fn look(&self) -> Look<'_> {
+        let kept = self.is_by_symbol().then_some(self.symbol_label.as_str());
+        Look { wanted: self.selector.wanted(), kept }
+    }
 }
 
 /// `series`, which must name at least one.
@@ -77,31 +91,34 @@ fn one(key: &str, node: &Node, path: &str, section: &Section<'_>) -> Option<Seri
 
 /// Scrapes a page.
 pub(super) async fn read(page: &Page, series: &[Series]) -> Result<Shown, String> {
-    let mut reader = Reader::new(series.iter().map(|one| &one.selector).collect());
-    page.read(|piece| reader.take(piece)).await?;
-    let found = reader.finish();
-    found.and_then(|found| shown(series, &found)).map_err(|why| format!("{}: {why}", page.place()))
+    let found = page.series(series.iter().map(Series::look).collect()).await?;
+    shown(series, &found).map_err(|why| format!("{}: {why}", page.place()))
 }
 
-/// The vitals in what was found.
+/// The vitals in what was found of each.
 fn shown(series: &[Series], found: &[Found]) -> Result<Shown, String> {
     let mut map = Map::new();
     let mut absent = Vec::new();
-    for (index, series) in series.iter().enumerate() {
-        let values: Vec<&Found> = found.iter().filter(|found| found.wanted == index && !found.value.is_nan()).collect();
+    for (series, found) in series.iter().zip(found) {
+        if found.repeated > 0 {
+            return Err(format!("found a series of `{}` twice, expected each once", series.selector));
+        }
+        let values = found.samples.iter().map(|sample| sample.value).enumerate();
+        let values: Vec<(usize, f64)> = values.filter(|(_, value)| !value.is_nan()).collect();
         if values.is_empty() {
             absent.push(series.key.clone());
             continue;
         }
-        if series.key == "rate_limit_status" {
-            map.insert(series.key.clone(), symbols(series, &values)?);
+        if series.is_by_symbol() {
+            let symbols_of = |(at, value): (usize, f64)| (found.kept.get(at).and_then(Option::as_deref), value);
+            map.insert(series.key.clone(), symbols(series, values.into_iter().map(symbols_of))?);
             continue;
         }
         if values.len() > 1 {
             let (selector, count) = (&series.selector, values.len());
             return Err(format!("`{selector}` stands for {count} series, expected one; name further labels"));
         }
-        let value = of(series, values[0].value)?;
+        let value = of(series, values[0].1)?;
         match series.key.split_once('.') {
             Some((above, below)) => {
                 let socket = map.entry(above).or_insert_with(|| json!({}));
@@ -116,16 +133,15 @@ fn shown(series: &[Series], found: &[Found]) -> Result<Shown, String> {
     Ok(Shown { absent, ..taken(map, Claim::default())? })
 }
 
-fn symbols(series: &Series, values: &[&Found]) -> Result<Value, String> {
+fn symbols<'a>(series: &Series, values: impl Iterator<Item = (Option<&'a str>, f64)>) -> Result<Value, String> {
     let mut symbols = Map::new();
-    for found in values {
-        let label = found.labels.iter().find(|(name, _)| *name == series.symbol_label);
-        let (_, symbol) = label.ok_or_else(|| {
+    for (symbol, value) in values {
+        let symbol = symbol.ok_or_else(|| {
             let (selector, label) = (&series.selector, &series.symbol_label);
             format!("found a series of `{selector}` without the label `{label}`, expected one for each symbol")
         })?;
-        let used = number(series, found.value)?;
-        if symbols.insert(symbol.clone(), json!({"percentage": used})).is_some() {
+        let used = number(series, value)?;
+        if symbols.insert(symbol.to_owned(), json!({"percentage": used})).is_some() {
             return Err(format!("found several series of `{}` for one symbol, expected one", series.selector));
         }
     }

@@ -298,7 +298,10 @@ async fn scraped_from_metrics() {
     assert_eq!(vitals.rate_limits, Some(vec![("BTC/USD".into(), 86.0), ("ETH/USD".into(), 10.0)]));
     assert_eq!((vitals.task_count, vitals.error_rate), (Some(17), None));
     for (page, told) in [
-        ("<html>\n", "found none of the series"),
+        ("<html>\n", "line 1: expected a metric in the text format"),
+        ("bot_error_ratio 0.\nbot_tasks 17\nbot_error_ratio 0.1\n", "found a series of `bot_error_ratio` twice"),
+        // Cut off within `0.95`: no number is better than a wrong one.
+        ("bot_tasks 17\nbot_error_ratio 0.", "the page is cut off: expected a line end after the last line"),
         ("", "found none of the series"),
         ("bot_ws_up{venue=\"k\"} 2\n", "`websocket_status.connected`: found 2, expected 0 or 1"),
         ("bot_error_ratio +Inf\n", "`error_rate`: found inf, expected a number"),
@@ -306,11 +309,17 @@ async fn scraped_from_metrics() {
         ("bot_error_ratio{a=\"1\"} 0\nbot_error_ratio 0\n", "stands for 2 series, expected one"),
         ("bot_rate_limit_ratio 1\n", "without the label `pair`"),
         ("bot_tasks 1.5\n", "`task_count`: found `1.5`"),
-        ("bot_tasks one\n", "expected a number after the series"),
+        ("bot_tasks one\n", "line 1: expected a number"),
     ] {
         let (found, _) = ask(METRICS, &[ok(page)], &clock).await;
         assert_eq!(found.status, Status::Critical, "{page}");
         assert!(error(&found).contains(told) && error(&found).contains("/vitals: "), "{page}: {}", error(&found));
+    }
+    for (end, status) in [("", Status::Critical), ("# EOF", Status::Healthy), ("# EOF\n", Status::Healthy)] {
+        let page = ok(&format!("bot_error_ratio 0.1\n{end}"));
+        let page = page.replacen("\r\n", "\r\ncontent-type: application/openmetrics-text; version=1.0.0\r\n", 1);
+        let (found, _) = ask(METRICS, &[page], &clock).await;
+        assert_eq!(found.status, status, "{end:?}: {:?}", found.details);
     }
 }
 
