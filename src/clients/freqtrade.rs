@@ -18,8 +18,10 @@ use crate::model::Timestamp;
 
 /// The largest answer, in bytes; what a bot tells of its settings is some 2 KiB.
 const ANSWER_MAX: usize = 1 << 20;
-/// The largest answer about its log or its trades, in bytes.
+/// The largest answer about its trades, in bytes.
 const LIST_MAX: usize = 4 << 20;
+/// The largest about its log, in bytes: 1000 lines, each with a traceback of 8 KiB.
+const LOG_MAX: usize = 8 << 20;
 /// How much of a bot's own words is told.
 const MESSAGE_MAX: usize = 200;
 /// freqtrade's word for the pairs it trades.
@@ -82,7 +84,7 @@ pub struct ShowConfig {
 pub struct Turns {
     /// Its loop last came to the end of a turn.
     pub last_process: Option<Timestamp>,
-    /// It was last started.
+    /// It was last started; from its database, so that right after a start it may be that of the process before.
     pub startup: Option<Timestamp>,
 }
 
@@ -295,7 +297,7 @@ impl Access<'_> {
         }
         let query = [("limit", limit.to_string())];
         let query = query.each_ref().map(|(key, value)| (*key, value.as_str()));
-        let Logs { logs } = self.bot.ask("logs", &query, Some(&self.password), LIST_MAX, until).await?;
+        let Logs { logs } = self.bot.ask("logs", &query, Some(&self.password), LOG_MAX, until).await?;
         let line = |(_, millis, module, level, text): (IgnoredAny, f64, String, String, String)| {
             #[expect(clippy::cast_possible_truncation, reason = "a cast of a float saturates")]
             let at = Timestamp::from_millis(millis as i64);

@@ -173,6 +173,7 @@ fn settings(
         clock,
         http,
         max_error_rate: detect.max_error_rate,
+        max_latency: Duration::from_secs_f64(detect.max_latency_ms / 1e3),
     };
     let intervals = Intervals { check: check_interval, critical: critical_check_interval };
     let (subsystems, known) = subsystems(&mut top, intake, profile(profile_name), &context, intervals);

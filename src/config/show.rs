@@ -18,7 +18,8 @@ use crate::store;
 const SECRET_KEYS: [&str; 8] =
     ["password", "passwd", "passphrase", "secret", "token", "api_key", "apikey", "credential"];
 /// Mappings whose values may be secrets: environments and request headers; and contents.
-const SECRET_VALUES: [&str; 7] = ["env", "headers", "http_headers", "write", "body", "json", "send"];
+const SECRET_VALUES: [&str; 9] =
+    ["env", "headers", "http_headers", "write", "body", "json", "send", "subscribe", "message"];
 /// Lists of arguments, of which some may be secrets.
 const ARGUMENTS: [&str; 2] = ["argv", "probe"];
 
@@ -392,7 +393,7 @@ mod tests {
         assert_eq!((&binding["exec"]["argv"], &binding["class"]), (&json!(["/bin/true"]), &json!("one_shot")));
     }
 
-    /// SEC-3: 26 canaries in every place that may hold a secret; none is shown.
+    /// SEC-3: 28 canaries in every place that may hold a secret; none is shown.
     #[test]
     fn no_secret_is_shown() {
         let text = r#"
@@ -400,6 +401,7 @@ profile: none
 subsystems:
   a: {check: {kind: http, url: "http://u:canary1@h/x?token=canary2", headers: {Authorization: canary3, X-Any: canary4}}}
   b: {check: {kind: exec, argv: [/bin/true, --password=canary5, --token, canary6, "PASSWORD:canary7", "http://u:canary8@h"], env: {ANY: canary9}}}
+  c: {check: {kind: websocket, url: "ws://h/", subscribe: '{"key":"canary27"}', ping: {message: '{"key":"canary28"}', expect: pong}}}
 bindings:
   - action: restart_subsystem
     subsystem: a

@@ -257,6 +257,8 @@ pub struct BuildContext {
     pub http: reqwest::Client,
     /// `thresholds.max_error_rate`, 0 to 1: from here on a check that counts failed requests is degraded.
     pub max_error_rate: f64,
+    /// `thresholds.max_latency`: beyond it a ping of a WebSocket is an issue of its own.
+    pub max_latency: Duration,
 }
 
 /// A check kind as the registry lists it.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::sim::{Part, Sim, rules};
 use crate::detect::rules::is_of_vitals;
+use crate::detect::{Subject, Verdict, evaluate};
 use crate::journal::Episode;
 use crate::model::{
     AlertStatus, Class, Criticality, Ending, FailurePoint, Finding, Health, Level, Name, Outcome, PLATFORM, Severity,
@@ -275,4 +276,58 @@ fn what_is_whole_is_not_restarted_for_another_issue() {
     }
     let restarts = sim.effects.keys().filter(|key| key.episode == issue).count();
     assert_eq!(restarts, 1, "{:?}", outcomes(&sim));
+}
+
+/// OBS-9, EXC-1: whatever a rule tells from what a kind of check may see of a bot, checks of that kind are known to raise:
+/// what is not would never be resolved.
+#[test]
+fn checks_name_what_rules_tell_of_their_vitals() {
+    let yaml = "profile: none
+subsystems:
+  websocket: {check: {kind: websocket, url: \"ws://127.0.0.1/\"}}
+  freqtrade: {check: {kind: freqtrade, url: \"http://127.0.0.1/\", username: chiron, password_file: two.token}}
+  vitals: {check: {kind: vitals, from: push}}
+  push: {check: {kind: push}}
+";
+    let clock = crate::base::clock::Clock::manual(Timestamp::from_millis(1_763_861_696_000));
+    let loaded = crate::config::load_text(yaml, "tests/config/test.yml", &crate::config::Inputs::default(), clock);
+    let loaded = loaded.unwrap_or_else(|problems| panic!("{problems:?}"));
+    assert_eq!(loaded.settings.subsystems.len(), 4);
+    for entry in &loaded.settings.subsystems {
+        let check = &entry.scheduled.check;
+        let websocket = |connected, flowing| {
+            let latency_ms = Some(f64::MAX);
+            let data_flowing = Some(flowing);
+            let status =
+                WebSocketStatus { connected: Some(connected), data_flowing, latency_ms, ..WebSocketStatus::default() };
+            Vitals { websocket: Some(status), ..Vitals::default() }
+        };
+        let told = |connected, flowing| Vitals {
+            rate_limits: limits(&[("BTC/USD", 100.0)]).rate_limits,
+            execution_latency_ms: Some(f64::MAX),
+            error_rate: Some(1.0),
+            memory_usage: Some(1.0),
+            ..websocket(connected, flowing)
+        };
+        let of_parts = || Vitals {
+            parts: crate::model::BotPart::ALL.map(|part| (part, Some("broken".to_owned()))).into(),
+            ..Vitals::default()
+        };
+        let seen = match check.kind() {
+            "websocket" => vec![websocket(false, false), websocket(true, false)],
+            "freqtrade" => vec![of_parts()],
+            _ => vec![told(false, false), told(true, false)],
+        };
+        let mut raised = std::collections::BTreeSet::new();
+        for vitals in &seen {
+            let subject = Subject::Vitals { subsystem: &entry.subsystem, vitals, affects: &[] };
+            for (kind, verdict) in evaluate(subject, &crate::detect::Settings::default(), Timestamp::default()) {
+                if matches!(verdict, Verdict::Known(issues) if !issues.is_empty()) {
+                    raised.insert(kind.to_string());
+                }
+            }
+        }
+        let named: std::collections::BTreeSet<String> = check.raises().iter().map(|kind| (*kind).to_owned()).collect();
+        assert_eq!(raised, named, "{}", check.kind());
+    }
 }

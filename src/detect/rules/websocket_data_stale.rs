@@ -32,7 +32,8 @@ A connection that stands and brings nothing looks well from outside, while the b
 
 ## False alarms
 A market so quiet that 5 s pass without an update; the bot should tell the time of any message as `last_update`, or leave it
-out and judge `data_flowing` by what its markets are like.
+out and judge `data_flowing` by what its markets are like. A check of kind `websocket` learns its feed's rhythm, and needs
+`stale_after` for one that may be silent for longer than a minute from the start.
 ",
     evaluate,
 };

@@ -23,7 +23,8 @@ are too old and a bot that is silent neither raise nor clear it.
 The bot trades on prices that no longer move, and does not hear of its own fills.
 
 ## Ladder
-`repair_websocket`, `restart_subsystem`.
+`repair_websocket`, `restart_subsystem`. Neither mends credentials that the server refuses, as the symptoms say then: correct
+their file, and leave the restart out in `recovery.ladders` where it would do harm.
 
 ## False alarms
 A bot that needs no credentials for its data and tells `authenticated: false` all the same; it should leave the key out.

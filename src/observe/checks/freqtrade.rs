@@ -11,7 +11,7 @@ use reqwest::{Client, Url};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use self::judge::{Facts, Limits, Process, Progress};
-use self::log::LogFacts;
+use self::log::{Halt, LogFacts};
 use super::{AnyCheck, BuildContext, Check, CheckSpec, Judgement, Section, Timestamp};
 use crate::base::clock::Clock;
 use crate::base::{files, http};
@@ -23,8 +23,8 @@ use crate::observe::params;
 /// The kind as the registry lists it.
 pub const SPEC: CheckSpec = CheckSpec { kind: Bot::KIND, doc: DOC, build };
 
-/// How many lines of its log are read.
-const LOG_LINES: usize = 200;
+/// How many lines of its log are read: all that a bot keeps.
+const LOG_LINES: usize = 1000;
 /// Pairs whose candles are looked at.
 const PAIRS_MAX: usize = 10;
 /// The largest file of certificates, in bytes.
@@ -45,14 +45,15 @@ the issue is `bot_process`, `bot_loop`, `bot_exchange` or `bot_strategy`.
 # Failure reasons
 - `critical`, process: nobody listens (asked twice, 1.5 s apart, since a reload takes the API away that long), no answer in
   time, or an answer that no freqtrade gives.
-- `critical`, loop: a running or paused bot's loop last turned longer than `critical_after` ago, or the bot stopped itself
-  after an error.
+- `critical`, loop: the loop of a bot that is running, paused or told to reload last turned longer than `critical_after`
+  ago; it has not turned once, for so long that chiron has watched; or the bot stopped itself after an error, until it is
+  started again.
 - `critical`, exchange: the probe fails, more than `max_log_errors` calls to the exchange failed for good within
   `log_window`, or the newest candle of a pair is older than `max_candle_age`. A loop that stands still meanwhile waits for
   the exchange.
 - `degraded`, strategy: its code failed more than `max_log_errors` times within `log_window`.
-- `degraded`: the loop is slow to turn, other errors in the log, a question without an answer, clocks that differ; and, as
-  `stopped` says, a bot that was stopped. A paused bot is healthy.
+- `degraded`: the loop is slow to turn, the bot is reloading, other errors in the log, a question without an answer, clocks
+  that differ; and, as `stopped` says, a bot that was stopped. A paused bot is healthy.
 - `unknown`, and not run: user or password are refused, the password cannot be read, the address does not resolve, the
   certificate does not hold.
 
@@ -65,7 +66,8 @@ the issue is `bot_process`, `bot_loop`, `bot_exchange` or `bot_strategy`.
   `process_throttle_secs`, and the 30 s that it waits after a failed call.
 - `max_candle_age` (two candles and 5m): from its beginning.
 - `pairs` (the first that the bot trades): whose candles are looked at, at most 10.
-- `log_window` (5m), `max_log_errors` (3): more errors than this of one kind in the last 200 lines are trouble.
+- `log_window` (5m), `max_log_errors` (3): more errors than this of one kind are trouble. A bot keeps 1000 lines; `warning` says so
+  when they do not reach as far back.
 - `stopped` (`degraded`): the grade of a bot that was stopped: `healthy`, `degraded` or `critical`.
 - `exchange_probe` (none): a URL of the exchange that answers 200 to 299 while it is up.
 - `timeout` (10s): the time for all questions together.
@@ -85,13 +87,17 @@ struct Bot {
     watched: Mutex<Watched>,
 }
 
-/// The date of the loop's latest turn as seen over time, by a clock that nobody sets.
+/// What was seen over time, by a clock that nobody sets.
 #[derive(Debug, Default)]
 struct Watched {
-    turned: Option<Timestamp>,
+    /// The date of the loop's latest turn, if it had one; the outer `None` if it was never seen.
+    turned: Option<Option<Timestamp>>,
     first_seen: Duration,
+    /// When another date, or a bot at rest, was seen last.
     other_seen: Option<Duration>,
     last_seen: Duration,
+    /// Why the bot stopped itself.
+    halted: Option<String>,
 }
 
 impl Bot {
@@ -116,7 +122,8 @@ impl Bot {
         let mut keep = |error: Error| missed.push(error);
         if config.runmode != "webserver" {
             facts.turns = access.health(until).await.map_err(&mut keep).ok();
-            facts.log = access.logs(LOG_LINES, until).await.map_err(&mut keep).ok().map(|lines| LogFacts::of(&lines));
+            let lines = access.logs(LOG_LINES, until).await.map_err(&mut keep).ok();
+            facts.log = lines.map(|lines| LogFacts::of(&lines, LOG_LINES));
             let open = if config.state == "stopped" { access.trades(until).await } else { access.count(until).await };
             facts.open_trades = open.map_err(&mut keep).ok();
         }
@@ -153,8 +160,8 @@ impl Bot {
         })
     }
 
-    /// Notes the date of the latest turn; tells how long ago it can have been.
-    fn watch(&self, turned: Timestamp) -> Progress {
+    /// Notes the date of the latest turn; tells how long ago it can have been. The loop of a bot at rest need not turn.
+    fn watch(&self, turned: Option<Timestamp>, at_rest: bool) -> Progress {
         let now = self.clock.since_boot();
         let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
         if watched.turned != Some(turned) {
@@ -162,11 +169,28 @@ impl Bot {
             watched.turned = Some(turned);
             watched.first_seen = now;
         }
+        if at_rest {
+            (watched.first_seen, watched.other_seen) = (now, Some(now));
+        }
         watched.last_seen = now;
         Progress {
             at_least: now.saturating_sub(watched.first_seen),
             at_most: watched.other_seen.map(|seen| now.saturating_sub(seen)),
         }
+    }
+
+    /// Why the bot stopped itself, for as long as it is stopped: its log forgets, its state does not.
+    fn remember(&self, is_stopped: bool, log: Option<&LogFacts>) -> Option<String> {
+        let mut watched = self.watched.lock().unwrap_or_else(PoisonError::into_inner);
+        match log.map(|log| &log.halt) {
+            Some(Halt::Because(why)) => watched.halted = Some(why.clone()),
+            Some(Halt::Over) => watched.halted = None,
+            Some(Halt::Unsaid) | None => {}
+        }
+        if !is_stopped {
+            watched.halted = None;
+        }
+        watched.halted.clone()
     }
 }
 
@@ -186,7 +210,11 @@ impl Check for Bot {
         };
         let (mut facts, probe) = tokio::join!(asked, self.probe(until));
         facts.probe = probe;
-        facts.progress = facts.turns.and_then(|turns| turns.last_process).map(|turned| self.watch(turned));
+        if let Some(config) = &facts.config {
+            let is_stopped = config.state == "stopped";
+            facts.progress = facts.turns.map(|turns| self.watch(turns.last_process, is_stopped));
+            facts.halted = self.remember(is_stopped, facts.log.as_ref());
+        }
         facts
     }
 

@@ -4,17 +4,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::Url;
-use reqwest::header::{HeaderName, HeaderValue};
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderName, HeaderValue, PROXY_AUTHORIZATION};
 
 use super::{AnyCheck, BuildContext, Check, CheckSpec, Judgement, Section, Timestamp};
-use crate::base::redact;
 use crate::base::tree::{Node, Value};
+use crate::base::{files, redact};
 use crate::model::{Perfdata, Status, Vitals, WebSocketStatus};
+use crate::observe::access;
 use crate::observe::check::{Session, Wake};
 use crate::observe::params;
 use crate::observe::probes::websocket::session::{Reading, TOKEN};
 use crate::observe::probes::websocket::{
-    Auth, Expected, Facts, Link, Machine, Pattern, Patterns, Phase, Ping, Plan, Target, keep,
+    Auth, Facts, Link, Machine, Pattern, Patterns, Phase, Ping, Plan, Target, keep,
 };
 
 /// The kind as the registry lists it.
@@ -37,26 +38,28 @@ const DOC: &str = "\
 # What it asks
 Whether a WebSocket connection stands, whether the server accepts our credentials, whether data flows, and how long a
 ping takes. The connection is kept open and made again when it is lost, after 2^n s (at most 1 min, a quarter more or
-less, or as long as `Retry-After` says). A loss, a return and the end of data are seen at once, whatever the interval.
+less, or as long as `Retry-After` says, of which at most 5 min are believed but with status 418 and 429). A loss, a return and the end of data are seen at once, whatever the interval.
 
 # Why it matters
 A feed that is connected and silent looks well to everybody but the strategy that trades on its last price.
 
 # Failure reasons
-- `unknown`: the first connection is being made, for `down_after` at most.
+- `unknown`: the first connection is being made, for `down_after` at most; or no data has come yet and `stale_after` is not
+  set, for 1 min at most.
 - `degraded`: it was lost less than `down_after` ago; or a ping took `degraded_latency` or longer.
 - `critical`: not connected, or not accepted, for `down_after`; at once if the server refuses the credentials (also by
-  status 401 or 403); or no data for `stale_after`. A pong, an ignored message and a ping of the server are no data.
-  `error` says which, and what the server said.
+  status 401 or 403); or no data for `stale_after`. A pong, an ignored message and a ping of the server are no data, and
+  neither is a new connection: the silence of the one before counts on. `error` says which, and what the server said.
 
-A lost connection raises `websocket_disconnected`, silence `websocket_data_stale`, the rest is the check's own status.
+A connection that is lost, not accepted or refused raises `websocket_disconnected`, silence `websocket_data_stale`, a ping
+beyond `thresholds.max_latency` `high_latency`; the rest is the check's own status.
 
 # Parameters
 - `url`: `ws://` or `wss://`, without credentials before its host.
-- `headers`: a mapping of headers for the upgrade.
+- `headers`: a mapping of headers for the upgrade; `Authorization` and `Cookie` only with `{{token}}`.
 - `token_file`: a file whose first line stands for `{{token}}` in `url`, `headers`, `auth.send`, `subscribe` and
   `ping.message`; read for each connection.
-- `ca_file`: trust only what these certificates (PEM) vouch for; `insecure_skip_verify` (`false`): trust any.
+- `ca_file`: trust only what these certificates (PEM) vouch for; `insecure_skip_verify` (`false`): trust any; logged.
 - `connect_timeout` (10s): for address, connection, TLS and upgrade together.
 - `auth`: `send` (messages), `expect` (the answer of acceptance), `reject` (that of refusal), `within` (10s).
 - `subscribe`: messages to send once the connection stands and is accepted.
@@ -64,7 +67,8 @@ A lost connection raises `websocket_disconnected`, silence `websocket_data_stale
 - `ping`: `every` (10s), `within` (10s: the answer has so long), and instead of the protocol's own ping `message` and
   `expect`, its answer.
 - `stale_after` (learnt): silence from which on the feed is dead. Learnt from the gaps between updates, within 5 s and
-  1 h, from 30 s of data on; before that 1 h.
+  1 h, from 30 s of data on and at least 20 gaps; before that 1 min, or four times the longest gap so far. A feed that may be
+  silent for longer from the start needs it set.
 - `degraded_latency` (none): from this time of a ping on degraded.
 - `down_after` (10s): how long a connection may be away.
 
@@ -78,6 +82,8 @@ pub struct WebSocket {
     link: Arc<Link>,
     place: String,
     limits: Limits,
+    verifies_tls: Option<bool>,
+    cautions: Vec<String>,
 }
 
 /// What is well.
@@ -85,6 +91,8 @@ pub struct WebSocket {
 struct Limits {
     down_after: Duration,
     degraded_latency: Option<Duration>,
+    /// Beyond it a rule of vitals raises an issue.
+    max_latency: Duration,
 }
 
 impl Check for WebSocket {
@@ -100,7 +108,15 @@ impl Check for WebSocket {
     }
 
     fn raises(&self) -> &'static [&'static str] {
-        &["websocket_disconnected", "websocket_data_stale"]
+        &["websocket_disconnected", "websocket_data_stale", "high_latency"]
+    }
+
+    fn cautions(&self) -> Vec<String> {
+        self.cautions.clone()
+    }
+
+    fn verifies_tls(&self) -> Option<bool> {
+        self.verifies_tls
     }
 
     fn session(&self, wake: Wake) -> Option<Session> {
@@ -136,12 +152,15 @@ fn judge(reading: &Reading, place: &str, limits: &Limits, now: Timestamp) -> Jud
 
     // Own is the grade without what the rules for vitals raise.
     let (mut judgement, own) = match (&facts.refused, &usable) {
-        (Some(refused), _) => told(Status::Critical, "error", place, refused, Status::Critical),
+        (Some(why), _) => told(Status::Critical, "error", place, &refused(why), Status::Healthy),
         (None, Usable::Yes) if stale => {
             let (expected, source) = (facts.expected.limit(), facts.expected.as_str());
             let silent = seconds(at.saturating_sub(facts.silent_since));
             let text = format!("no data for {silent}, expected some within {} ({source})", seconds(expected));
             told(Status::Critical, "error", place, &text, Status::Healthy)
+        }
+        (None, Usable::Yes) if facts.is_rhythm_unknown() => {
+            told(Status::Unknown, "warning", place, "no data yet, its rhythm is not known", Status::Unknown)
         }
         (None, Usable::Yes) => (Judgement::new(Status::Healthy), Status::Healthy),
         (None, Usable::Soon(_)) if !facts.ever_up => {
@@ -153,7 +172,7 @@ fn judge(reading: &Reading, place: &str, limits: &Limits, now: Timestamp) -> Jud
         }
         (None, Usable::No(away)) if unaccepted => {
             let text = trouble(facts, at, &format!("connected, but not accepted for {}", seconds(*away)));
-            told(Status::Critical, "error", place, &text, Status::Critical)
+            told(Status::Critical, "error", place, &text, Status::Healthy)
         }
         (None, Usable::No(away)) => {
             let text = trouble(facts, at, &format!("not connected for {}", seconds(*away)));
@@ -167,15 +186,22 @@ fn judge(reading: &Reading, place: &str, limits: &Limits, now: Timestamp) -> Jud
             judgement = judgement.with("warning", text);
         }
         judgement = judgement.at_least(Status::Degraded);
-        own = if own == Status::Healthy { Status::Degraded } else { own };
+        if latency <= limits.max_latency {
+            own = if own == Status::Healthy { Status::Degraded } else { own };
+        }
     }
     judgement.next_change_at = next_change(facts, &usable, limits, at, stale).map(|wait| now.plus(wait));
     let status = status(facts, &usable, stale, latency, reading);
-    tell(judgement, own, status, facts, at, now)
+    tell(judgement, own, status, reading, at, now)
 }
 
 fn told(status: Status, key: &str, place: &str, text: &str, own: Status) -> (Judgement, Status) {
     (Judgement::new(status).with(key, format!("{place}: {text}")), own)
+}
+
+/// A sentence about a server that does not accept who we say we are.
+fn refused(why: &str) -> String {
+    format!("the credentials are refused, which no restart mends: {why}")
 }
 
 /// A sentence about a connection that does not stand.
@@ -224,7 +250,12 @@ fn status(
         Usable::Soon(_) => None,
         Usable::No(_) => Some(false),
     };
-    let authenticated = if facts.refused.is_some() || connected == Some(true) { facts.authenticated } else { None };
+    let is_known = match usable {
+        Usable::Yes => true,
+        Usable::Soon(_) => facts.refused.is_some(),
+        Usable::No(_) => facts.refused.is_some() || facts.phase == Phase::Authenticating,
+    };
+    let authenticated = facts.authenticated.filter(|_| is_known);
     let data_flowing = match connected {
         Some(true) if stale => Some(false),
         // Before the first update of a connection there is nothing to say.
@@ -237,9 +268,15 @@ fn status(
         data_flowing,
         latency_ms: latency.map(|latency| latency.as_secs_f64() * 1000.0),
         reconnect_count: Some(facts.connections.saturating_sub(1)),
-        last_error: facts.last_error.clone(),
-        last_update: facts.data_at.map(|at| reading.read_at.minus(reading.since_boot.saturating_sub(at))),
+        last_error: facts.refused.as_deref().map(refused).or_else(|| facts.last_error.clone()),
+        // Its age would be judged by itself where nothing is said of the flow.
+        last_update: data_flowing.and_then(|_| last_update(reading)),
     }
+}
+
+/// When data came last, by the wall clock.
+fn last_update(reading: &Reading) -> Option<Timestamp> {
+    reading.facts.data_at.map(|at| reading.read_at.minus(reading.since_boot.saturating_sub(at)))
 }
 
 /// Puts everything that was seen into details, numbers and signals.
@@ -247,10 +284,11 @@ fn tell(
     mut judgement: Judgement,
     own: Status,
     status: WebSocketStatus,
-    facts: &Facts,
+    reading: &Reading,
     at: Duration,
     now: Timestamp,
 ) -> Judgement {
+    let facts = &reading.facts;
     let stands = matches!(facts.phase, Phase::Authenticating | Phase::Open);
     let flows = status.data_flowing == Some(true);
     judgement = judgement.with("state", facts.phase.as_str()).with("connected", stands);
@@ -265,7 +303,7 @@ fn tell(
     if let Some(error) = &status.last_error {
         judgement = judgement.with("last_error", error.as_str());
     }
-    if let Some(update) = status.last_update {
+    if let Some(update) = last_update(reading) {
         judgement = judgement.with("last_update", update.to_string());
     }
     judgement = judgement.with("stale_after_source", facts.expected.as_str());
@@ -285,11 +323,9 @@ fn tell(
         judgement = judgement.with("data_age_seconds", age);
         numbers.push(("websocket_data_age", age, "seconds"));
     }
-    if facts.expected != Expected::Learning {
-        let limit = facts.expected.limit().as_secs_f64();
-        judgement = judgement.with("stale_after_seconds", limit);
-        numbers.push(("websocket_stale_after", limit, "seconds"));
-    }
+    let limit = facts.expected.limit().as_secs_f64();
+    judgement = judgement.with("stale_after_seconds", limit);
+    numbers.push(("websocket_stale_after", limit, "seconds"));
     let perfdata = |(label, value, unit): (&str, f64, &str)| Perfdata { label: label.into(), value, unit: unit.into() };
     judgement.perfdata = numbers.into_iter().map(perfdata).collect();
     judgement.signals.own_status = Some(own);
@@ -339,6 +375,7 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
     let limits = Limits {
         down_after: span(section, "down_after", 10, Duration::from_millis(1)),
         degraded_latency: params::span(section, "degraded_latency"),
+        max_latency: context.max_latency,
     };
     let url = url?;
     let sent = plan.subscribe.iter().chain(plan.auth.iter().flat_map(|auth| &auth.send)).chain(&plan.ping.message);
@@ -353,14 +390,19 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
         return None;
     }
     let target = Target { url, headers, token_file, ca_file, insecure_skip_verify, connect_timeout };
-    let place = target.place();
+    let (place, is_tls) = (target.place(), target.is_tls());
+    let verifies_tls = is_tls.then_some(!insecure_skip_verify);
+    let open = target.token_file.iter().filter(|path| files::is_open_to_all(path));
+    let open = open.map(|path| format!("`{}` is open to every user of this machine: chmod o-rwx it", path.display()));
+    let cautions = open.chain((verifies_tls == Some(false)).then(access::unverified)).collect();
     // Connections of one process differ in when they were made ready, those of many in their URLs.
     let seed =
         target.url.bytes().fold(u64::try_from(context.clock.since_boot().as_nanos()).unwrap_or(0), |seed, byte| {
             (seed ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
         });
     let machine = Machine::new(Arc::new(plan), seed);
-    Some(Arc::new(WebSocket { link: Arc::new(Link::new(target, machine, context.clock.clone())), place, limits }))
+    let link = Arc::new(Link::new(target, machine, context.clock.clone()));
+    Some(Arc::new(WebSocket { link, place, limits, verifies_tls, cautions }))
 }
 
 /// Whether a URL is one of a WebSocket, and holds no login; what it should be goes to the problems.
@@ -400,6 +442,11 @@ fn headers(section: &mut Section<'_>) -> Vec<(HeaderName, String)> {
         let rule = match (header, value) {
             (Some(header), Some(_)) if OWN_HEADERS.contains(&header.as_str()) => {
                 "expected another header, this one is the protocol's"
+            }
+            (Some(header), Some(value))
+                if [AUTHORIZATION, PROXY_AUTHORIZATION, COOKIE].contains(&header) && !value.contains(TOKEN) =>
+            {
+                "expected a secret to come from a file: write `{{token}}` for it, and `token_file`"
             }
             (Some(header), Some(value)) => {
                 if redact::names_a_secret(name) && !value.contains(TOKEN) {

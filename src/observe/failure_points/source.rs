@@ -306,5 +306,6 @@ pub(super) fn context(workspace: &std::path::Path) -> BuildContext {
         clock: crate::base::clock::Clock::manual(crate::observe::checks::testing::NOW),
         http: Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build().unwrap(),
         max_error_rate: 0.2,
+        max_latency: Duration::from_secs(2),
     }
 }

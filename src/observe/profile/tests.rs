@@ -15,6 +15,7 @@ fn context(workspace: &Path) -> BuildContext {
     BuildContext {
         folder: workspace.into(),
         max_error_rate: 0.2,
+        max_latency: Duration::from_secs(2),
         workspace: workspace.to_owned(),
         data_dir: workspace.join("data"),
         log_dir: workspace.join("logs"),

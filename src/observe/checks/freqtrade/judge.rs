@@ -47,9 +47,9 @@ pub(super) enum Process {
 /// How long a loop may have stood still by a clock that nobody sets, whatever its own date says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Progress {
-    /// At least so long: since its date was first seen.
+    /// At least so long: since its date, or that it has none, was first seen at work.
     pub at_least: Duration,
-    /// At most so long: since another date was last seen, if one ever was.
+    /// At most so long: since another date was last seen, or the bot at rest, if either ever was.
     pub at_most: Option<Duration>,
 }
 
@@ -64,6 +64,8 @@ pub(super) struct Facts {
     /// By pair, when its newest candle began, if it has any.
     pub candles: Vec<(String, Option<Timestamp>)>,
     pub log: Option<LogFacts>,
+    /// Why the bot stopped itself, if its log said so once and it has not left that state since.
+    pub halted: Option<String>,
     /// What chiron's own question to the exchange came to.
     pub probe: Option<Result<(), String>>,
     /// Questions without a usable answer.
@@ -79,8 +81,7 @@ pub(super) fn judge(facts: &Facts, limits: &Limits, now: Timestamp) -> Judgement
     match config.state.as_str() {
         "running" | "paused" => at_work(&mut verdict, config, facts, limits),
         "stopped" => stopped(&mut verdict, facts, limits),
-        // It is on its way to another state, within a second.
-        "reload_config" => {}
+        "reload_config" => reloading(&mut verdict, facts, limits),
         "" if config.runmode == "webserver" => {
             verdict.warn(Status::Degraded, "it runs as a web server only, expected a bot that trades".to_owned());
         }
@@ -126,6 +127,16 @@ fn at_work(verdict: &mut Verdict, config: &ShowConfig, facts: &Facts, limits: &L
         verdict.detail("strategy_errors", strategy.count);
     }
     let span = format!("in {:?}", limits.log_window);
+    if let Some(covered) = log.and_then(|log| log.cut_off).map(|oldest| now.since(oldest))
+        && covered < limits.log_window
+    {
+        let (lines, covered) = (super::LOG_LINES, covered.as_secs());
+        let text = format!(
+            "the {lines} lines that its log keeps are of the last {covered} s: {:?} are not covered",
+            limits.log_window
+        );
+        verdict.warn(Status::Healthy, text);
+    }
     let failing = match &facts.probe {
         Some(Err(why)) => Some(format!("exchange_probe: {why}")),
         _ if exchange.count > limits.max_log_errors => {
@@ -135,27 +146,16 @@ fn at_work(verdict: &mut Verdict, config: &ShowConfig, facts: &Facts, limits: &L
     };
 
     let mut stuck = None;
-    match loop_age(facts, now) {
-        LoopAge::Unknown => {}
-        LoopAge::Doubted(ahead) => {
-            let text =
-                format!("its loop last turned {} s in the future: its clock and this one differ", ahead.as_secs());
+    match graded_loop(verdict, facts, limits) {
+        Turning::Unknown => {}
+        Turning::Yes => verdict.part(BotPart::Loop, None),
+        Turning::Slow(text) => {
+            verdict.part(BotPart::Loop, None);
             verdict.warn(Status::Degraded, text);
         }
-        LoopAge::Known(age) => {
-            verdict.number("loop_age_seconds", age.as_secs_f64(), "loop_age", "seconds");
-            let text = format!("its loop last turned {} s ago", age.as_secs());
-            match limits.loop_age.grade(age) {
-                Status::Healthy => verdict.part(BotPart::Loop, None),
-                // A call to an exchange that hangs holds the loop up; to restart the bot would not help.
-                Status::Critical if failing.is_some() => stuck = Some(text),
-                Status::Critical => return verdict.part(BotPart::Loop, Some(text)),
-                _ => {
-                    verdict.part(BotPart::Loop, None);
-                    verdict.warn(Status::Degraded, text);
-                }
-            }
-        }
+        // A call to an exchange that hangs holds the loop up; to restart the bot would not help.
+        Turning::No(text) if failing.is_some() => stuck = Some(text),
+        Turning::No(text) => return verdict.part(BotPart::Loop, Some(text)),
     }
 
     let blind = strategy.count > 0 && strategy.latest.starts_with("Unable to analyze candle");
@@ -187,10 +187,75 @@ fn at_work(verdict: &mut Verdict, config: &ShowConfig, facts: &Facts, limits: &L
     }
 }
 
+/// A bot that was told to read its settings anew, which its loop does between two turns: one that is stuck never does.
+fn reloading(verdict: &mut Verdict, facts: &Facts, limits: &Limits) {
+    let probe = facts.probe.as_ref().and_then(|probe| probe.as_ref().err());
+    match (graded_loop(verdict, facts, limits), probe) {
+        (Turning::No(text), Some(why)) => {
+            let text = format!("exchange_probe: {why}; it was told to reload and {text}");
+            return verdict.part(BotPart::Exchange, Some(text));
+        }
+        (Turning::No(text), None) => {
+            return verdict.part(BotPart::Loop, Some(format!("it was told to reload and {text}")));
+        }
+        (Turning::Slow(text), _) => {
+            verdict.part(BotPart::Loop, None);
+            verdict.warn(Status::Degraded, format!("it was told to reload and {text}"));
+        }
+        (turning, _) => {
+            if matches!(turning, Turning::Yes) {
+                verdict.part(BotPart::Loop, None);
+            }
+            verdict.warn(Status::Degraded, "it is reloading its configuration".to_owned());
+        }
+    }
+    if let Some(probe) = &facts.probe {
+        verdict.part(BotPart::Exchange, probe.as_ref().err().map(|why| format!("exchange_probe: {why}")));
+    }
+}
+
+/// Whether the loop turns; if not soon enough, in words.
+enum Turning {
+    Unknown,
+    Yes,
+    Slow(String),
+    No(String),
+}
+
+fn graded_loop(verdict: &mut Verdict, facts: &Facts, limits: &Limits) -> Turning {
+    let turned = loop_age(facts, verdict.now);
+    let never = matches!(turned, LoopAge::Never(_));
+    let (age, text) = match turned {
+        LoopAge::Unknown => return Turning::Unknown,
+        LoopAge::Doubted(ahead) => {
+            let text =
+                format!("its loop last turned {} s in the future: its clock and this one differ", ahead.as_secs());
+            verdict.warn(Status::Degraded, text);
+            return Turning::Unknown;
+        }
+        LoopAge::Known(age) => (age, format!("its loop last turned {} s ago", age.as_secs())),
+        LoopAge::Never(age) => {
+            (age, format!("its loop has not turned once in the {} s that it was seen", age.as_secs()))
+        }
+    };
+    verdict.number("loop_age_seconds", age.as_secs_f64(), "loop_age", "seconds");
+    match limits.loop_age.grade(age) {
+        Status::Critical => Turning::No(text),
+        // One that has yet to turn is not known to be well.
+        Status::Healthy if never => Turning::Unknown,
+        Status::Healthy => Turning::Yes,
+        _ if never => {
+            verdict.warn(Status::Degraded, text);
+            Turning::Unknown
+        }
+        _ => Turning::Slow(text),
+    }
+}
+
 /// A bot whose loop stands still because it was told to, or because it gave up. How old its last turn and its candles are
 /// says nothing.
 fn stopped(verdict: &mut Verdict, facts: &Facts, limits: &Limits) {
-    if let Some(why) = facts.log.as_ref().and_then(|log| log.halted.as_ref()) {
+    if let Some(why) = &facts.halted {
         return verdict.part(BotPart::Loop, Some(format!("it stopped itself: {why}")));
     }
     if let Some(probe) = &facts.probe {
@@ -206,13 +271,19 @@ fn stopped(verdict: &mut Verdict, facts: &Facts, limits: &Limits) {
 enum LoopAge {
     Unknown,
     Known(Duration),
+    /// Not since the process began, and it has been watched for so long.
+    Never(Duration),
     Doubted(Duration),
 }
 
-/// How long ago the loop turned: by its own date, within what is known from having watched it.
+/// How long ago the loop turned: by its own date, within what is known from having watched it. A loop without a date has not
+/// turned yet; since when it should have is known from having watched it alone, for the start that the bot tells of comes
+/// from its database and may be that of the process before.
 fn loop_age(facts: &Facts, now: Timestamp) -> LoopAge {
-    let turned = facts.turns.and_then(|turns| turns.last_process.or(turns.startup));
-    let Some(turned) = turned else { return LoopAge::Unknown };
+    let Some(turns) = facts.turns else { return LoopAge::Unknown };
+    let Some(turned) = turns.last_process else {
+        return facts.progress.map_or(LoopAge::Unknown, |watched| LoopAge::Never(watched.at_least));
+    };
     let ahead = turned.since(now);
     let watched = facts.progress.unwrap_or(Progress { at_least: Duration::ZERO, at_most: None });
     if ahead > FUTURE_TOLERANCE && watched.at_most.is_none() {
@@ -228,7 +299,8 @@ fn candle_trouble(verdict: &mut Verdict, config: &ShowConfig, facts: &Facts, lim
     let timeframe = Duration::from_millis(config.timeframe_ms);
     let most = limits.max_candle_age.unwrap_or_else(|| timeframe.saturating_mul(2).saturating_add(CANDLE_GRACE));
     // A bot that has just been started has had no time to see any.
-    let up = facts.turns.and_then(|turns| turns.startup).map(|startup| now.since(startup));
+    let turned = facts.turns.filter(|turns| turns.last_process.is_some());
+    let up = turned.and_then(|turns| turns.startup).map(|startup| now.since(startup));
     let mut oldest: Option<(Duration, &str)> = None;
     let mut without = None;
     for (pair, at) in &facts.candles {

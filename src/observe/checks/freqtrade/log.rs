@@ -28,8 +28,22 @@ pub(super) enum About {
 pub(super) struct LogFacts {
     /// Every line that tells of trouble, oldest first.
     pub lines: Vec<(Timestamp, About, String)>,
-    /// Why the bot stopped itself, if that is how its latest stop came about.
-    pub halted: Option<String>,
+    /// How the bot's latest stop came about.
+    pub halt: Halt,
+    /// The date of the oldest line, if older ones have been left out.
+    pub cut_off: Option<Timestamp>,
+}
+
+/// What a log says of a stop.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Halt {
+    /// Nothing; what was said of it may have been pushed out.
+    #[default]
+    Unsaid,
+    /// The bot ran, or was begun, after whatever stop there was before.
+    Over,
+    /// The bot stopped itself, for this reason.
+    Because(String),
 }
 
 /// The troubles of one kind within a span of time.
@@ -43,17 +57,20 @@ pub(super) struct Found<'a> {
 
 impl LogFacts {
     /// Reads the lines.
-    pub(super) fn of(lines: &[LogLine]) -> Self {
-        let mut facts = Self::default();
+    pub(super) fn of(lines: &[LogLine], lines_max: usize) -> Self {
+        let oldest = lines.first().filter(|_| lines.len() >= lines_max);
+        let mut facts = Self { cut_off: oldest.map(|line| line.at), ..Self::default() };
         for line in lines {
             if let Some(about) = about(line) {
                 facts.lines.push((line.at, about, told(&line.text)));
             }
             if line.module == "freqtrade.worker" {
                 if line.text.starts_with("OperationalException. Stopping trader") {
-                    facts.halted = Some(told(line.text.trim_end().rsplit('\n').next().unwrap_or_default()));
-                } else if line.text.starts_with("Changing state") && !line.text.ends_with("to: STOPPED") {
-                    facts.halted = None;
+                    facts.halt = Halt::Because(told(line.text.trim_end().rsplit('\n').next().unwrap_or_default()));
+                } else if line.text.starts_with("Changing state") && !line.text.ends_with("to: STOPPED")
+                    || line.text.starts_with("Starting worker")
+                {
+                    facts.halt = Halt::Over;
                 }
             }
         }
@@ -165,7 +182,7 @@ mod tests {
             ("uvicorn.error", "ERROR", "Exception in ASGI application", None),
         ];
         for (module, level, text, expected) in table {
-            let facts = LogFacts::of(&[line(1, module, level, text)]);
+            let facts = LogFacts::of(&[line(1, module, level, text)], 9);
             assert_eq!(facts.lines.first().map(|(_, about, _)| *about), expected, "{module}: {text}");
             assert!(facts.lines.iter().all(|(.., told)| !told.contains("canary") && !told.contains("Traceback")));
         }
@@ -180,7 +197,8 @@ mod tests {
         let mut ahead = line(0, wrapper, "ERROR", "ahead");
         ahead.at = NOW.plus(Duration::from_secs(61));
         lines.push(ahead);
-        let facts = LogFacts::of(&lines);
+        let facts = LogFacts::of(&lines, 5);
+        assert_eq!((facts.cut_off, LogFacts::of(&lines, 4).cut_off), (None, Some(lines[0].at)));
         let found = facts.within(About::Strategy, Duration::from_secs(300), NOW);
         assert_eq!(found, Found { count: 2, latest: "e1" });
         assert_eq!(facts.within(About::Exchange, Duration::from_secs(300), NOW).count, 0);
@@ -196,9 +214,12 @@ mod tests {
         );
         let stopped = line(8, "freqtrade.worker", "INFO", "Changing state from RUNNING to: STOPPED");
         let running = line(7, "freqtrade.worker", "INFO", "Changing state from STOPPED to: RUNNING");
-        let halted = |lines: &[LogLine]| LogFacts::of(lines).halted;
-        assert_eq!(halted(&[halt.clone(), stopped.clone()]).as_deref(), Some("freqtrade.X: no key"));
-        assert_eq!(halted(&[halt, stopped.clone(), running, stopped.clone()]), None);
-        assert_eq!(halted(&[stopped]), None);
+        let begun = line(7, "freqtrade.worker", "INFO", "Starting worker 2026.9");
+        let halted = |lines: &[LogLine]| LogFacts::of(lines, 9).halt;
+        let because = Halt::Because("freqtrade.X: no key".to_owned());
+        assert_eq!(halted(&[halt.clone(), stopped.clone()]), because);
+        assert_eq!(halted(&[halt.clone(), stopped.clone(), running, stopped.clone()]), Halt::Over);
+        assert_eq!(halted(&[halt, stopped.clone(), begun, stopped.clone()]), Halt::Over);
+        assert_eq!(halted(&[stopped]), Halt::Unsaid, "what came before may have been pushed out");
     }
 }

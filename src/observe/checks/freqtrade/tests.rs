@@ -174,7 +174,7 @@ async fn hostile_answers() {
         ),
         ("show_config", ok("{}"), "process", "show_config: its answer is not understood"),
         ("show_config", said("401 Unauthorized", "{}"), "", "status 401"),
-        ("logs", huge(5 << 20), "", "logs: it answered more than 4194304 bytes"),
+        ("logs", huge(9 << 20), "", "logs: it answered more than 8388608 bytes"),
         ("logs", ok(r#"{"logs":[[1]]}"#), "", "logs: its answer is not understood"),
         ("health", away, "", "health: status 307"),
         ("pair_candles", said("500 Internal Server Error", "plain"), "", "pair_candles: status 500, expected 200"),
@@ -206,19 +206,55 @@ async fn the_exchange_is_probed() {
     }
 }
 
-/// The clock may jump: a loop that was seen to turn is not old, and one that was seen to stand is not young.
+/// The clock may jump: a loop that was seen to turn is not old, and one that was seen to stand is not young. One that need not
+/// turn does not stand still, and one without a date has stood still for no longer than it was watched.
 #[test]
 fn a_loop_is_watched() {
     let (check, _folder) = check("127.0.0.1:1");
-    let at = Timestamp::from_millis;
+    let at = |millis| Some(Timestamp::from_millis(millis));
     let step = Duration::from_secs(10);
-    let seconds = |progress: Progress| (progress.at_least.as_secs(), progress.at_most.map(|most| most.as_secs()));
-    assert_eq!(seconds(check.watch(at(1))), (0, None));
-    check.clock.advance(step);
-    assert_eq!(seconds(check.watch(at(1))), (10, None));
-    check.clock.advance(step);
-    assert_eq!(seconds(check.watch(at(2))), (0, Some(10)));
-    check.clock.advance(step);
+    let seen = |turned, at_rest| {
+        let progress = check.watch(turned, at_rest);
+        check.clock.advance(step);
+        (progress.at_least.as_secs(), progress.at_most.map(|most| most.as_secs()))
+    };
+    assert_eq!(seen(at(1), false), (0, None));
+    assert_eq!(seen(at(1), false), (10, None));
+    assert_eq!(seen(at(2), false), (0, Some(10)));
     check.clock.jump(3_600_000);
-    assert_eq!(seconds(check.watch(at(2))), (10, Some(20)));
+    assert_eq!(seen(at(2), false), (10, Some(20)));
+    assert_eq!(seen(at(2), true), (0, Some(0)), "it was stopped");
+    assert_eq!(seen(at(2), false), (10, Some(10)), "and runs again, with the date of its last turn before");
+    assert_eq!(seen(None, false), (0, Some(10)), "another process");
+    assert_eq!(seen(None, false), (10, Some(20)));
+}
+
+/// OBS-9: a bot that stopped itself stays one when its log has forgotten it, and until it leaves that state.
+#[tokio::test]
+async fn a_halt_is_remembered() {
+    let halt = r#"{"logs":[["",1795378481707.0,"freqtrade.worker","ERROR","OperationalException. Stopping trader ...\nno key"],
+                  ["",1795378481708.0,"freqtrade.worker","INFO","Changing state from RUNNING to: STOPPED"]]}"#;
+    let beats = r#"{"logs":[["",1795378499000.0,"freqtrade.worker","INFO","Bot heartbeat."]]}"#;
+    let begun = r#"{"logs":[["",1795378499000.0,"freqtrade.worker","INFO","Starting worker 2026.9"]]}"#;
+    let (mut check, _folder) = check("127.0.0.1:1");
+    let mut served;
+    for (state, log, expected) in [
+        ("stopped", beats, ""),
+        ("stopped", halt, "loop"),
+        ("stopped", beats, "loop"),
+        ("stopped", r#"{"logs":[[1]]}"#, "loop"),
+        ("running", beats, ""),
+        ("stopped", beats, ""),
+        ("stopped", halt, "loop"),
+        ("stopped", begun, ""),
+        ("stopped", beats, ""),
+    ] {
+        let mut answers = bot(state);
+        answers.iter_mut().filter(|(name, _)| *name == "logs").for_each(|(_, kept)| *kept = ok(log));
+        served = serve(&answers).await;
+        let url = Url::parse(&format!("http://{}", served.address)).unwrap();
+        check.bot = Freqtrade::new(check.client.clone(), url, "chiron".to_owned());
+        let judgement = Check::judge(&check, &Check::read(&check).await, NOW);
+        assert_eq!(problem(&judgement), expected, "{state} {log}: {judgement:?}");
+    }
 }

@@ -23,6 +23,7 @@ fn context(workspace: &Path, clock: &Clock) -> BuildContext {
         clock: clock.clone(),
         http: crate::base::http::client().unwrap(),
         max_error_rate: 0.2,
+        max_latency: Duration::from_secs(2),
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::pattern::{Looked, Patterns};
-use super::rate::Rate;
+use super::rate::{PROVISIONAL_MIN, Rate};
 
 /// A connection that lasted so long was a good one: the next loss begins with the shortest pause again.
 pub const STEADY: Duration = Duration::from_secs(5);
@@ -146,16 +146,15 @@ pub enum Expected {
     Set(Duration),
     /// Learnt.
     Learnt(Duration),
-    /// Too little is known yet.
-    Learning,
+    /// Too little is known yet; so long is taken for dead until then.
+    Learning(Duration),
 }
 
 impl Expected {
-    /// The time, known or bounded.
+    /// The time, known or provisional.
     pub fn limit(self) -> Duration {
         match self {
-            Self::Set(limit) | Self::Learnt(limit) => limit,
-            Self::Learning => super::rate::LIMIT_MAX,
+            Self::Set(limit) | Self::Learnt(limit) | Self::Learning(limit) => limit,
         }
     }
 
@@ -164,7 +163,7 @@ impl Expected {
         match self {
             Self::Set(_) => "configured",
             Self::Learnt(_) => "learnt",
-            Self::Learning => "learning",
+            Self::Learning(_) => "learning",
         }
     }
 }
@@ -192,7 +191,7 @@ pub struct Facts {
     pub last_error: Option<String>,
     /// When data came last, on this connection or an earlier one.
     pub data_at: Option<Duration>,
-    /// From when on silence counts.
+    /// From when on silence counts; the time without a connection is left out.
     pub silent_since: Duration,
     /// The silence from which on the feed is dead.
     pub expected: Expected,
@@ -202,6 +201,11 @@ impl Facts {
     /// Whether the feed is dead at `now`, as far as the connection stands.
     pub fn is_stale(&self, now: Duration) -> bool {
         now.saturating_sub(self.silent_since) >= self.expected.limit()
+    }
+
+    /// Whether nobody can say if data is due: none has ever come, and nobody said how often it should.
+    pub fn is_rhythm_unknown(&self) -> bool {
+        self.data_at.is_none() && matches!(self.expected, Expected::Learning(_))
     }
 }
 
@@ -227,13 +231,14 @@ pub struct Machine {
     /// When data came last on this connection.
     updated_at: Option<Duration>,
     looks: (Duration, u32),
-    was_stale: bool,
+    /// The silence of the connections before this one, since data came last.
+    carried: Duration,
 }
 
 impl Machine {
     /// Not begun. `seed` decides the jitter.
     pub fn new(plan: Arc<Plan>, seed: u64) -> Self {
-        let expected = plan.stale_after.map_or(Expected::Learning, Expected::Set);
+        let expected = plan.stale_after.map_or(Expected::Learning(PROVISIONAL_MIN), Expected::Set);
         Self {
             facts: Facts {
                 phase: Phase::Idle,
@@ -262,7 +267,7 @@ impl Machine {
             heard_since_ping: false,
             updated_at: None,
             looks: (Duration::ZERO, 0),
-            was_stale: false,
+            carried: Duration::ZERO,
         }
     }
 
@@ -273,6 +278,7 @@ impl Machine {
 
     /// A connection is being made.
     pub fn connecting(&mut self, now: Duration) {
+        self.carry(now);
         self.facts.phase = Phase::Connecting;
         self.facts.down_since.get_or_insert(now);
         self.until = Duration::MAX;
@@ -301,10 +307,8 @@ impl Machine {
         self.facts.authenticated = self.plan.auth.as_ref().map(|_| true);
         self.facts.refused = None;
         self.ping_due = now;
-        // What was dead before stays dead until data comes; else silence counts from here.
-        if !self.was_stale {
-            self.facts.silent_since = now;
-        }
+        // A new connection is no data: the silence goes on where the loss cut it off.
+        self.facts.silent_since = now.saturating_sub(self.carried);
         let mut actions: Vec<Action> = self.plan.subscribe.iter().cloned().map(Action::Send).collect();
         // One that breaks at once, again and again, is not usable for having been made again.
         self.until = if self.brief == 0 { now } else { now.saturating_add(STEADY) };
@@ -372,17 +376,15 @@ impl Machine {
     fn updated(&mut self, now: Duration) -> Vec<Action> {
         let first = self.updated_at.is_none();
         let was_stale = self.facts.is_stale(now);
-        if let Some(before) = self.updated_at
-            && self.plan.stale_after.is_none()
-        {
-            self.rate.learn(now.saturating_sub(before));
-            let known = self.rate.limit().map_or(Expected::Learning, Expected::Learnt);
-            self.facts.expected = known;
+        if self.facts.data_at.is_some() && self.plan.stale_after.is_none() {
+            self.rate.learn(now.saturating_sub(self.facts.silent_since));
+            let learning = || Expected::Learning(self.rate.provisional());
+            self.facts.expected = self.rate.limit().map_or_else(learning, Expected::Learnt);
         }
         self.updated_at = Some(now);
         self.facts.data_at = Some(now);
         self.facts.silent_since = now;
-        self.was_stale = false;
+        self.carried = Duration::ZERO;
         if first || was_stale { vec![Action::Wake] } else { Vec::new() }
     }
 
@@ -468,9 +470,7 @@ impl Machine {
 
     /// The connection was lost, or could not be made. When to try again.
     pub fn lost(&mut self, loss: Loss, now: Duration) -> Duration {
-        if self.facts.phase == Phase::Open {
-            self.was_stale = self.facts.is_stale(now);
-        }
+        self.carry(now);
         if let Some(opened) = self.opened_at.take() {
             let steady = self.facts.phase == Phase::Open && now.saturating_sub(opened) >= STEADY;
             self.brief = if steady { 0 } else { self.brief.saturating_add(1) };
@@ -491,6 +491,13 @@ impl Machine {
         let at = now.saturating_add(self.pause(steps).max(asked));
         self.facts.phase = Phase::Waiting(at);
         at
+    }
+
+    /// Keeps the silence of a connection that ends.
+    fn carry(&mut self, now: Duration) {
+        if self.facts.phase == Phase::Open {
+            self.carried = now.saturating_sub(self.facts.silent_since);
+        }
     }
 
     /// `2^steps` s, at most [`PAUSE_MAX`], and up to a quarter more or less, so that many do not come at once.

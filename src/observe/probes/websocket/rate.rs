@@ -26,6 +26,9 @@ const DEVIATIONS: f64 = 8.0;
 const LONGEST: f64 = 2.0;
 /// What few gaps say is not much.
 const DOUBT: f64 = 3.0;
+/// While the rhythm is not known, a silence of so long is the end, or of so many times the longest gap so far.
+pub const PROVISIONAL_MIN: Duration = Duration::from_secs(60);
+const PROVISIONAL_LONGEST: f64 = 4.0;
 
 /// What has been learnt of one feed.
 #[derive(Clone, Debug, Default)]
@@ -52,10 +55,11 @@ impl Part {
 }
 
 impl Rate {
-    /// Learns from the time between two updates of one connection. One beyond the limit is learnt as the limit: a feed
-    /// that was dead for an hour is not a quiet one, and one that has become quiet doubles its limit with each.
+    /// Learns from the time between two updates, without that in which there was no connection. One beyond the limit is
+    /// learnt as the limit: a feed that was dead for an hour is not a quiet one, and one that has become quiet multiplies
+    /// its limit with each.
     pub fn learn(&mut self, gap: Duration) {
-        let gap = gap.min(self.limit().unwrap_or(LIMIT_MAX)).as_secs_f64();
+        let gap = gap.min(self.limit().unwrap_or_else(|| self.provisional())).as_secs_f64();
         if self.parts.back().is_none_or(|part| part.first >= PART_SECONDS) {
             self.parts.push_back(Part::default());
             if self.parts.len() > PARTS {
@@ -67,10 +71,21 @@ impl Rate {
         }
     }
 
-    /// From which silence on the feed is dead; `None` while too little is known.
-    pub fn limit(&self) -> Option<Duration> {
+    fn all(&self) -> Part {
         let mut all = Part::default();
         self.parts.iter().for_each(|part| all.add(part));
+        all
+    }
+
+    /// From which silence on the feed is taken for dead while its rhythm is not known.
+    pub fn provisional(&self) -> Duration {
+        let longest = Duration::from_secs_f64(PROVISIONAL_LONGEST * self.all().longest);
+        longest.clamp(PROVISIONAL_MIN, LIMIT_MAX)
+    }
+
+    /// From which silence on the feed is dead; `None` while too little is known.
+    pub fn limit(&self) -> Option<Duration> {
+        let all = self.all();
         if all.first < OBSERVED_MIN {
             return None;
         }

@@ -48,6 +48,8 @@ const SPAN: Duration = Duration::from_millis(100);
 const TOLD_MAX: usize = 200;
 /// The largest file with certificates, in bytes.
 const PEM_MAX: u64 = 1024 * 1024;
+/// A longer `Retry-After` is believed of a server that counts requests only: another may be back long before.
+const ASKED_MAX: Duration = Duration::from_secs(300);
 
 type Socket = WebSocketStream<Slowed<Box<dyn Bytes>>>;
 
@@ -72,6 +74,11 @@ impl Target {
     /// Scheme, host and path; no query, which may be a secret.
     pub fn place(&self) -> String {
         Url::parse(&self.url).map_or_else(|_| "the server".to_owned(), |url| place(&url))
+    }
+
+    /// Whether it is reached over TLS.
+    pub fn is_tls(&self) -> bool {
+        Url::parse(&self.url.replace(TOKEN, "x")).is_ok_and(|url| url.scheme() == "wss")
     }
 }
 
@@ -142,10 +149,11 @@ pub async fn keep(link: Arc<Link>, wake: Wake) {
 /// Whatever a server says is one line, not too long, and without the secret that it may have been told.
 fn told(text: &str, token: Option<&Secret>) -> String {
     let text = redact::text(text).into_owned();
-    let text = match token.map(Secret::expose) {
-        Some(token) if !token.is_empty() => text.replace(token, redact::REDACTED),
-        _ => text,
-    };
+    let text = token
+        .map(forms)
+        .unwrap_or_default()
+        .iter()
+        .fold(text, |text, form| if form.is_empty() { text } else { text.replace(form, redact::REDACTED) });
     let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(TOLD_MAX).collect();
     if text.chars().nth(TOLD_MAX).is_some() { format!("{line}...") } else { line }
 }
@@ -158,21 +166,33 @@ fn filled(text: &str, token: Option<&Secret>, form: impl Fn(&str) -> String) -> 
     }
 }
 
+/// A secret as it may stand in what a server says: as it is, and in each form that it is sent or written in. Those with
+/// escapes come first, since what is left of them without the plain one would tell something.
+fn forms(token: &Secret) -> [String; 5] {
+    let (plain, query) = (token.expose(), in_query(token.expose()));
+    let lower = escaped(plain, |byte| format!("%{byte:02x}"));
+    let json = in_json(plain);
+    [json.replace('/', "\\/"), json, query, lower, plain.to_owned()]
+}
+
+fn in_json(secret: &str) -> String {
+    let quoted = serde_json::Value::from(secret).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
 fn in_message(text: &str, token: Option<&Secret>) -> String {
     let is_json = text.trim_start().starts_with(['{', '[']);
-    filled(text, token, |secret| {
-        if !is_json {
-            return secret.to_owned();
-        }
-        let quoted = serde_json::Value::from(secret).to_string();
-        quoted[1..quoted.len() - 1].to_owned()
-    })
+    filled(text, token, |secret| if is_json { in_json(secret) } else { secret.to_owned() })
 }
 
 fn in_query(secret: &str) -> String {
+    escaped(secret, |byte| format!("%{byte:02X}"))
+}
+
+fn escaped(secret: &str, escape: impl Fn(u8) -> String) -> String {
     let byte = |byte: u8| match byte {
         b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(byte).to_string(),
-        _ => format!("%{byte:02X}"),
+        _ => escape(byte),
     };
     secret.bytes().map(byte).collect()
 }
@@ -182,6 +202,7 @@ type Files = (Option<Secret>, Option<Arc<rustls::ClientConfig>>);
 
 fn read_files(target: &Target, encrypted: bool) -> Result<Files, String> {
     let token = target.token_file.as_deref().map(Secret::from_file).transpose()?;
+    token.iter().flat_map(forms).for_each(|form| redact::remember(&form));
     if !encrypted {
         return Ok((token, None));
     }
@@ -209,7 +230,7 @@ async fn connect(target: &Target) -> Result<(Socket, Option<Secret>), (Loss, Opt
     let at = |step| lock(&reached).0 = step;
     let made = async {
         let own = target.clone();
-        let encrypted = target.url.starts_with("wss:");
+        let encrypted = target.is_tls();
         let files = tokio::task::spawn_blocking(move || read_files(&own, encrypted)).await;
         let (secret, tls) = files.map_err(|error| Loss::new(error.to_string()))?.map_err(Loss::new)?;
         lock(&reached).1 = secret.clone();
@@ -394,7 +415,8 @@ fn refused_by(response: &Response) -> Loss {
     if !body.is_empty() && !status.is_redirection() {
         text.push_str(&format!(": {body}"));
     }
-    Loss { text, refused, retry_after }
+    let counts = matches!(status.as_u16(), 418 | 429);
+    Loss { text, refused, retry_after: retry_after.map(|pause| if counts { pause } else { pause.min(ASKED_MAX) }) }
 }
 
 #[cfg(test)]

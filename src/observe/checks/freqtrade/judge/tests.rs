@@ -49,7 +49,7 @@ fn state(state: &str) -> Facts {
 
 fn errors(about: About, count: usize, text: &str) -> Option<LogFacts> {
     let lines = (0..count).map(|_| (ago(9), about, text.to_owned())).collect();
-    Some(LogFacts { lines, halted: None })
+    Some(LogFacts { lines, ..LogFacts::default() })
 }
 
 /// The parts as four marks in their order: `?` unknown, `-` well, `!` broken.
@@ -74,7 +74,41 @@ fn the_parts_are_told_apart() {
     let table: Vec<(&str, Facts, Status, Status, &str, &str)> = vec![
         ("well", well(), Healthy, Healthy, "----", ""),
         ("paused", state("paused"), Healthy, Healthy, "----", ""),
-        ("reloading", state("reload_config"), Healthy, Healthy, "-???", ""),
+        ("reloading", state("reload_config"), Degraded, Degraded, "--??", "it is reloading"),
+        (
+            "about to reload",
+            with(|f| {
+                f.turns.as_mut().unwrap().last_process = Some(ago(120));
+                f.config.as_mut().unwrap().state = "reload_config".to_owned();
+            }),
+            Degraded,
+            Degraded,
+            "--??",
+            "it was told to reload and its loop last turned 120 s ago",
+        ),
+        (
+            "never reloading",
+            with(|f| {
+                old_loop(f);
+                f.config.as_mut().unwrap().state = "reload_config".to_owned();
+            }),
+            Critical,
+            Healthy,
+            "-!??",
+            "it was told to reload and its loop last turned 121 s ago",
+        ),
+        (
+            "never reloading for the exchange",
+            with(|f| {
+                old_loop(f);
+                f.probe = away.clone();
+                f.config.as_mut().unwrap().state = "reload_config".to_owned();
+            }),
+            Critical,
+            Healthy,
+            "-?!?",
+            "status 503; it was told to reload and its loop last turned 121 s ago",
+        ),
         ("odd", state("flying"), Degraded, Degraded, "-???", "its state is `flying`"),
         ("stopped", state("stopped"), Degraded, Degraded, "-???", "stopped with 1 open trades"),
         (
@@ -94,7 +128,7 @@ fn the_parts_are_told_apart() {
             "stopped itself",
             with(|f| {
                 f.config.as_mut().unwrap().state = "stopped".to_owned();
-                f.log = Some(LogFacts { halted: Some("no key".to_owned()), ..LogFacts::default() });
+                f.halted = Some("no key".to_owned());
             }),
             Critical,
             Healthy,
@@ -120,11 +154,42 @@ fn the_parts_are_told_apart() {
         ("loop beyond", with(old_loop), Critical, Healthy, "-!??", "its loop last turned 121 s ago"),
         (
             "never turned",
-            with(|f| f.turns = Some(Turns { last_process: None, startup: Some(ago(121)) })),
+            with(|f| {
+                f.turns = Some(Turns { last_process: None, startup: Some(ago(9)) });
+                f.progress = Some(Progress { at_least: Duration::from_secs(121), at_most: None });
+            }),
             Critical,
             Healthy,
             "-!??",
-            "121 s ago",
+            "its loop has not turned once in the 121 s that it was seen",
+        ),
+        (
+            "just begun, and its database tells of the process before",
+            with(|f| {
+                f.turns = Some(Turns { last_process: None, startup: Some(ago(9000)) });
+                f.progress = Some(Progress { at_least: Duration::ZERO, at_most: None });
+                f.candles[0].1 = None;
+            }),
+            Healthy,
+            Healthy,
+            "-?--",
+            "",
+        ),
+        (
+            "a log that does not reach back",
+            with(|f| f.log = Some(LogFacts { cut_off: Some(ago(299)), ..LogFacts::default() })),
+            Healthy,
+            Healthy,
+            "----",
+            "are of the last 299 s: 300s are not covered",
+        ),
+        (
+            "one that does",
+            with(|f| f.log = Some(LogFacts { cut_off: Some(ago(300)), ..LogFacts::default() })),
+            Healthy,
+            Healthy,
+            "----",
+            "",
         ),
         ("never said", with(|f| f.turns = Some(Turns::default())), Healthy, Healthy, "-?--", ""),
         (

@@ -171,16 +171,68 @@ fn only_data_is_data() {
     assert_eq!(text(&mut machine, r#"{"channel":"trade"}"#, 14_100), [Action::Wake], "it was stale for a moment");
 }
 
-/// EXC-1: a new connection is no data: what was dead before it stays dead until data comes; what lived has its time anew.
+/// EXC-1: a new connection is no data: the silence goes on where the loss cut it off, without the time away; data ends it.
 #[test]
 fn a_new_connection_revives_no_feed() {
-    for (lost_at, stale) in [(3_000, false), (6_000, true)] {
+    for (lost_at, stale_at) in [(3_000, 62_000), (6_000, 60_000)] {
         let mut machine = open(Plan { auth: None, ..plan() });
         machine.lost(Loss::new("closed"), at(lost_at));
         machine.connecting(at(60_000));
         machine.connected(at(60_000));
-        assert_eq!(machine.facts().is_stale(at(60_001)), stale, "{lost_at}");
+        let stale = |millis| machine.facts().is_stale(at(millis));
+        assert!(stale(stale_at) && (stale_at == 60_000 || !stale(stale_at - 1)), "{lost_at}");
+        text(&mut machine, "{}", 64_000);
+        machine.lost(Loss::new("closed"), at(64_000));
+        machine.connecting(at(65_000));
+        machine.connected(at(65_000));
+        assert!(machine.facts().is_stale(at(70_000)) && !machine.facts().is_stale(at(69_999)), "{lost_at}");
     }
+}
+
+/// EXC-1: a dead feed behind a server that ends idle connections is told as dead, learnt or not; and a quiet one behind
+/// such a server is learnt across the losses.
+#[test]
+fn an_idle_timeout_hides_no_silence() {
+    let reconnect = |machine: &mut Machine, millis: u64| {
+        machine.lost(Loss::new("idle"), at(millis));
+        machine.connecting(at(millis + 1_000));
+        machine.connected(at(millis + 1_000));
+    };
+    for stale_after in [Some(Duration::from_secs(50)), None] {
+        let mut machine = open(Plan { auth: None, stale_after, ..plan() });
+        for minute in 1..4 {
+            reconnect(&mut machine, minute * 31_000 - 1_000);
+        }
+        assert!(machine.facts().is_stale(at(93_000)), "{stale_after:?}: {:?}", machine.facts());
+    }
+    let mut quiet = open(Plan { auth: None, stale_after: None, ..plan() });
+    let mut now = 0;
+    for _ in 0..100 {
+        text(&mut quiet, "{}", now);
+        for _ in 0..3 {
+            now += 30_000;
+            reconnect(&mut quiet, now);
+            now += 1_000;
+        }
+    }
+    let Expected::Learnt(limit) = quiet.facts().expected else { panic!("{:?}", quiet.facts()) };
+    assert!((Duration::from_secs(180)..Duration::from_secs(600)).contains(&limit), "{limit:?}");
+}
+
+/// EXC-1: before its rhythm is known a feed is given a minute, or four times its longest gap; a feed that never began is
+/// known as one.
+#[test]
+fn a_feed_that_never_begins() {
+    let mut machine = machine(Plan { auth: None, stale_after: None, ..plan() });
+    machine.connected(at(0));
+    assert!(machine.facts().is_rhythm_unknown());
+    assert!(machine.facts().is_stale(at(60_000)) && !machine.facts().is_stale(at(59_999)));
+    text(&mut machine, "{}", 1_000);
+    assert!(!machine.facts().is_rhythm_unknown());
+    text(&mut machine, "{}", 41_000);
+    assert_eq!(machine.facts().expected, Expected::Learning(Duration::from_secs(160)));
+    let set = self::machine(Plan { auth: None, ..plan() });
+    assert!(!set.facts().is_rhythm_unknown(), "its rhythm is in the settings");
 }
 
 /// EXC-1: an answer in a message of its own, as Kraken's `{"method":"ping"}`; late and lost answers.
@@ -229,7 +281,7 @@ fn the_limit_is_learnt_unless_it_is_set() {
         for second in 0..100 {
             text(&mut machine, "{}", second * 1_000);
             if second == 20 && stale_after.is_none() {
-                assert_eq!(machine.facts().expected, Expected::Learning);
+                assert_eq!(machine.facts().expected, Expected::Learning(Duration::from_secs(60)));
             }
         }
         assert_eq!(machine.facts().expected, expected);

@@ -155,6 +155,10 @@ fn little_is_not_enough_and_death_is_no_lesson() {
     assert_eq!(before, LIMIT_MIN);
     rate.learn(Duration::from_secs(3_000));
     assert!(rate.limit().unwrap() < before * 6, "{:?}", rate.limit());
+    // An outage while little is known is no lesson either.
+    let mut young = Rate::default();
+    young.learn(Duration::from_secs(3_000));
+    assert_eq!(young.provisional(), Duration::from_secs(240));
     // Bursts alone, however many, are no observed time.
     let mut burst = Rate::default();
     (0..1_000).for_each(|_| burst.learn(Duration::from_millis(1)));

@@ -158,3 +158,47 @@ fn secrets_are_filled_in_and_not_told() {
     let long = told(&format!("{}a\"b &c", "x".repeat(TOLD_MAX - 2)), Some(&token));
     assert!(!long.contains("a\"") && long.ends_with("<r..."), "{long}");
 }
+
+/// SEC-3: nor is any form of it that a server may echo.
+#[test]
+fn no_form_of_a_secret_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let token_file = folder.path().join("token");
+    std::fs::write(&token_file, "c+n\"ry/of=forms").unwrap();
+    let target = Target {
+        url: "ws://h/?t={{token}}".to_owned(),
+        headers: Vec::new(),
+        token_file: Some(token_file),
+        ca_file: None,
+        insecure_skip_verify: false,
+        connect_timeout: Duration::from_secs(2),
+    };
+    let (token, _) = read_files(&target, false).unwrap();
+    for form in [
+        "c+n\"ry/of=forms",
+        "c%2Bn%22ry%2Fof%3Dforms",
+        "c%2bn%22ry%2fof%3dforms",
+        r#"c+n\"ry/of=forms"#,
+        r#"c+n\"ry\/of=forms"#,
+    ] {
+        let said = format!("no key {form}!");
+        assert_eq!(told(&said, token.as_ref()), "no key <redacted>!");
+        assert_eq!(redact::text(&said), "no key <redacted>!", "from wherever it comes");
+        assert_eq!(told("x%2By", Some(&Secret::new("x+y"))), "<redacted>", "however short");
+    }
+}
+
+/// EXC-1: a server that is back soon is not kept waiting by what it asked for when it went; one that counts requests is.
+#[test]
+fn what_a_server_asks_to_wait() {
+    for (status, asked, granted) in
+        [(503, 30, 30), (503, 3_600, 300), (502, 301, 300), (401, 900, 300), (429, 3_600, 3_600), (418, 900, 900)]
+    {
+        let response = Response::new(None);
+        let (mut parts, body) = response.into_parts();
+        parts.status = status.try_into().unwrap();
+        parts.headers.insert("retry-after", asked.into());
+        let loss = refused_by(&Response::from_parts(parts, body));
+        assert_eq!(loss.retry_after, Some(Duration::from_secs(granted)), "{status} {asked}");
+    }
+}
