@@ -4,7 +4,7 @@
 //! [`text`]. It is the second line: the first is that secrets are kept in types that do not show them.
 //!
 //! **Invariant:** what was remembered once is removed for the life of the process, also after a reload that drops it: the
-//! old one may still be in an answer under way.
+//! old one may still be in an answer under way. Of more than [`SECRETS_MAX`] those that were used last are kept.
 
 use std::borrow::Cow;
 use std::sync::{LazyLock, Mutex, PoisonError};
@@ -25,17 +25,43 @@ static FINDER: ArcSwapOption<AhoCorasick> = ArcSwapOption::const_empty();
 
 /// Removes this text from everything that is shown from now on. Texts shorter than 8 bytes are not remembered.
 pub fn remember(secret: &str) {
-    let secret = secret.trim();
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if secret.len() < SECRET_MIN || known.len() >= SECRETS_MAX || known.iter().any(|one| one == secret) {
+    if !keep(&mut known, secret.trim(), SECRETS_MAX) {
         return;
     }
-    known.push(secret.to_owned());
     // The longest first, so that a secret that contains another goes whole.
     let built = AhoCorasick::builder().match_kind(MatchKind::LeftmostLongest).build(known.iter());
     if let Ok(finder) = built {
         FINDER.store(Some(std::sync::Arc::new(finder)));
     }
+}
+
+/// Puts a secret last; answers whether it is a new one. The first goes if there are too many.
+fn keep(known: &mut Vec<String>, secret: &str, max: usize) -> bool {
+    if secret.len() < SECRET_MIN {
+        return false;
+    }
+    if let Some(at) = known.iter().position(|one| one == secret) {
+        known[at..].rotate_left(1);
+        return false;
+    }
+    if known.len() >= max {
+        known.remove(0);
+    }
+    known.push(secret.to_owned());
+    true
+}
+
+/// A text of another program on one line, at most `max` characters of it, without secrets that are known and without the
+/// credentials of an address. What is cut off is cut last, so that no half of a secret is left.
+pub fn line(shown: &str, max: usize) -> String {
+    let clean = super::tree::redact(&text(shown));
+    let mut chars = clean.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
+    let mut short: String = chars.by_ref().take(max).collect();
+    if chars.next().is_some() {
+        short.push_str("...");
+    }
+    short
 }
 
 /// The text without any secret that is known.
@@ -211,6 +237,35 @@ mod tests {
         ] {
             assert_eq!(from(shown, start), expected, "{start}");
         }
+    }
+
+    /// SEC-3: a text of a peer is one line of bounded length, and its end tears neither a secret nor a login.
+    #[test]
+    fn a_line_tears_no_secret() {
+        remember("redact-test-sigma");
+        for (given, max, expected) in [
+            (" a\nb\u{0}c ", 10, "a b c"),
+            ("12345678", 4, "1234..."),
+            ("key redact-test-sigma", 8, "key <red..."),
+            ("key redact-test-sigma", 99, "key <redacted>"),
+            ("http://u:canary@host/x", 16, "http://***@host/..."),
+            ("http://u:canary", 12, "http://u:can..."),
+        ] {
+            assert_eq!(line(given, max), expected, "{given:?}");
+        }
+        assert_eq!(line(&"x://".repeat(1_000_000), 8), "x://x://...");
+    }
+
+    /// SEC-3: with too many secrets the one that was not used for the longest time goes, never the new one.
+    #[test]
+    fn the_latest_secrets_are_kept() {
+        let mut known = Vec::new();
+        for (secret, is_new) in
+            [("secret-a", true), ("secret-b", true), ("secret-a", false), ("secret-c", true), ("short", false)]
+        {
+            assert_eq!(keep(&mut known, secret, 2), is_new, "{secret}");
+        }
+        assert_eq!(known, ["secret-a", "secret-c"]);
     }
 
     /// SEC-3: what may be a secret in a command line is not shown, however short it is.

@@ -368,12 +368,19 @@ pub fn shorten(text: &str) -> String {
 
 /// `postgres://user:word@host` becomes `postgres://***@host`, everywhere in `text`.
 pub fn redact(text: &str) -> String {
-    let Some((scheme, rest)) = text.split_once("://") else { return text.to_owned() };
-    let end = rest.find(['/', '?', '#', ' ', ',']).unwrap_or(rest.len());
-    match rest[..end].rfind('@') {
-        Some(at) => format!("{scheme}://***{}{}", &rest[at..end], redact(&rest[end..])),
-        None => format!("{scheme}://{}{}", &rest[..end], redact(&rest[end..])),
+    let (mut out, mut rest) = (String::with_capacity(text.len()), text);
+    while let Some((scheme, after)) = rest.split_once("://") {
+        let end = after.find(['/', '?', '#', ' ', ',']).unwrap_or(after.len());
+        let host = &after[..end];
+        out.extend([scheme, "://"]);
+        match host.rfind('@') {
+            Some(at) => out.extend(["***", &host[at..]]),
+            None => out.push_str(host),
+        }
+        rest = &after[end..];
     }
+    out.push_str(rest);
+    out
 }
 
 const FOUND_MAX: usize = 60;

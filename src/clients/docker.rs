@@ -10,6 +10,7 @@ use reqwest::{Method, StatusCode};
 use serde::Deserialize;
 use tokio::time::Instant;
 
+use crate::base::redact;
 use crate::base::request::{self, End, Fault, Heard, Reach};
 
 /// The largest answer, in bytes. What an engine tells of a container with a large configuration is some 100 KiB.
@@ -206,10 +207,9 @@ fn refused(heard: &Heard) -> Error {
     Error::new(reason, detail)
 }
 
-/// Words of another program on one line, shortened.
+/// Words of another program on one line, shortened, without secrets.
 fn plain(text: &str) -> String {
-    let text = text.trim().chars().map(|c| if c == '\n' { ' ' } else { c });
-    text.filter(|c| !c.is_control()).take(MESSAGE_MAX).collect()
+    redact::line(text, MESSAGE_MAX)
 }
 
 fn parse(body: &[u8]) -> Result<Container, Error> {
@@ -339,7 +339,7 @@ mod tests {
         huge.resize(huge.len() + ANSWER_MAX + 1, b' ');
         let table = [
             (said("404 Not Found", r#"{"message": "no such container: bot"}"#), "not_found", "no such container: bot"),
-            (said("500 Oh", r#"{"message": "cannot\u0007 stop"}"#), "refused", "cannot stop"),
+            (said("500 Oh", r#"{"message": "cannot\u0007 stop"}"#), "refused", "cannot  stop"),
             (said("502 Bad Gateway", "<html>"), "refused", "it answered 502 Bad Gateway"),
             (said("200 OK", "[]"), "malformed", "its answer is not understood"),
             (b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\n{".to_vec(), "closed", "the connection ended in the middle"),
@@ -360,6 +360,14 @@ mod tests {
         let _listener = UnixListener::bind(dir.path().join("socket")).unwrap();
         let silent = Engine::unix(dir.path().join("socket")).ping(Duration::from_millis(100)).await;
         assert_eq!(silent, Err(Error::new("timeout", "no answer within 100ms")));
+    }
+
+    /// SEC-3: a secret in what a container printed goes before the rest is cut.
+    #[test]
+    fn no_half_of_a_secret_is_told() {
+        redact::remember("docker-test-canary");
+        let told = plain(&format!("{} docker-test-canary", "x".repeat(MESSAGE_MAX - 8)));
+        assert!(told.ends_with("x <redact...") && !told.contains("docker"), "{told}");
     }
 
     /// What podman 4.3 answers is understood.

@@ -4,7 +4,8 @@
 
 use super::check::Judgement;
 use super::params;
-use crate::base::tree::{Node, Section, redact};
+use crate::base::redact;
+use crate::base::tree::{Node, Section};
 use crate::model::{Perfdata, Status};
 
 /// How much of a series' labels is shown, in characters.
@@ -117,15 +118,9 @@ impl Sample {
     }
 }
 
-/// A text of a peer on one line, at most `max` characters of it, without the credentials of an address.
+/// A text of a peer on one line, at most `max` characters of it, without secrets.
 pub fn short(text: &str, max: usize) -> String {
-    let redacted = redact(text);
-    let mut chars = redacted.chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut short: String = chars.by_ref().take(max).collect();
-    if chars.next().is_some() {
-        short.push_str("...");
-    }
-    short
+    redact::line(text, max)
 }
 
 impl Thresholds {
@@ -140,6 +135,12 @@ impl Thresholds {
             && f64::from(mild.direction()) * (bad.limit - mild.limit) < 0.0
         {
             section.reject("critical", &format!("expected a limit beyond that of degraded, which is `{mild}`"), None);
+        }
+        // Whether there is a number at all may be all that is asked.
+        let asks_for_presence = matches!(missing, Status::Degraded | Status::Critical);
+        if !section.has("degraded") && !section.has("critical") && !asks_for_presence {
+            let hint = "a check without either is always healthy";
+            section.reject("degraded", "expected `degraded` or `critical`", Some(hint.to_owned()));
         }
         Self { degraded, critical, missing }
     }
@@ -265,7 +266,7 @@ mod tests {
         use Status::{Critical, Degraded, Healthy, Unknown};
         let high = thresholds("{degraded: 5, critical: '>= 10'}").unwrap();
         let low = thresholds("{critical: '< 1', missing: degraded}").unwrap();
-        let free = thresholds("{missing: healthy}").unwrap();
+        let free = thresholds("{degraded: '> 9', missing: healthy}").unwrap();
         for (limits, values, status, value) in [
             (high, vec![1.0, 5.0], Healthy, Some(5.0)),
             (high, vec![7.0, 6.0, 1.0], Degraded, Some(7.0)),
@@ -299,12 +300,18 @@ mod tests {
         assert!(thresholds("{degraded: '< 5', critical: '<= 7'}").unwrap_err().contains("beyond that of degraded"));
         assert!(thresholds("{degraded: '< 5', critical: '> 3'}").is_ok());
         assert!(thresholds("{degraded: [1]}").unwrap_err().contains("a comparison such as"));
+        for none in ["{}", "{missing: healthy}", "{missing: unknown}"] {
+            assert!(thresholds(none).unwrap_err().contains("expected `degraded` or `critical`"), "{none}");
+        }
+        assert!(thresholds("{missing: critical}").is_ok() && thresholds("{missing: degraded}").is_ok());
         assert!(thresholds("{missing: failed}").unwrap_err().contains("`healthy`, `unknown`, `degraded`, `critical`"));
     }
 
-    /// SEC-3: what a peer sends is shown on one line, of bounded length and without credentials.
+    /// SEC-3: what a peer sends is shown on one line, of bounded length and without credentials; a secret goes before the cut.
     #[test]
     fn labels_are_shown_short() {
+        redact::remember("threshold-test-canary");
+        assert!(!short("key threshold-test-canary", 20).contains("threshold"));
         let long = "x".repeat(10_000);
         let labels = [("url", "http://me:canary@host/"), ("line", "a\nb"), ("long", &long)];
         let shown = Sample::new(1.0, labels.into_iter()).labels;

@@ -234,12 +234,12 @@ fn prometheus_is_asked() {
             ("up", check("up", "critical: \"< 1\"")),
             ("scalar", check("scalar(vector(7))", "degraded: 5, critical: 10")),
             ("worst", check("bot_lag", "degraded: \"> 1\", critical: \"> 50\"")),
-            ("nothing", check("bot_lag > 1000", "missing: healthy")),
+            ("nothing", check("bot_lag > 1000", "degraded: \"> 0\", missing: healthy")),
             ("absent", check("no_such_metric", "missing: critical")),
             ("nan", check("vector(0) / 0", "critical: 1, missing: degraded")),
-            ("range", check("bot_lag[5m]", "")),
-            ("mistake", check("sum(((", "")),
-            ("elsewhere", format!("kind: promql, server: \"http://{target}\", query: up")),
+            ("range", check("bot_lag[5m]", "critical: 1")),
+            ("mistake", check("sum(((", "critical: 1")),
+            ("elsewhere", format!("kind: promql, server: \"http://{target}\", query: up, critical: 1")),
         ],
     );
     let told = expect(&chiron, "up", "healthy", &["job"]);
@@ -323,8 +323,11 @@ fn peers_that_misbehave() {
             other => Reply::Status(401, format!("{other:?}")),
         },
     });
-    let check = |path: &str, more: &str| format!("kind: metric, url: \"{}\", name: lag, {more}", peer.url(path));
-    let query = |path: &str, more: &str| format!("kind: promql, server: \"{}\", query: up, {more}", peer.url(path));
+    let check =
+        |path: &str, more: &str| format!("kind: metric, url: \"{}\", name: lag, critical: 1e9, {more}", peer.url(path));
+    let query = |path: &str, more: &str| {
+        format!("kind: promql, server: \"{}\", query: up, critical: 1e9, {more}", peer.url(path))
+    };
     let listener = HttpServer::start();
     let chiron = watching(
         dir.path(),
@@ -393,7 +396,7 @@ fn a_large_page_costs_no_memory() {
     });
     let subsystem = |name: &str, interval: &str| {
         format!(
-            "  {name}: {{criticality: partial, interval: {interval}, check: {{kind: metric, url: \"{}\", name: lag, timeout: 60s}}}}\n",
+            "  {name}: {{criticality: partial, interval: {interval}, check: {{kind: metric, url: \"{}\", name: lag, critical: 1e9, timeout: 60s}}}}\n",
             peer.url(&format!("/{name}"))
         )
     };

@@ -28,9 +28,9 @@ subsystems:
   dns: {check: {kind: dns, name: example.org}}
   tls: {check: {kind: tls, address: "127.0.0.1:1"}}
   promql:
-    check: {kind: promql, server: "https://127.0.0.1:1", query: up, basic_auth: {username: a, password_file: webhook.token}}
+    check: {kind: promql, server: "https://127.0.0.1:1", query: up, critical: 1, basic_auth: {username: a, password_file: webhook.token}}
   metric:
-    check: {kind: metric, url: "http://127.0.0.1:1", name: up, basic_auth: {username: a, password_file: webhook.token}}
+    check: {kind: metric, url: "http://127.0.0.1:1", name: up, critical: 1, basic_auth: {username: a, password_file: webhook.token}}
   p: {check: {kind: postgres, url: "postgres://bot@127.0.0.1/trades"}}
   q: {check: {kind: redis, url: "redis://127.0.0.1"}}
   r: {check: {kind: sqlite, path: x}}

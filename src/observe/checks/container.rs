@@ -27,7 +27,8 @@ A container that is up may be held still, be restarted again and again, or fail 
 
 # Failure reasons
 - `critical`: it does not run, is paused, is being restarted, or was ended for want of memory; its health check says
-  `unhealthy`; the engine has started it anew more than `max_restarts` times within `restart_window`.
+  `unhealthy`; the engine has started it anew more than `max_restarts` times within `restart_window`;
+  a start by somebody else begins a new count.
 - `degraded`: its health check says `starting`.
 - as `missing` says: the engine knows no such container.
 - `unknown`, and not run: the engine does not answer within `timeout`, or refuses.
@@ -122,7 +123,8 @@ impl Check for Container {
         let container = self.engine.inspect(&self.name, self.timeout).await?;
         let count = container.restart_count;
         // A container made anew counts from the beginning.
-        let restarts = self.restarts.within(&container.id, count, self.clock.since_boot(), self.window);
+        let run = container.running.then_some(container.started_at.as_str());
+        let restarts = self.restarts.within(&container.id, count, run, self.clock.since_boot(), self.window);
         Ok(Told { container, restarts })
     }
 

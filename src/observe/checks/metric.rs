@@ -49,7 +49,8 @@ is told and not judged.
 - `name`: the metric, with its suffix (`_total`, `_bucket`, `_sum`, `_count`).
 - `labels` (none): a mapping of labels that a series must have; an empty value stands for a label that it has not.
 - `aggregate` (`worst`): `worst`, or the `sum`, `min`, `max` or `avg` of all series that fit.
-- `degraded`, `critical` (none): `> 5`, `>= 5`, `< 1`, `<= 1`, `== 0`, `!= 1`; a number alone stands for `>`.
+- `degraded`, `critical` (none): `> 5`, `>= 5`, `< 1`, `<= 1`, `== 0`, `!= 1`; a number alone stands for `>`. One of
+  the two must be there, or a `missing` that is `degraded` or `critical`.
 - `missing` (`unknown`): `healthy`, `unknown`, `degraded` or `critical`.
 - `timeout` (5s): the time to wait for all of the page.
 - `bearer_token_file`, or `basic_auth` with `username` and `password_file` (none): the credentials.

@@ -7,7 +7,6 @@
 //!
 //! **Invariant:** nothing is changed on the server; no password is in what is told; no connection outlives its reading.
 
-use std::future::Future;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -23,10 +22,11 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::tcp::judge_latency;
 use super::{AnyCheck, BuildContext, Check, CheckSpec, Judgement, Section, Timestamp};
+use crate::base::clock::Clock;
 use crate::base::http::told;
 use crate::model::{Perfdata, Status};
 use crate::observe::params;
-use crate::observe::probes::peer::{Address, Bounded, Trust, line, secret};
+use crate::observe::probes::peer::{Address, Bounded, Desk, Trust, Unready, line};
 
 /// The kind as the registry lists it.
 pub const SPEC: CheckSpec = CheckSpec { kind: Postgres::KIND, doc: DOC, build };
@@ -35,9 +35,11 @@ pub const SPEC: CheckSpec = CheckSpec { kind: Postgres::KIND, doc: DOC, build };
 const BYTES_MAX: usize = 1024 * 1024;
 /// What a server gets to hear the goodbye.
 const GOODBYE: Duration = Duration::from_millis(500);
-/// What is asked besides, for the details.
+/// From this time on a server that is still starting up is critical.
+const STARTING_MAX: Duration = Duration::from_secs(300);
+/// What is asked besides, for the details. Everybody may see these numbers; whose connections they are, only superusers.
 const ABOUT: &str = "SELECT current_setting('server_version'), pg_is_in_recovery(), \
-                     (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend'), \
+                     (SELECT sum(numbackends) FROM pg_stat_database), \
                      current_setting('max_connections')";
 
 const DOC: &str = "\
@@ -50,9 +52,9 @@ A port that accepts connections says nothing of a server that is out of connecti
 
 # Failure reasons
 - `degraded`: the answer took `degraded_latency` or longer; more connections are in use than
-  `max_connections_percent`; the server is starting up (`reason` `starting_up`): to restart it would only begin its
-  recovery anew.
-- `critical`: `reason` is `unreachable` (refused, no route, a name that does not resolve), `timeout` (no answer in time),
+  `max_connections_percent`, or the server does not tell how many there are; the server is starting up (`reason`
+  `starting_up`): to restart it would only begin its recovery anew.
+- `critical`: it has been starting up for 5 minutes; `reason` is `unreachable` (refused, no route, a name that does not resolve), `timeout` (no answer in time),
   `tls` (a certificate that does not hold, or no TLS), `unknown_database`, `too_many_connections`, `shutting_down`,
   `query` (the query fails), or `broken` (no PostgreSQL, a connection that breaks, too much data).
 - unknown, and not run: `reason` is `login` (user or password refused) or `settings` (the file of the password or of the
@@ -61,7 +63,8 @@ A port that accepts connections says nothing of a server that is out of connecti
 # Parameters
 - `url`: `postgres://USER@HOST:PORT/DATABASE`, or `postgres://USER@/DATABASE?host=/var/run/postgresql` for a socket.
   `?sslmode=verify-full` wants TLS with a certificate for HOST, `?sslmode=disable` none. Without it: TLS, unless HOST is
-  this machine. Never the password.
+  this machine. Other parameters of the URL: `host`, `port`, `user`, `dbname`, `options`, `channel_binding`. Never the
+  password.
 - `password_file` (none): a file with the password on its first line, read anew each time.
 - `ca_file` (the machine's authorities): a file with the certificates (PEM) that vouch for the server.
 - `query` (`SELECT 1`): one statement that reads.
@@ -82,6 +85,9 @@ pub struct Postgres {
     max_connections_percent: Option<f64>,
     degraded_latency: Option<Duration>,
     timeout: Duration,
+    desk: Desk,
+    starting: Unready,
+    clock: Clock,
 }
 
 /// What a server answered.
@@ -99,11 +105,13 @@ pub struct Answer {
 pub struct Fault {
     reason: &'static str,
     error: String,
+    /// How long it has been starting up.
+    starting_for: Duration,
 }
 
 impl Fault {
     fn new(reason: &'static str, error: impl Into<String>) -> Self {
-        Self { reason, error: error.into() }
+        Self { reason, error: error.into(), starting_for: Duration::ZERO }
     }
 }
 
@@ -111,15 +119,15 @@ impl Postgres {
     async fn ask(&self) -> Result<Answer, Fault> {
         let settings = |error| Fault::new("settings", error);
         let mut config = self.config.clone();
-        if let Some(password) = secret(self.password_file.as_deref()).await.map_err(settings)? {
+        let until = Instant::now() + self.timeout;
+        if let Some(password) = self.desk.secret(self.password_file.as_deref(), until).await.map_err(settings)? {
             config.password(password.expose());
         }
         let tls = match &self.trust {
-            Some(trust) => Some(trust.config().await.map_err(settings)?),
+            Some(trust) => Some(trust.config(&self.desk, until).await.map_err(settings)?),
             None => None,
         };
         let begun = Instant::now();
-        let until = begun + self.timeout;
         let stream = match timeout_at(until, self.address.connect(BYTES_MAX)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(Fault::new("unreachable", error.to_string())),
@@ -191,6 +199,9 @@ impl Postgres {
     }
 }
 
+/// Reasons that say nothing of whether a server is still starting up.
+const NOT_HEARD: [&str; 6] = ["unreachable", "timeout", "tls", "broken", "shutting_down", "settings"];
+
 /// Tells apart what a server or a connection says.
 fn fault(error: &Error) -> Fault {
     let Some(said) = error.as_db_error() else {
@@ -223,8 +234,18 @@ impl Check for Postgres {
     type Reading = Result<Answer, Fault>;
     const KIND: &'static str = "postgres";
 
-    fn read(&self) -> impl Future<Output = Self::Reading> + Send {
-        self.ask()
+    async fn read(&self) -> Self::Reading {
+        let mut reading = self.ask().await;
+        let is_ready = match &reading {
+            Err(fault) if fault.reason == "starting_up" => Some(false),
+            Err(fault) if NOT_HEARD.contains(&fault.reason) => None,
+            _ => Some(true),
+        };
+        let starting_for = self.starting.lasts(is_ready, self.clock.since_boot());
+        if let Err(fault) = &mut reading {
+            fault.starting_for = starting_for;
+        }
+        reading
     }
 
     fn judge(&self, reading: &Self::Reading, _now: Timestamp) -> Judgement {
@@ -250,15 +271,23 @@ impl Check for Postgres {
             let percent = 100.0 * used as f64 / max.max(1) as f64;
             if let Some(limit) = self.max_connections_percent.filter(|limit| percent > *limit) {
                 let warning = format!("{used} of {max} connections are in use, expected at most {limit} %");
-                let warning = match judgement.details.get("warning").and_then(|text| text.as_str()) {
-                    Some(before) => format!("{before}; {warning}"),
-                    None => warning,
-                };
-                judgement = judgement.at_least(Status::Degraded).with("warning", warning);
+                judgement = warned(judgement, warning);
             }
+        } else if self.max_connections_percent.is_some() {
+            let warning =
+                "the server does not tell how many connections are in use: `max_connections_percent` cannot be judged";
+            judgement = warned(judgement, warning.to_owned());
         }
         judgement
     }
+}
+
+fn warned(judgement: Judgement, warning: String) -> Judgement {
+    let warning = match judgement.details.get("warning").and_then(|text| text.as_str()) {
+        Some(before) => format!("{before}; {warning}"),
+        None => warning,
+    };
+    judgement.at_least(Status::Degraded).with("warning", warning)
 }
 
 impl Postgres {
@@ -266,6 +295,10 @@ impl Postgres {
         let error = format!("{}: {}", self.place(), fault.error);
         let judgement = match fault.reason {
             "login" | "settings" => Judgement::unrunnable(error),
+            "starting_up" if fault.starting_for >= STARTING_MAX => {
+                let error = format!("{error}; it has been so for {} s", fault.starting_for.as_secs());
+                Judgement::new(Status::Critical).with("error", error)
+            }
             "starting_up" => Judgement::new(Status::Degraded).with("error", error),
             _ => Judgement::new(Status::Critical).with("error", error),
         };
@@ -280,6 +313,53 @@ struct Target {
     tls: bool,
 }
 
+/// Parameters of a URL that do something here, besides `sslmode`.
+const HEEDED: [&str; 6] = ["host", "port", "user", "dbname", "options", "channel_binding"];
+/// Those of libpq that would do nothing.
+const UNHEEDED: [&str; 19] = [
+    "application_name",
+    "connect_timeout",
+    "fallback_application_name",
+    "gssencmode",
+    "hostaddr",
+    "keepalives",
+    "keepalives_count",
+    "keepalives_idle",
+    "keepalives_interval",
+    "keepalives_retries",
+    "load_balance_hosts",
+    "passfile",
+    "service",
+    "sslcert",
+    "sslkey",
+    "sslnegotiation",
+    "sslrootcert",
+    "target_session_attrs",
+    "tcp_user_timeout",
+];
+
+/// Refuses what would be taken and not heeded; tells a name only if it is a known one.
+fn refuse_unheeded(parameters: &[&str]) -> Result<(), (String, Option<String>)> {
+    for pair in parameters {
+        let name = pair.split('=').next().unwrap_or_default();
+        if name == "password" || HEEDED.contains(&name) {
+            continue;
+        }
+        let hint = match name {
+            "connect_timeout" | "tcp_user_timeout" => Some("write `timeout` beside `url`".to_owned()),
+            "sslrootcert" => Some("write `ca_file` beside `url`".to_owned()),
+            "passfile" => Some("write `password_file` beside `url`".to_owned()),
+            _ => None,
+        };
+        let only = format!("expected only the parameters sslmode, {} in the URL", HEEDED.join(", "));
+        return Err(match UNHEEDED.iter().find(|known| **known == name) {
+            Some(known) => (format!("{only}, not {known}"), hint),
+            None => (only, None),
+        });
+    }
+    Ok(())
+}
+
 /// Takes a URL apart; what is wrong is a rule and a hint, neither with anything of the URL.
 fn target(url: &str) -> Result<Target, (String, Option<String>)> {
     let rule = |rule: &str| (rule.to_owned(), None);
@@ -289,6 +369,7 @@ fn target(url: &str) -> Result<Target, (String, Option<String>)> {
     let (plain, parameters) = url.split_once('?').unwrap_or((url, ""));
     let (modes, others): (Vec<&str>, Vec<&str>) =
         parameters.split('&').filter(|pair| !pair.is_empty()).partition(|pair| pair.starts_with("sslmode="));
+    refuse_unheeded(&others)?;
     let wanted = match modes.as_slice() {
         [] => None,
         ["sslmode=disable"] => Some(false),
@@ -353,6 +434,9 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
         max_connections_percent,
         degraded_latency,
         timeout,
+        desk: Desk::default(),
+        starting: Unready::default(),
+        clock: context.clock.clone(),
     }))
 }
 

@@ -43,7 +43,8 @@ up to five minutes before. To judge an age, ask for it: `time() - timestamp(NAME
 # Parameters
 - `server`: the address, with its path prefix if it has one.
 - `query`: the expression, at most 4096 bytes.
-- `degraded`, `critical` (none): `> 5`, `>= 5`, `< 1`, `<= 1`, `== 0`, `!= 1`; a number alone stands for `>`.
+- `degraded`, `critical` (none): `> 5`, `>= 5`, `< 1`, `<= 1`, `== 0`, `!= 1`; a number alone stands for `>`. One of
+  the two must be there, or a `missing` that is `degraded` or `critical`.
 - `missing` (`unknown`): `healthy`, `unknown`, `degraded` or `critical`.
 - `timeout` (5s): the time to wait for all of the answer.
 - `bearer_token_file`, or `basic_auth` with `username` and `password_file` (none): the credentials.

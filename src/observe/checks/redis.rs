@@ -7,6 +7,8 @@
 //! **Invariant:** nothing is written on the server; at most [`BYTES_MAX`] bytes are read; no password is in what is told.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::os::unix::ffi::OsStringExt as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +19,18 @@ use tokio_rustls::TlsConnector;
 
 use super::tcp::judge_latency;
 use super::{AnyCheck, BuildContext, Check, CheckSpec, Judgement, Section, Timestamp};
+use crate::base::clock::Clock;
 use crate::model::{Perfdata, Status};
 use crate::observe::params;
-use crate::observe::probes::peer::{Address, Duplex, Trust, line, secret};
+use crate::observe::probes::peer::{Address, Desk, Duplex, Trust, Unready, line};
 
 /// The kind as the registry lists it.
 pub const SPEC: CheckSpec = CheckSpec { kind: Redis::KIND, doc: DOC, build };
 
 /// All that a server may send in one reading, in bytes. `INFO` has about six thousand.
 const BYTES_MAX: usize = 256 * 1024;
+/// From this time on a server that still loads is critical.
+const LOADING_MAX: Duration = Duration::from_secs(300);
 
 const DOC: &str = "\
 # What it asks
@@ -38,8 +43,9 @@ loses what the bot writes.
 
 # Failure reasons
 - `degraded`: `reason` is `loading` (to restart it would only begin that anew); the link to its primary is down; the last
-  save to disk failed; more memory than `max_memory_bytes` is in use; the answer took `degraded_latency` or longer.
-- `critical`: `reason` is `unreachable`, `timeout` (no answer in time), `tls`, `primary_down` (a replica that refuses to
+  save to disk failed; more memory than `max_memory_bytes` is in use, or `INFO` does not tell how much; the answer took
+  `degraded_latency` or longer.
+- `critical`: it has been `loading` for 5 minutes; `reason` is `unreachable`, `timeout` (no answer in time), `tls`, `primary_down` (a replica that refuses to
   answer without its primary), `cannot_save` (it refuses to write), `too_many_connections`, `refused` (any other refusal),
   or `broken` (no Redis, a connection that breaks, too much data).
 - unknown, and not run: `reason` is `login` (password missing, wrong, or without the right to ask) or `settings` (the file
@@ -66,6 +72,10 @@ pub struct Redis {
     max_memory_bytes: Option<u64>,
     degraded_latency: Option<Duration>,
     timeout: Duration,
+    cautions: Vec<String>,
+    desk: Desk,
+    loading: Unready,
+    clock: Clock,
 }
 
 /// What a URL says.
@@ -81,6 +91,8 @@ struct Target {
 pub struct Answer {
     latency: Duration,
     info: BTreeMap<String, String>,
+    /// How long it has been loading its data.
+    loading_for: Duration,
 }
 
 /// Why there is no answer.
@@ -88,11 +100,13 @@ pub struct Answer {
 pub struct Fault {
     reason: &'static str,
     error: String,
+    /// How long it has been loading its data.
+    loading_for: Duration,
 }
 
 impl Fault {
     fn new(reason: &'static str, error: impl Into<String>) -> Self {
-        Self { reason, error: error.into() }
+        Self { reason, error: error.into(), loading_for: Duration::ZERO }
     }
 
     /// Tells apart what a server refuses with; its first word is a code.
@@ -189,16 +203,16 @@ impl Wire {
 impl Redis {
     async fn ask(&self) -> Result<Answer, Fault> {
         let settings = |error| Fault::new("settings", error);
-        let password = secret(self.password_file.as_deref()).await.map_err(settings)?;
+        let until = Instant::now() + self.timeout;
+        let password = self.desk.secret(self.password_file.as_deref(), until).await.map_err(settings)?;
         let tls = match &self.trust {
             Some(trust) => {
                 let name = self.target.address.server_name().map_err(settings)?;
-                Some((TlsConnector::from(trust.config().await.map_err(settings)?), name))
+                Some((TlsConnector::from(trust.config(&self.desk, until).await.map_err(settings)?), name))
             }
             None => None,
         };
         let begun = Instant::now();
-        let until = begun + self.timeout;
         let stream = match timeout_at(until, self.target.address.connect(BYTES_MAX)).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return Err(Fault::new("unreachable", error.to_string())),
@@ -243,7 +257,7 @@ impl Redis {
             Reply::Text(text) => parse_info(&text),
             Reply::Refusal(said) => [("refused".to_owned(), line(&said))].into(),
         };
-        Ok(Answer { latency, info })
+        Ok(Answer { latency, info, loading_for: Duration::ZERO })
     }
 
     fn place(&self) -> String {
@@ -254,11 +268,22 @@ impl Redis {
         let error = format!("{}: {}", self.place(), fault.error);
         let judgement = match fault.reason {
             "login" | "settings" => Judgement::unrunnable(error),
+            "loading" if fault.loading_for >= LOADING_MAX => {
+                let error = format!("{error}; it has been so for {} s", fault.loading_for.as_secs());
+                Judgement::new(Status::Critical).with("error", error)
+            }
             "loading" => Judgement::new(Status::Degraded).with("error", error),
             _ => Judgement::new(Status::Critical).with("error", error),
         };
         judgement.with("reason", fault.reason)
     }
+}
+
+/// Reasons that say nothing of whether a server is still loading.
+const NOT_HEARD: [&str; 5] = ["unreachable", "timeout", "tls", "broken", "settings"];
+
+fn is_loading(answer: &Answer) -> bool {
+    answer.info.get("loading").is_some_and(|loading| loading == "1")
 }
 
 /// The lines `key:value` of `INFO`.
@@ -272,7 +297,19 @@ impl Check for Redis {
     const KIND: &'static str = "redis";
 
     async fn read(&self) -> Self::Reading {
-        self.ask().await
+        let mut reading = self.ask().await;
+        let is_ready = match &reading {
+            Ok(answer) => Some(!is_loading(answer)),
+            Err(fault) if fault.reason == "loading" => Some(false),
+            Err(fault) if NOT_HEARD.contains(&fault.reason) => None,
+            Err(_) => Some(true),
+        };
+        let loading_for = self.loading.lasts(is_ready, self.clock.since_boot());
+        match &mut reading {
+            Ok(answer) => answer.loading_for = loading_for,
+            Err(fault) => fault.loading_for = loading_for,
+        }
+        reading
     }
 
     fn judge(&self, reading: &Self::Reading, _now: Timestamp) -> Judgement {
@@ -314,9 +351,12 @@ impl Check for Redis {
                     judgement.with(&if unit.is_empty() { label.to_owned() } else { format!("{label}_{unit}") }, value);
             }
         }
-        if word("loading") == Some("1") {
+        let loads_for_long = is_loading(answer) && answer.loading_for >= LOADING_MAX;
+        if is_loading(answer) {
             judgement = judgement.with("reason", "loading");
-            warnings.push("still loads its data".to_owned());
+            if !loads_for_long {
+                warnings.push("still loads its data".to_owned());
+            }
         }
         if word("master_link_status").is_some_and(|status| status != "up") {
             warnings.push("the link to its primary is down, what it answers grows old".to_owned());
@@ -329,16 +369,51 @@ impl Check for Redis {
                 warnings.push(format!("its {what} failed"));
             }
         }
-        if let (Some(used), Some(max)) = (number("used_memory"), self.max_memory_bytes)
-            && used > max
-        {
-            warnings.push(format!("{used} bytes of memory are in use, expected at most {max}"));
+        match (number("used_memory"), self.max_memory_bytes) {
+            (Some(used), Some(max)) if used > max => {
+                warnings.push(format!("{used} bytes of memory are in use, expected at most {max}"));
+            }
+            (None, Some(_)) if word("refused").is_some() => {
+                warnings.push(
+                    "INFO is refused, its memory is not known: `max_memory_bytes` needs the right to it".to_owned(),
+                );
+            }
+            (None, Some(_)) => warnings.push("INFO has no `used_memory`, its memory is not known".to_owned()),
+            _ => {}
         }
         if !warnings.is_empty() {
             judgement = judgement.at_least(Status::Degraded).with("warning", warnings.join("; "));
         }
+        if loads_for_long {
+            let error = format!("{}: has been loading its data for {} s", self.place(), answer.loading_for.as_secs());
+            judgement = judgement.at_least(Status::Critical).with("error", error);
+        }
         judgement
     }
+
+    fn cautions(&self) -> Vec<String> {
+        self.cautions.clone()
+    }
+}
+
+/// The bytes of a path of a URL, each `%XX` as the byte that it stands for; `None` if that is none, or stands for NUL.
+fn decoded(path: &str) -> Option<Vec<u8>> {
+    let (mut out, mut rest) = (Vec::with_capacity(path.len()), path.as_bytes());
+    while let Some((first, after)) = rest.split_first() {
+        let (byte, after) = match first {
+            b'%' => {
+                let (digits, after) = after.split_at_checked(2)?;
+                if !digits.iter().all(u8::is_ascii_hexdigit) {
+                    return None;
+                }
+                (u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok().filter(|byte| *byte != 0)?, after)
+            }
+            byte => (*byte, after),
+        };
+        out.push(byte);
+        rest = after;
+    }
+    Some(out)
 }
 
 /// Takes a URL apart; what is wrong is a rule and a hint, neither with anything of the URL.
@@ -354,7 +429,7 @@ fn target(text: &str) -> Result<Target, (&'static str, Option<&'static str>)> {
     }
     let tls = url.scheme() == "rediss";
     if url.scheme() == "unix" {
-        let path = PathBuf::from(url.path());
+        let path = PathBuf::from(OsString::from_vec(decoded(url.path()).ok_or((RULE, None))?));
         let fits = url.host_str().is_none_or(str::is_empty) && path.parent().is_some();
         return if fits { Ok(Target { address: Address::Unix(path), database: 0, tls }) } else { Err((RULE, None)) };
     }
@@ -391,8 +466,26 @@ fn build(section: &mut Section<'_>, context: &BuildContext) -> Option<Arc<dyn An
     if ca_file.is_some() && !target.tls {
         section.reject("ca_file", "expected only with rediss://", None);
     }
+    let mut cautions = Vec::new();
+    if password_file.is_some() && !target.tls && !target.address.is_local() {
+        let caution =
+            "the password goes to this server without TLS: whoever stands between can read it; write rediss://";
+        cautions.push(caution.to_owned());
+    }
     let trust = target.tls.then(|| Trust::new(ca_file));
-    Some(Arc::new(Redis { target, trust, username, password_file, max_memory_bytes, degraded_latency, timeout }))
+    Some(Arc::new(Redis {
+        target,
+        trust,
+        username,
+        password_file,
+        max_memory_bytes,
+        degraded_latency,
+        timeout,
+        cautions,
+        desk: Desk::default(),
+        loading: Unready::default(),
+        clock: context.clock.clone(),
+    }))
 }
 
 #[cfg(test)]

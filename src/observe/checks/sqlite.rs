@@ -6,7 +6,7 @@
 //!
 //! **Invariant:** nothing is written and no lock is taken that a writer waits for; ages are measured by the time since boot.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +29,10 @@ pub const SPEC: CheckSpec = CheckSpec { kind: Sqlite::KIND, doc: DOC, build };
 const QUICK: Duration = Duration::from_millis(500);
 /// After a try that told nothing, or of a damaged file that has changed, so many times its length passes before the next.
 const PAUSE: u32 = 10;
+/// From so many unfinished tries in a row on the database counts as unchecked, and the next ones come ever more seldom.
+const UNFINISHED_MAX: u32 = 3;
+/// But at least so often.
+const SELDOM: Duration = Duration::from_secs(86_400);
 
 const DOC: &str = "\
 # What it asks
@@ -42,7 +46,9 @@ every other program from writing.
 
 # Failure reasons
 - `degraded`: larger than `max_size_bytes`; one program has locked it for `locked_after` without writing; a write was
-  interrupted by a crash and nobody has opened the database since; the reading took `degraded_latency` or longer.
+  interrupted by a crash and nobody has opened the database since; the reading took `degraded_latency` or longer; three
+  checks of the integrity in a row did not finish within `integrity_timeout`. The next ones then come ever more seldom, at
+  least once a day.
 - `critical`: empty, no database, or damaged, with SQLite's first message; something else in its place.
 - as `missing` says: there is no such file.
 - unknown, and not run: it may not be read.
@@ -131,6 +137,8 @@ struct Known {
     verdict: Option<(Verdict, Stamp, Timestamp)>,
     /// Why the latest try told nothing, if so.
     note: Option<String>,
+    /// Tries in a row that took all of their time.
+    unfinished: u32,
     /// The next turn, as time since boot.
     next: Duration,
     /// The same for a file that was replaced, or was damaged and has changed.
@@ -149,6 +157,7 @@ pub struct Reading {
     held_for: Duration,
     integrity: Option<(Verdict, Timestamp)>,
     note: Option<String>,
+    unfinished: u32,
 }
 
 impl Memory {
@@ -172,17 +181,28 @@ impl Memory {
     }
 
     /// Takes what came of it.
-    fn end(&self, verdict: Verdict, stamp: Stamp, at: Timestamp, took: Duration, now: Duration, every: Duration) {
+    fn end(&self, verdict: Verdict, stamp: Stamp, at: Timestamp, took: Duration, now: Duration, pace: Integrity) {
         let mut known = self.lock();
+        let every = pace.every;
         known.under_way = false;
         known.next = now.saturating_add(every);
         known.soonest = now.saturating_add(every.min(took.saturating_mul(PAUSE)));
         known.note = match verdict {
             Verdict::Sound | Verdict::Damaged(_) => {
                 known.verdict = Some((verdict, stamp, at));
+                known.unfinished = 0;
                 None
             }
-            Verdict::Unfinished => Some(format!("not finished after {}", rounded(took))),
+            Verdict::Unfinished => {
+                // One that was given up sooner says nothing: nobody was there to go on with it.
+                if took >= pace.timeout {
+                    known.unfinished = known.unfinished.saturating_add(1);
+                }
+                let longer = 1 << known.unfinished.saturating_sub(UNFINISHED_MAX - 1).min(20);
+                let pause = every.saturating_mul(longer).min(SELDOM.max(every));
+                known.next = now.saturating_add(pause);
+                Some(format!("not finished after {}", rounded(took)))
+            }
             Verdict::Unclear(why) => {
                 known.next = known.soonest;
                 Some(why)
@@ -234,6 +254,7 @@ impl Sqlite {
             held_for: self.memory.held_for(&found, now),
             integrity: known.verdict.map(|(verdict, _, at)| (verdict, at)),
             note: known.note,
+            unfinished: known.unfinished,
         })
     }
 
@@ -249,7 +270,7 @@ impl Sqlite {
             return;
         }
         let now = self.clock.since_boot();
-        self.memory.end(verdict, stamp, self.clock.now(), now.saturating_sub(begun), now, pace.every);
+        self.memory.end(verdict, stamp, self.clock.now(), now.saturating_sub(begun), now, pace);
     }
 }
 
@@ -287,7 +308,7 @@ async fn run_long(path: PathBuf, pace: Integrity, clock: Clock, memory: Arc<Memo
         let now = clock.since_boot();
         let took = now.saturating_sub(begun);
         match done {
-            Some((verdict, Ok(stamp))) => memory.end(verdict, stamp, clock.now(), took, now, pace.every),
+            Some((verdict, Ok(stamp))) => memory.end(verdict, stamp, clock.now(), took, now, pace),
             // The next reading tells what is wrong with the file, or begins anew.
             _ => memory.lock().under_way = false,
         }
@@ -396,6 +417,14 @@ impl SqliteParams {
                 None => {}
             }
         }
+        if let Some(pace) = self.integrity.filter(|_| reading.unfinished >= UNFINISHED_MAX) {
+            warnings.push(format!(
+                "its integrity could not be checked: {} tries in a row did not finish within {}; set a longer \
+                 `integrity_timeout`, or `integrity: none`",
+                reading.unfinished,
+                rounded(pace.timeout)
+            ));
+        }
         if let Some(max) = self.max_size_bytes.filter(|max| size > *max) {
             warnings.push(format!("{size} bytes, expected at most {max}"));
         }
@@ -407,9 +436,28 @@ impl SqliteParams {
     }
 }
 
+/// Where a path leads, as far as it exists; `.` and `..` of the rest are taken as they are written.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = path.canonicalize() {
+        return real;
+    }
+    let mut plain = PathBuf::new();
+    for part in std::path::absolute(path).as_deref().unwrap_or(path).components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => drop(plain.pop()),
+            part => plain.push(part),
+        }
+    }
+    let found = plain.ancestors().find_map(|above| {
+        let real = above.canonicalize().ok()?;
+        Some(real.join(plain.strip_prefix(above).ok()?))
+    });
+    found.unwrap_or(plain)
+}
+
 /// Refuses chiron's own journal: looking at it would cost its lock.
 fn refuse_own(section: &Section<'_>, path: &Path, context: &BuildContext) -> bool {
-    let real = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
     let own = context.own_files.iter().any(|own| real(own) == real(path));
     if own {
         section.reject("path", "expected a database of the platform's, this one is chiron's own", None);

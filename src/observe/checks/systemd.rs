@@ -27,9 +27,11 @@ A service that is started anew again and again runs whenever somebody looks; onl
 
 # Failure reasons
 - `critical`: the unit is in another state than `expect` allows; its last run failed; it waits to be started anew after a
-  failure; systemd has started it anew more than `max_restarts` times within `restart_window`; it is masked, or its file
-  cannot be loaded.
-- `degraded`: it is about to start or to stop.
+  failure; systemd has started it anew more than `max_restarts` times within `restart_window`, since somebody else
+  started it; it is masked, or its file cannot be loaded.
+- `degraded`: it is about to start or to stop; with `expect: success`, it was last not started because a condition of its
+  file was not met.
+- `unknown`: with `expect: success`, systemd knows of no run of it yet: its timer may be off, or has not come to it.
 - as `missing` says: systemd knows no such unit.
 - `unknown`, and not run: the bus or systemd does not answer within `timeout`, or does not permit it.
 
@@ -99,16 +101,25 @@ impl Systemd {
         match (unit.active.as_str(), self.expect) {
             ("failed", Expect::Inactive) => right,
             ("failed", _) => (Status::Critical, format!("{shown}{ended}")),
-            ("activating", Expect::Active | Expect::Success) if unit.sub == "auto-restart" => {
+            // `auto-restart-queued` from version 254 on.
+            ("activating", Expect::Active | Expect::Success) if unit.sub.starts_with("auto-restart") => {
                 (Status::Critical, format!("`{}` has ended and waits to be started anew{ended}", self.unit))
             }
             ("active" | "reloading" | "refreshing", Expect::Active | Expect::Success) => right,
             ("activating" | "deactivating", Expect::Success) => right,
             ("inactive", Expect::Success) if failed => wrong("success"),
+            ("inactive", Expect::Success) if unit.is_unmet => {
+                let told = format!("`{}` was last not started: a condition of its file was not met", self.unit);
+                (Status::Degraded, told)
+            }
+            ("inactive", Expect::Success) if unit.invocation.is_empty() && unit.since == 0 => {
+                (Status::Unknown, format!("`{}` has not run yet, as far as systemd knows: what starts it?", self.unit))
+            }
             ("inactive", Expect::Success | Expect::Inactive) => right,
             ("deactivating", Expect::Inactive) | ("activating" | "deactivating", Expect::Active) => {
                 (Status::Degraded, shown)
             }
+            ("inactive", Expect::Active) if unit.is_unmet => wrong("active: a condition of its file was not met"),
             ("inactive", Expect::Active) => wrong("active"),
             (_, Expect::Inactive) => wrong("inactive"),
             _ => wrong("active"),
@@ -123,7 +134,10 @@ impl Check for Systemd {
     async fn read(&self) -> Self::Reading {
         let late = || Error { reason: "timeout", detail: format!("no answer within {:?}", self.timeout) };
         let unit = timeout(self.timeout, self.ask()).await.unwrap_or_else(|_| Err(late()))?;
-        let restarts = self.restarts.within("", u64::from(unit.restarts), self.clock.since_boot(), self.window);
+        // With a start in the queue the count may have risen before the next run begins.
+        let is_settled = unit.job.is_none() && unit.sub != "auto-restart-queued";
+        let run = is_settled.then_some(unit.invocation.as_str());
+        let restarts = self.restarts.within("", u64::from(unit.restarts), run, self.clock.since_boot(), self.window);
         Ok(Told { unit, restarts })
     }
 
@@ -159,7 +173,7 @@ impl Check for Systemd {
         let mut judgement = Judgement::new(status).with("active", unit.active.as_str()).with("sub", unit.sub.as_str());
         match status {
             Status::Healthy => {}
-            Status::Degraded => judgement = judgement.with("warning", problem),
+            Status::Degraded | Status::Unknown => judgement = judgement.with("warning", problem),
             _ => judgement = judgement.with("error", problem),
         }
         if unit.since > 0 {
@@ -236,7 +250,31 @@ mod tests {
 
     fn unit(active: &str, sub: &str, result: &str) -> Unit {
         let text = |text: &str| text.to_owned();
-        Unit { load: text("loaded"), active: text(active), sub: text(sub), result: text(result), ..Unit::default() }
+        let (load, invocation) = (text("loaded"), text("8b34"));
+        Unit { load, active: text(active), sub: text(sub), result: text(result), invocation, ..Unit::default() }
+    }
+
+    /// OBS-7: what never ran, and what was not let run, is not taken for what ran well.
+    #[test]
+    fn what_has_not_run_is_not_healthy() {
+        use Status::{Critical as C, Degraded as D, Healthy as H, Unknown as U};
+        for (invocation, since, is_unmet, [on, success, off], words) in [
+            ("", 0, false, [C, U, H], "has not run yet"),
+            ("8b34", 0, false, [C, H, H], ""),
+            ("", 1, false, [C, H, H], ""),
+            ("", 0, true, [C, D, H], "a condition of its file was not met"),
+            ("8b34", 1, true, [C, D, H], "a condition of its file was not met"),
+        ] {
+            for (expect, status) in [(Expect::Active, on), (Expect::Success, success), (Expect::Inactive, off)] {
+                let unit =
+                    Unit { invocation: invocation.to_owned(), since, is_unmet, ..unit("inactive", "dead", "success") };
+                let judgement = Check::judge(&check(expect), &Ok(Told { unit, restarts: 0 }), NOW);
+                assert_eq!((judgement.status, judgement.unrunnable), (status, false), "{expect:?} {judgement:?}");
+                let told = judgement.details.get("warning").map_or("", |text| text.as_str().unwrap());
+                assert_eq!(told.is_empty(), !matches!(status, D | U), "{judgement:?}");
+                assert!(expect != Expect::Success || told.contains(words), "{judgement:?}");
+            }
+        }
     }
 
     /// OBS-7: every state of systemd under every expectation.
@@ -249,6 +287,7 @@ mod tests {
             ("reloading", "reload", "success", [H, H, C]),
             ("activating", "start", "success", [D, H, C]),
             ("activating", "auto-restart", "exit-code", [C, C, C]),
+            ("activating", "auto-restart-queued", "exit-code", [C, C, C]),
             ("deactivating", "stop-sigterm", "success", [D, H, D]),
             ("inactive", "dead", "success", [C, H, H]),
             ("inactive", "dead", "exit-code", [C, C, H]),

@@ -1,7 +1,7 @@
 //! A TLS handshake that ends once the server has shown its certificates.
 //!
-//! **Invariant:** nothing is believed here, so nothing is sent: the connection is dropped after the handshake. Whether the
-//! certificates hold is for others to say. The caller bounds the time; rustls bounds the bytes.
+//! **Invariant:** nothing is believed here, so nothing is sent: the connection is dropped after the handshake. What is
+//! shown is the server's own: it has proved that it has the key. Whether the certificates hold is for others to say. The caller bounds the time; rustls bounds the bytes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -42,8 +42,8 @@ pub async fn handshake(address: &str, name: ServerName<'static>) -> Result<Shown
     let notes = witness.notes.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let protocol = match connected {
         Ok(stream) => stream.get_ref().1.protocol_version().and_then(|version| version.as_str().map(str::to_owned)),
-        // It has shown all it has, and wants something that we have not.
-        Err(_) if notes.asked && !notes.chain.is_empty() => None,
+        // It has shown all it has, and wants something that we have not. A chain alone anybody can show.
+        Err(_) if notes.asked && notes.proved => None,
         Err(error) => return Err(refusal(&error)),
     };
     Ok(Shown { chain: notes.chain, protocol, asks_for_certificate: notes.asked })
@@ -66,6 +66,8 @@ fn refusal(error: &std::io::Error) -> String {
 struct Notes {
     chain: Vec<CertificateDer<'static>>,
     asked: bool,
+    /// It has signed with the key of its certificate.
+    proved: bool,
 }
 
 /// Notes what is shown, and has no certificate to show.
@@ -73,6 +75,13 @@ struct Notes {
 struct Witness {
     notes: Mutex<Notes>,
     algorithms: WebPkiSupportedAlgorithms,
+}
+
+impl Witness {
+    fn noted(&self, verified: Result<HandshakeSignatureValid, Error>) -> Result<HandshakeSignatureValid, Error> {
+        self.notes.lock().unwrap_or_else(PoisonError::into_inner).proved |= verified.is_ok();
+        verified
+    }
 }
 
 impl ServerCertVerifier for Witness {
@@ -95,7 +104,7 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &self.algorithms)
+        self.noted(verify_tls12_signature(message, cert, dss, &self.algorithms))
     }
 
     fn verify_tls13_signature(
@@ -104,7 +113,7 @@ impl ServerCertVerifier for Witness {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &self.algorithms)
+        self.noted(verify_tls13_signature(message, cert, dss, &self.algorithms))
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
@@ -121,5 +130,72 @@ impl ResolvesClientCert for Witness {
     fn has_certs(&self) -> bool {
         // Without certificates it would not be asked.
         true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::server::{ClientHello, ResolvesServerCert, WebPkiClientVerifier};
+    use rustls::{RootCertStore, ServerConfig, SupportedProtocolVersion, version};
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    /// A certificate for `host`, signed with its own key, which is Ed25519 of 32 sevens.
+    const CERTIFICATE: &str = "\
+        MIIBRTCB+KADAgECAhQWqSlepmvbNbr/tB4G/I9Cw68r5TAFBgMrZXAwDzENMAsGA1UEAwwEaG9zdDAgFw0yNjExMjIyMTQ1MzRa\
+        GA8yMTI2MTAyOTIxNDUzNFowDzENMAsGA1UEAwwEaG9zdDAqMAUGAytlcAMhAOpKbGPinFIKvvVQexMuxfmVR3auvr57kkIe6mkU\
+        RtIso2QwYjAdBgNVHQ4EFgQUTF7OQCOgNB7irP/MTRcVSoVPAuUwHwYDVR0jBBgwFoAUTF7OQCOgNB7irP/MTRcVSoVPAuUwDwYD\
+        VR0TAQH/BAUwAwEB/zAPBgNVHREECDAGggRob3N0MAUGAytlcANBABs51csZfql9stG1U3UmNTnnMAICMFKL4tMTCBawDtDmpZCk\
+        nQnVqwp8gEnlATKQdlQJ+squohc6ImdXSk+n9Qk=";
+
+    /// Shows a chain, whether its key is the one of the chain or another.
+    #[derive(Debug)]
+    struct Shows(Arc<CertifiedKey>);
+
+    impl ResolvesServerCert for Shows {
+        fn resolve(&self, _hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0))
+        }
+    }
+
+    /// What is seen of a server that demands a certificate and signs with the key of this seed.
+    async fn seen(seed: u8, version: &'static SupportedProtocolVersion) -> Result<Shown, String> {
+        let der = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, CERTIFICATE).unwrap();
+        let certificate = CertificateDer::from(der);
+        let mut key = vec![0x30, 0x2e, 2, 1, 0, 0x30, 5, 6, 3, 0x2b, 0x65, 0x70, 4, 0x22, 4, 0x20];
+        key.extend([seed; 32]);
+        let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key));
+        let key = ring::sign::any_supported_type(&key).unwrap();
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.clone()).unwrap();
+        let provider = Arc::new(ring::default_provider());
+        let clients = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), Arc::clone(&provider)).build();
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .with_client_cert_verifier(clients.unwrap())
+            .with_cert_resolver(Arc::new(Shows(Arc::new(CertifiedKey::new(vec![certificate], key)))));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            // It refuses whoever has no certificate.
+            assert!(TlsAcceptor::from(Arc::new(config)).accept(stream).await.is_err());
+        };
+        tokio::join!(handshake(&address, ServerName::try_from("host").unwrap()), serve).0
+    }
+
+    /// OBS-7: a server that demands a certificate has shown its own all the same, but only if it has the key of it: a chain
+    /// alone can be replayed by anybody.
+    #[tokio::test]
+    async fn a_chain_without_its_key_is_nothing() {
+        for version in [&version::TLS12, &version::TLS13] {
+            let sound = seen(7, version).await.unwrap();
+            assert!(sound.asks_for_certificate && sound.chain.len() == 1, "{sound:?}");
+            let error = seen(8, version).await.unwrap_err();
+            assert!(error.contains("BadSignature"), "{error}");
+        }
     }
 }

@@ -2,20 +2,23 @@
 //!
 //! Where it sits: below the checks of databases. It reports, it never judges.
 //! **Invariant:** a peer sends at most as many bytes as the caller allowed, whatever it announces; a certificate is always
-//! verified; secrets and certificates are read from their files on a thread that may block.
+//! verified; secrets and certificates are read from their files on a thread that may block, one file of a check at a time.
 #![expect(clippy::disallowed_methods, reason = "reads secrets and certificates on a thread that may block")]
 
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 
 use crate::base::secret::Secret;
 use crate::base::{files, redact, tls};
@@ -154,43 +157,84 @@ impl Trust {
     }
 
     /// Settings of TLS. The file is read anew each time, so that an exchanged authority counts at once.
-    pub async fn config(&self) -> Result<Arc<ClientConfig>, String> {
+    pub async fn config(&self, desk: &Desk, until: Instant) -> Result<Arc<ClientConfig>, String> {
         let Some(path) = self.ca_file.clone() else {
             if let Some(config) = self.machine.get() {
                 return Ok(Arc::clone(config));
             }
-            let config = off_thread(|| tls::client(None, false).map(Arc::new)).await?;
+            let authorities = "the machine's authorities".to_owned();
+            let config = desk.read(authorities, until, || tls::client(None, false).map(Arc::new)).await?;
             return Ok(Arc::clone(self.machine.get_or_init(|| config)));
         };
-        off_thread(move || {
-            let shown = path.display();
-            let (pem, _) = files::read_bounded(&path, PEM_MAX).map_err(|problem| format!("`{shown}`: {problem}"))?;
-            tls::client(Some(&pem), false).map(Arc::new).map_err(|why| format!("`{shown}`: {why}"))
-        })
-        .await
+        let shown = format!("`{}`", path.display());
+        let told = shown.clone();
+        let read = move || {
+            let (pem, _) = files::read_bounded(&path, PEM_MAX).map_err(|problem| format!("{told}: {problem}"))?;
+            tls::client(Some(&pem), false).map(Arc::new).map_err(|why| format!("{told}: {why}"))
+        };
+        desk.read(shown, until, read).await
     }
 }
 
-/// The secret in a file, if one is named.
-pub async fn secret(path: Option<&Path>) -> Result<Option<Secret>, String> {
-    let Some(path) = path.map(Path::to_owned) else { return Ok(None) };
-    off_thread(move || Secret::from_file(&path)).await.map(Some)
+/// Where the files of one check are read, one at a time: a disk that hangs keeps one thread and no more.
+#[derive(Debug)]
+pub struct Desk(Arc<Semaphore>);
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
 }
 
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> Result<T, String> + Send + 'static) -> Result<T, String> {
-    let done = tokio::task::spawn_blocking(work).await;
-    done.unwrap_or_else(|error| Err(error.to_string()))
+impl Desk {
+    /// The secret in a file, if one is named.
+    pub async fn secret(&self, path: Option<&Path>, until: Instant) -> Result<Option<Secret>, String> {
+        let Some(path) = path.map(Path::to_owned) else { return Ok(None) };
+        let shown = format!("`{}`", path.display());
+        self.read(shown, until, move || Secret::from_file(&path)).await.map(Some)
+    }
+
+    /// Does `work` on a thread that may block, once what was begun before has ended.
+    async fn read<T, F>(&self, what: String, until: Instant, work: F) -> Result<T, String>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> Result<T, String> + Send + 'static,
+    {
+        let seat = Arc::clone(&self.0);
+        let read = async {
+            let seat = seat.acquire_owned().await.map_err(|error| error.to_string())?;
+            let done = tokio::task::spawn_blocking(move || {
+                let read = work();
+                drop(seat);
+                read
+            });
+            done.await.unwrap_or_else(|error| Err(error.to_string()))
+        };
+        let late = || Err(format!("{what} could not be read in time: does its disk answer?"));
+        timeout_at(until, read).await.unwrap_or_else(|_| late())
+    }
+}
+
+/// Since when a server has not been ready, as time since boot.
+#[derive(Debug, Default)]
+pub struct Unready(Mutex<Option<Duration>>);
+
+impl Unready {
+    /// How long it has not been ready by `now`. `is_ready` is `None` if that is not known: then what was known stays.
+    pub fn lasts(&self, is_ready: Option<bool>, now: Duration) -> Duration {
+        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match is_ready {
+            Some(true) => *since = None,
+            Some(false) => *since = since.or(Some(now)),
+            None => {}
+        }
+        since.map_or(Duration::ZERO, |since| now.saturating_sub(since))
+    }
 }
 
 /// What a server said, on one line of bounded length, without secrets that are known.
 pub fn line(said: &str) -> String {
-    let clean = redact::text(said);
-    let mut chars = clean.trim().chars().map(|c| if c.is_control() { ' ' } else { c });
-    let mut short: String = chars.by_ref().take(SHOWN_MAX).collect();
-    if chars.next().is_some() {
-        short.push_str("...");
-    }
-    short
+    redact::line(said, SHOWN_MAX)
 }
 
 #[cfg(test)]
@@ -212,6 +256,48 @@ mod tests {
         };
         let ((), (read, error)) = tokio::join!(flood, read);
         assert_eq!((read, error.as_str()), (5000, "sent more than 5000 bytes, expected less"));
+    }
+
+    /// OBS-5: a file on a disk that hangs costs the deadline, and one thread, however often it is asked for.
+    #[tokio::test]
+    async fn a_disk_that_hangs_keeps_one_thread() {
+        let desk = Desk::default();
+        let begun = Arc::new(std::sync::atomic::AtomicUsize::new(0));
+        let (release, hang) = std::sync::mpsc::channel::<()>();
+        let hang = Arc::new(Mutex::new(hang));
+        let ask = |limit: u64| {
+            let (begun, hang) = (Arc::clone(&begun), Arc::clone(&hang));
+            let work = move || {
+                begun.fetch_add(1, std::sync::atomic::Ordering::SeqCst);
+                hang.lock().unwrap().recv().map_err(|error| error.to_string())
+            };
+            desk.read("`/net/secret`".to_owned(), Instant::now() + Duration::from_millis(limit), work)
+        };
+        for _ in 0..3 {
+            let error = ask(50).await.unwrap_err();
+            assert_eq!(error, "`/net/secret` could not be read in time: does its disk answer?");
+        }
+        assert_eq!(begun.load(std::sync::atomic::Ordering::SeqCst), 1);
+        release.send(()).unwrap();
+        release.send(()).unwrap();
+        assert_eq!(ask(20_000).await, Ok(()), "once the disk answers, so does the desk");
+    }
+
+    /// OBS-7: what is not known changes nothing; only a ready server begins anew.
+    #[test]
+    fn how_long_a_server_is_not_ready() {
+        let unready = Unready::default();
+        for (is_ready, at, expected) in [
+            (None, 5, 0),
+            (Some(false), 10, 0),
+            (Some(false), 40, 30),
+            (None, 50, 40),
+            (Some(false), 70, 60),
+            (Some(true), 80, 0),
+            (Some(false), 90, 0),
+        ] {
+            assert_eq!(unready.lasts(is_ready, Duration::from_secs(at)), Duration::from_secs(expected), "{at}");
+        }
     }
 
     #[test]

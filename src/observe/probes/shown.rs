@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::get;
 use crate::base::files;
-use crate::base::tree::{redact, shorten};
+use crate::base::tree::shorten;
 
 /// How much is read.
 const MAX: usize = 1024 * 1024;
@@ -46,9 +46,7 @@ impl Shown {
                 Ok((bytes, _)) => bytes,
                 Err(problem) => return Err(format!("`{}`: {problem}", path.display())),
             },
-            Place::Url(client, url) => {
-                ask(client, url).await.map_err(|why| format!("{}: {why}", redact(url.as_str())))?
-            }
+            Place::Url(client, url) => ask(client, url).await.map_err(|why| format!("{}: {why}", get::place(url)))?,
         };
         text(&bytes, self.pointer.as_deref())
     }
@@ -91,6 +89,16 @@ mod tests {
         assert!(text(b"{}", Some("/policy")).unwrap_err().contains("found nothing at `/policy`"));
         assert!(text(b"{", Some("/policy")).unwrap_err().contains("found no JSON"));
         assert!(text(b"\xff", None).unwrap_err().contains("UTF-8"));
+    }
+
+    /// SEC-3: the place of a failure is told without its query.
+    #[tokio::test]
+    async fn a_query_is_not_told() {
+        crate::base::http::install_tls();
+        let url = Url::parse("http://me:canary@127.0.0.1:1/state?token=canary").unwrap();
+        let shown = Shown { place: Place::Url(Client::new(), url), pointer: None };
+        let error = shown.read().await.unwrap_err();
+        assert!(error.starts_with("http://127.0.0.1:1/state: ") && !error.contains("canary"), "{error}");
     }
 
     #[tokio::test]

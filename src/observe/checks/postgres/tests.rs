@@ -17,6 +17,9 @@ fn check(url: &str) -> Postgres {
         max_connections_percent: Some(80.0),
         degraded_latency: Some(Duration::from_millis(100)),
         timeout: Duration::from_secs(5),
+        desk: Desk::default(),
+        starting: Unready::default(),
+        clock: Clock::manual(NOW),
     }
 }
 
@@ -131,7 +134,7 @@ fn urls() {
         ("postgres://bot@[::1]:7/t", "[::1]:7/t", false),
         ("postgres://bot@db.example/t", "db.example:5432/t", true),
         ("postgres://bot@db.example/t?sslmode=disable", "db.example:5432/t", false),
-        ("postgres://bot@127.0.0.1/t?connect_timeout=1&sslmode=verify-full", "127.0.0.1:5432/t", true),
+        ("postgres://bot@127.0.0.1/t?options=-c%20a&sslmode=verify-full", "127.0.0.1:5432/t", true),
         ("postgres://bot@/t?host=/run/postgresql", "/run/postgresql/.s.PGSQL.5432/t", false),
     ] {
         let found = target(url).unwrap_or_else(|error| panic!("{url}: {error:?}"));
@@ -148,11 +151,46 @@ fn urls() {
         ("postgres://bot@a/t?sslmode=prefer", "sslmode to be"),
         ("postgres://bot@/t?host=/run&sslmode=require", "no sslmode"),
         ("postgres://bot@a:x/t", "such as postgres://"),
-        ("postgres://bot@a/t?canary-in-a-url=1", "such as postgres://"),
+        ("postgres://bot@a/t?canary-in-a-url=1", "expected only the parameters sslmode, host"),
+        ("postgres://bot@a/t?target%5Fsession_attrs=any", "expected only the parameters"),
+        ("postgres://bot@a/t?target_session_attrs=read-write", "in the URL, not target_session_attrs"),
+        ("postgres://bot@a/t?sslmode=disable&hostaddr=10.0.0.1", "in the URL, not hostaddr"),
+        ("postgres://bot@a/t?connect_timeout=1", "in the URL, not connect_timeout"),
     ] {
         let (found, _) = target(url).err().unwrap_or_else(|| panic!("{url} is taken"));
         assert!(found.contains(rule) && !found.contains("canary"), "{url}: {found}");
     }
+}
+
+/// OBS-7: a server that starts up for ever is not merely degraded.
+#[tokio::test]
+async fn both_sides_of_starting_up() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let check = check(&format!("postgres://bot@{}/trades", listener.local_addr().unwrap()));
+    for (advance, status) in [(0, Status::Degraded), (299, Status::Degraded), (1, Status::Critical)] {
+        check.clock.advance(Duration::from_secs(advance));
+        check.clock.jump(-86_400_000);
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let _ = stream.read(&mut [0; 1024]).await.unwrap();
+            stream.write_all(&refusal("57P03", "the database system is starting up")).await.unwrap();
+        };
+        let (reading, ()) = tokio::join!(Check::read(&check), serve);
+        let judgement = Check::judge(&check, &reading, NOW);
+        assert_eq!((judgement.status, &judgement.details["reason"]), (status, &"starting_up".into()), "{judgement:?}");
+    }
+}
+
+/// OBS-7: a limit that cannot be judged is told, and nothing is where there is none.
+#[test]
+fn connections_that_are_not_told() {
+    let mut check = check("postgres://bot@a/t");
+    let reading = Ok(Answer::default());
+    let judgement = Check::judge(&check, &reading, NOW);
+    assert_eq!(judgement.status, Status::Degraded);
+    assert!(judgement.details["warning"].as_str().unwrap().contains("does not tell how many"), "{judgement:?}");
+    check.max_connections_percent = None;
+    assert_eq!(Check::judge(&check, &reading, NOW).status, Status::Healthy);
 }
 
 #[test]

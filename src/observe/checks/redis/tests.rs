@@ -14,6 +14,10 @@ fn check(url: &str) -> Redis {
         max_memory_bytes: Some(1000),
         degraded_latency: Some(Duration::from_millis(100)),
         timeout: Duration::from_secs(5),
+        cautions: Vec::new(),
+        desk: Desk::default(),
+        loading: Unready::default(),
+        clock: Clock::manual(NOW),
     }
 }
 
@@ -91,7 +95,18 @@ async fn what_info_says() {
         let found = judgement.details.get("warning").map_or("", |text| text.as_str().unwrap());
         assert!(found.starts_with(warning) && found.is_empty() == warning.is_empty(), "{found}");
     }
-    let judgement = replying(&["+PONG\r\n", "-NOPERM no permissions\r\n"]).await;
+    // What was asked for and cannot be known is not healthy.
+    for (info, warning) in [
+        ("-NOPERM no permissions\r\n".to_owned(), "INFO is refused, its memory is not known"),
+        (bulk("role:master\r\n"), "INFO has no `used_memory`"),
+    ] {
+        let judgement = replying(&["+PONG\r\n", &info]).await;
+        assert_eq!(judgement.status, Status::Degraded, "{info}");
+        assert!(judgement.details["warning"].as_str().unwrap().starts_with(warning), "{judgement:?}");
+    }
+    let check = Redis { max_memory_bytes: None, ..check("redis://a") };
+    let info = [("refused".to_owned(), "NOPERM no permissions".to_owned())].into();
+    let judgement = Check::judge(&check, &Ok(Answer { info, ..Answer::default() }), NOW);
     assert_eq!((judgement.status, &judgement.details["info"]), (Status::Healthy, &"NOPERM no permissions".into()));
 }
 
@@ -153,6 +168,8 @@ fn urls() {
         ("redis://cache.example:1/3", "cache.example:1", 3, false),
         ("rediss://[::1]:7/", "[::1]:7", 0, true),
         ("unix:///run/redis/redis.sock", "/run/redis/redis.sock", 0, false),
+        ("unix:///run/my%20redis/a%C3%A4", "/run/my redis/a\u{e4}", 0, false),
+        ("unix:///run/my redis/\u{e4}", "/run/my redis/\u{e4}", 0, false),
     ] {
         let found = target(url).unwrap_or_else(|error| panic!("{url}: {error:?}"));
         assert_eq!((found.address.to_string().as_str(), found.database, found.tls), (place, database, tls), "{url}");
@@ -161,6 +178,8 @@ fn urls() {
         ("http://a", "such as redis://"),
         ("redis://", "such as redis://"),
         ("unix://host/path", "such as redis://"),
+        ("unix:///run/a%zz", "such as redis://"),
+        ("unix:///run/a%00", "such as redis://"),
         ("redis://:canary-in-a-url@a", "without a login"),
         ("redis://user@a", "without a login"),
         ("redis://a/x", "number of a database"),
@@ -174,7 +193,45 @@ fn urls() {
 #[test]
 fn both_sides_of_the_latency() {
     for (millis, status) in [(99, Status::Healthy), (100, Status::Degraded)] {
-        let answer = Answer { latency: Duration::from_millis(millis), info: BTreeMap::new() };
-        assert_eq!(Check::judge(&check("redis://a"), &Ok(answer), NOW).status, status, "{millis}");
+        let answer = Answer { latency: Duration::from_millis(millis), ..Answer::default() };
+        let check = Redis { max_memory_bytes: None, ..check("redis://a") };
+        assert_eq!(Check::judge(&check, &Ok(answer), NOW).status, status, "{millis}");
+    }
+}
+
+/// OBS-7: a server that loads for ever is not merely degraded, whether it says so to `PING` or in `INFO`.
+#[tokio::test]
+async fn both_sides_of_loading() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let check = Redis {
+        max_memory_bytes: None,
+        degraded_latency: None,
+        ..check(&format!("redis://{}", listener.local_addr().unwrap()))
+    };
+    let info = ["+PONG\r\n".to_owned(), bulk("loading:1\r\n")];
+    let refusal = ["-LOADING Redis is loading the dataset in memory\r\n".to_owned()];
+    for (advance, replies, status) in [
+        (0, &refusal[..], Status::Degraded),
+        (299, &info[..], Status::Degraded),
+        (1, &info[..], Status::Critical),
+        (0, &refusal[..], Status::Critical),
+    ] {
+        check.clock.advance(Duration::from_secs(advance));
+        check.clock.jump(-86_400_000);
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            for reply in replies {
+                let _ = stream.read(&mut [0; 1024]).await.unwrap();
+                stream.write_all(reply.as_bytes()).await.unwrap();
+            }
+        };
+        let (reading, ()) = tokio::join!(Check::read(&check), serve);
+        let judgement = Check::judge(&check, &reading, NOW);
+        assert_eq!((judgement.status, &judgement.details["reason"]), (status, &"loading".into()), "{judgement:?}");
+        assert_eq!(
+            status == Status::Critical,
+            judgement.details.get("error").is_some_and(|error| { error.as_str().unwrap().contains("300 s") }),
+            "{judgement:?}"
+        );
     }
 }

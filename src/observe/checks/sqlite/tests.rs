@@ -101,7 +101,7 @@ fn both_sides_of_the_limits() {
     let reading = |held, held_for, took| {
         let look = Look { held, ..seen };
         let (held_for, took) = (Duration::from_millis(held_for), Duration::from_millis(took));
-        Reading { look, took, held_for, integrity: Some((Verdict::Sound, NOW)), note: None }
+        Reading { look, took, held_for, integrity: Some((Verdict::Sound, NOW)), note: None, unfinished: 0 }
     };
     let lock = Some(Held::Lock(Some(7)));
     params.degraded_latency = Some(Duration::from_secs(1));
@@ -183,14 +183,80 @@ fn a_try_that_tells_nothing() {
     let second = Duration::from_secs;
     assert!(memory.begin(&seen, second(1000)));
     assert!(!memory.begin(&seen, second(1000),), "one at a time");
-    memory.end(Verdict::Sound, seen.stamp, NOW, second(1), second(1001), pace.every);
+    memory.end(Verdict::Sound, seen.stamp, NOW, second(1), second(1001), pace);
     assert!(!memory.begin(&seen, second(1600)));
     assert!(memory.begin(&seen, second(1601)));
-    memory.end(Verdict::Unclear("busy".into()), seen.stamp, NOW, second(1), second(1602), pace.every);
+    memory.end(Verdict::Unclear("busy".into()), seen.stamp, NOW, second(1), second(1602), pace);
     assert!(memory.lock().verdict.is_some());
     assert!(!memory.begin(&seen, second(1611)));
     assert!(memory.begin(&seen, second(1612)));
-    memory.end(Verdict::Unfinished, seen.stamp, NOW, second(60), second(1672), pace.every);
+    memory.end(Verdict::Unfinished, seen.stamp, NOW, second(60), second(1672), pace);
     assert_eq!(memory.lock().note.as_deref(), Some("not finished after 60 s"));
     assert!(!memory.begin(&seen, second(2271)) && memory.begin(&seen, second(2272)));
+}
+
+/// OBS-3: a check that never finishes is degraded from the third try in a row on, with what to do, and tried ever more seldom; one
+/// that finishes begins anew.
+#[test]
+fn a_check_that_never_finishes() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("bot.db");
+    make(&path, 10);
+    let check = check(&path, &Clock::manual(NOW));
+    let (seen, pace) = (look(&path).unwrap(), Integrity::default());
+    let minute = Duration::from_secs(60);
+    let mut now = Duration::from_secs(10_000);
+    let judge = || {
+        let known = check.memory.lock().clone();
+        let integrity = known.verdict.map(|(verdict, _, at)| (verdict, at));
+        let (took, held_for, note, unfinished) = (minute, Duration::ZERO, known.note, known.unfinished);
+        check.params.judge(&Reading { look: seen, took, held_for, integrity, note, unfinished })
+    };
+    let mut end = |verdict: Verdict, took: Duration| {
+        check.memory.end(verdict, seen.stamp, NOW, took, now, pace);
+        let pause = check.memory.lock().next - now;
+        now += pause;
+        pause / 60
+    };
+    let minutes = Duration::from_secs;
+    for (took, pause, status) in [
+        (QUICK, 10, Status::Healthy),
+        (minute, 10, Status::Healthy),
+        (minute, 10, Status::Healthy),
+        (minute, 20, Status::Degraded),
+        (minute, 40, Status::Degraded),
+    ] {
+        assert_eq!(end(Verdict::Unfinished, took), minutes(pause));
+        assert_eq!(judge().status, status, "{pause}");
+    }
+    let warning = judge().details["warning"].clone();
+    assert!(
+        warning.as_str().unwrap().contains("4 tries in a row did not finish within 60 s; set a longer"),
+        "{warning}"
+    );
+    for _ in 0..40 {
+        end(Verdict::Unfinished, minute);
+    }
+    assert_eq!(end(Verdict::Unfinished, minute), minutes(24 * 60));
+    end(Verdict::Unclear("busy".into()), minute);
+    assert_eq!(judge().status, Status::Degraded, "it is not known any better");
+    assert_eq!(end(Verdict::Sound, minute), minutes(10));
+    assert_eq!(judge().status, Status::Healthy);
+}
+
+/// OBS-3: chiron's own journal is known however it is written, also before it is there.
+#[test]
+fn one_file_has_many_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let base = folder.path().canonicalize().unwrap();
+    std::os::unix::fs::symlink(&base, base.join("link")).unwrap();
+    let own = base.join("chiron.db");
+    for name in ["./chiron.db", "x/../chiron.db", "x/./y/../../chiron.db", "link/chiron.db", "x/../link/chiron.db"] {
+        assert_eq!(real(&base.join(name)), own, "{name}");
+    }
+    std::fs::write(&own, "").unwrap();
+    for name in ["./chiron.db", "x/../chiron.db", "link/chiron.db"] {
+        assert_eq!(real(&base.join(name)), own, "{name}");
+    }
+    assert_ne!(real(&base.join("x/chiron.db")), own);
 }
