@@ -71,7 +71,8 @@ fn without_secrets(key: &str, value: Value) -> Value {
     }
     match value {
         Value::Null => Value::Null,
-        value if SECRET_VALUES.contains(&name.as_str()) => match value {
+        // `alerts.send` is a mapping of settings; a WebSocket's `send` is a message, or a list of them.
+        value if SECRET_VALUES.contains(&name.as_str()) && !(name == "send" && value.is_object()) => match value {
             Value::Object(entries) => entries
                 .into_iter()
                 .map(|(key, value)| {

@@ -335,6 +335,10 @@ impl Check for Sqlite {
         true
     }
 
+    fn watches(&self) -> Vec<PathBuf> {
+        vec![self.params.path.clone()]
+    }
+
     fn session(&self, wake: Wake) -> Option<Session> {
         let pace = self.params.integrity.filter(|pace| pace.timeout > QUICK)?;
         let (path, clock) = (self.params.path.clone(), self.clock.clone());

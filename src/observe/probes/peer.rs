@@ -177,7 +177,7 @@ impl Trust {
 }
 
 /// Where the files of one check are read, one at a time: a disk that hangs keeps one thread and no more.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Desk(Arc<Semaphore>);
 
 impl Default for Desk {

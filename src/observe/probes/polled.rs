@@ -10,15 +10,16 @@ use reqwest::header::{
     ACCEPT, AUTHORIZATION, CONTENT_TYPE, COOKIE, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHORIZATION,
 };
 use reqwest::{Client, Response, Url};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::base::http::told;
 use crate::base::secret::Secret;
 use crate::base::tree::Section;
 use crate::observe::check::BuildContext;
 use crate::observe::params;
+use crate::observe::probes::get;
 use crate::observe::probes::page::{Fault, Found, Look, PageReader};
-use crate::observe::probes::{get, peer};
+use crate::observe::probes::peer::Desk;
 
 /// The largest metrics page, in bytes.
 const METRICS_MAX: usize = 16 * 1024 * 1024;
@@ -30,6 +31,7 @@ pub struct Page {
     url: Url,
     headers: HeaderMap,
     bearer_token_file: Option<PathBuf>,
+    desk: Desk,
     timeout: Duration,
 }
 
@@ -65,7 +67,8 @@ impl Page {
             let _ = Secret::from_file(path);
         }
         let timeout = params::span(section, "timeout").unwrap_or(Duration::from_secs(5));
-        Some(Self { client: context.http.clone(), url: url?, headers, bearer_token_file, timeout })
+        let client = context.http.clone();
+        Some(Self { client, url: url?, headers, bearer_token_file, desk: Desk::default(), timeout })
     }
 
     /// Reads all of it, at most `max` bytes. What is told of a failure names the place.
@@ -106,7 +109,7 @@ impl Page {
 
     async fn ask(&self) -> Result<Response, String> {
         let mut headers = self.headers.clone();
-        if let Some(token) = peer::secret(self.bearer_token_file.as_deref()).await? {
+        if let Some(token) = self.desk.secret(self.bearer_token_file.as_deref(), Instant::now() + self.timeout).await? {
             let token = format!("Bearer {}", token.expose());
             let token = HeaderValue::from_str(&token).map_err(|_| "found no token of one line".to_owned())?;
             headers.insert(AUTHORIZATION, token);
