@@ -247,7 +247,7 @@ mod tests {
     fn a_plugin_line_has_its_data_behind_one_bar() {
         let report = json!({
             "overall_status": "critical", "current_safety_policy": "no_new_trades",
-            "detected_issues": [{"severity": "critical"}, {"severity": "low"}],
+            "detected_issues": [{"severity": "critical", "type": "subsystem_status"}, {"severity": "low"}],
             "summary": {"healthy": 1, "critical": 1},
             "subsystem_health": {
                 "feed": {"subsystem": "feed", "status": "healthy", "response_time_ms": 1.5, "details": {}},
@@ -274,5 +274,26 @@ mod tests {
                    healthy=1;;;0 degraded=0;;;0 critical=1;;;0 failed=0;;;0 unknown=0;;;0\nrouter critical: a/b [2J\n";
         assert_eq!(shown(&[]), (2, all.to_owned()));
         assert_eq!(shown(&["feed"]), (0, "CHIRON OK - feed healthy | feed=1.5ms;;;0\n".to_owned()));
+    }
+
+    /// OBS-8: an issue that is no subsystem's status counts for the exit code, and is told.
+    #[test]
+    fn issues_beside_the_subsystems_count() {
+        let report = |severity: &str| {
+            json!({
+                "overall_status": "healthy", "current_safety_policy": "no_new_trades",
+                "detected_issues": [{"severity": severity, "type": "kill_switch", "subsystem": "platform",
+                                     "description": "kill switch active"}],
+                "summary": {}, "subsystem_health": {},
+            })
+        };
+        for (severity, expected) in [("critical", CRITICAL), ("high", WARNING), ("medium", OK)] {
+            assert_eq!(code_of(&report(severity), "healthy", true), expected, "{severity}");
+            assert_eq!(code_of(&report(severity), "healthy", false), OK, "{severity}");
+        }
+        assert_eq!(code_of(&report("critical"), "unknown", true), CRITICAL);
+        assert_eq!(code_of(&report("high"), "unknown", true), UNKNOWN);
+        assert_eq!(beside(&report("critical"), true), ["platform kill_switch critical: kill switch active"]);
+        assert_eq!(beside(&report("medium"), true), [""; 0]);
     }
 }
