@@ -102,7 +102,8 @@ fn a_built_in_subsystem_is_healthy_as_soon_as_its_file_is() {
     eprintln!("a file rewritten was healthy after {took:?}");
     let database = dir.path().join("backend/data/quantum_trader.db");
     std::fs::create_dir_all(database.parent().expect("it has one")).expect("a folder can be made");
-    std::fs::write(&database, b"SQLite format 3\0 and so on").expect("a file can be written");
+    let made = rusqlite::Connection::open(&database).and_then(|made| made.execute_batch("CREATE TABLE trades (id)"));
+    made.expect("a database can be made");
     wait_status(&chiron, "database", "healthy");
 }
 
