@@ -525,3 +525,20 @@ async fn a_file_that_changes_all_the_time_costs_little_and_its_end_is_seen() {
     task.await.unwrap();
     drain.await.unwrap();
 }
+
+/// OBS-5: checks that block share few wake-ups, those that wait for others are spread finely; all within their first interval.
+#[tokio::test(start_paused = true)]
+async fn checks_that_block_share_their_wake_ups() {
+    for (interval, blocking, wake_ups) in [(1_000, true, 10), (50, true, 5), (1_000, false, 100), (30_000, true, 300)] {
+        let checks = (0..500).map(|_| scheduled("a", Fake::taking(Duration::ZERO), Duration::from_millis(interval)));
+        let (host, clock) = (ResourceReader::new(Vec::new()), Clock::manual(START));
+        let (mut runner, _handle) = Runner::new(checks.collect(), host, seconds(1_000_000), clock, 7);
+        runner.entries.iter_mut().for_each(|entry| entry.blocking = blocking);
+        let start = Instant::now();
+        runner.plan(start);
+        let due = runner.entries.iter().filter(|entry| entry.scheduled.is_some()).map(|entry| entry.due - start);
+        let due: std::collections::BTreeSet<Duration> = due.collect();
+        assert!(due.iter().all(|due| *due <= Duration::from_millis(interval)), "{interval}");
+        assert!(due.len() <= wake_ups && due.len() * 2 > wake_ups, "{interval} {blocking}: {}", due.len());
+    }
+}
