@@ -38,6 +38,8 @@ pub mod alerts;
 
 pub mod clients;
 
+pub mod workspace;
+
 pub mod telemetry;
 
 pub mod http;

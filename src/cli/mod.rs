@@ -13,6 +13,7 @@ pub mod config;
 mod credentials;
 mod demo;
 mod drill;
+mod heal;
 mod issues;
 mod maintenance;
 mod output;
@@ -66,6 +67,7 @@ enum Command {
     Approve(approve::ApproveArgs),
     Reject(approve::RejectArgs),
     Policy(policy::PolicyArgs),
+    Heal(Box<heal::HealArgs>),
     Drill(drill::DrillArgs),
     Maintenance(maintenance::MaintenanceArgs),
     Audit(audit::AuditArgs),
@@ -177,6 +179,7 @@ impl Command {
             Self::Approve(args) => args.remote.output,
             Self::Reject(args) => args.remote.output,
             Self::Policy(args) => args.remote.output,
+            Self::Heal(args) => args.output,
             Self::Drill(args) => args.remote.output,
             Self::Maintenance(args) => args.remote.output,
             Self::Audit(args) => args.remote.output,
@@ -261,6 +264,7 @@ fn one_shot(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         }
         Command::Reject(args) => asked(args.remote.output, out, async |console| approve::reject(&args, console).await),
         Command::Policy(args) => asked(args.remote.output, out, async |console| policy::run(&args, console).await),
+        Command::Heal(args) => heal::run(&args, &mut Console::new(out, args.output)),
         Command::Drill(args) => asked(args.remote.output, out, async |console| drill::run(&args, console).await),
         Command::Maintenance(args) => {
             asked(args.remote.output, out, async |console| maintenance::run(&args, console).await)

@@ -11,7 +11,7 @@ use sha2::{Digest, Sha256};
 use super::intake::{Intake, Refusal, below, checked, span};
 use super::read::{folder, read_config};
 use super::subsystems::{Intervals, profile, subsystems};
-use super::{Mode, Settings, alerts, bindings, failure_points, hooks, limits, maintenance, web};
+use super::{Mode, Settings, alerts, bindings, failure_points, heal, hooks, limits, maintenance, web};
 use crate::base::clock::Clock;
 use crate::base::tree::{Node, Position, Problems, Section, Value, parse};
 use crate::model::Problem;
@@ -73,7 +73,7 @@ pub fn load_text(text: &str, file_name: &str, inputs: &Inputs, clock: Clock) -> 
 }
 
 /// Keys that the specification has and that nothing listens to yet.
-const LATER: [&str; 5] = ["endpoints", "data", "heal", "data_healing", "endpoint_healing"];
+const LATER: [&str; 4] = ["endpoints", "data", "data_healing", "endpoint_healing"];
 
 /// [`load_text`] with a client at hand.
 pub(super) fn assemble(
@@ -190,6 +190,14 @@ fn settings(
         .unwrap_or_default();
     policy_section.into_iter().for_each(Section::finish);
     let mut alerts = alerts::alerts(&mut top, intake, &known, &bindings);
+    let around = heal::Around {
+        profile: profile_name,
+        workspace: paths.workspace.clone(),
+        mode,
+        dry_run: admit.dry_run,
+        own_files: Arc::clone(&context.own_files),
+    };
+    let heal = heal::heal(&mut top, intake, around);
     let dashboard_port = later(&mut top, intake);
     let http = web::web(&mut top, intake, inputs, dashboard_port);
     alerts.send.external_url.clone_from(&http.external_url);
@@ -222,6 +230,7 @@ fn settings(
         bindings,
         hooks,
         storage: paths.storage,
+        heal,
         http,
         shown: Arc::default(),
         textfile_dir,

@@ -10,6 +10,7 @@ mod bindings;
 mod excerpt;
 mod failure_points;
 mod graph;
+mod heal;
 mod hooks;
 mod intake;
 mod limits;
@@ -35,28 +36,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use crate::model::Mode;
 use crate::model::{FailurePoint, Name, Subsystem};
 use crate::observe::check::ScheduledCheck;
 use crate::{admit, detect, execute, http, policy, recommend, store};
-
-/// Whether money is at stake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// Simulated money.
-    Paper,
-    /// Real money.
-    Real,
-}
-
-impl Mode {
-    /// The word used in the settings.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Paper => "paper",
-            Self::Real => "real",
-        }
-    }
-}
 
 /// One enabled subsystem and its check, in the order of the profile's table, then of the file.
 #[derive(Clone, Debug)]
@@ -131,6 +114,8 @@ pub struct Settings {
     pub hooks: Vec<Arc<PolicyHook>>,
     /// Storage.
     pub storage: store::Settings,
+    /// Healing of the workspace.
+    pub heal: crate::workspace::Settings,
     /// HTTP.
     pub http: http::Settings,
     /// `metrics.textfile_dir`, absolute: a folder of `*.prom` files that the metrics page takes up; none by default.

@@ -5,10 +5,12 @@
 
 mod access;
 mod action;
+mod healing;
 mod health;
 mod ids;
 mod intake;
 mod issue;
+mod mode;
 mod points;
 mod policy;
 mod problem;
@@ -25,10 +27,15 @@ mod vitals;
 
 pub use access::{Caller, Role};
 pub use action::{ActionSpec, Autonomy, Means};
+pub use healing::{
+    ChangeKind, ChangeRecord, ChangeState, FindingCode, FindingState, Healing, HealingEnd, HealingReport, HealingStats,
+    HealingTrigger, PartScore, RECORDS_MAX, Validation, ValidationPart, WORKSPACE, WorkspaceFinding,
+};
 pub use health::{Details, Health, Perfdata, Status};
 pub use ids::{EpisodeId, EpisodeKey, Fingerprint, Name, RunKey};
 pub use intake::{AlertOutcome, AlertStatus, IntakeAlert};
 pub use issue::{Issue, IssueSource, POLICY_NOT_FOLLOWED, Severity};
+pub use mode::Mode;
 pub use points::{PointsReport, PointsStatus};
 pub use policy::{CloseScope, Intent, Level, PolicySource, Restrictions};
 pub use problem::Problem;
