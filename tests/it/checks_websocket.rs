@@ -106,7 +106,8 @@ fn a_feed_through_its_troubles() {
 
     feed.set(&json!({"login": TOKEN, "drop": 3, "refuse": true}));
     wait_status(&chiron, "feed", "critical");
-    wait_for("the refusal", || {
+    // The pause goes on from the last one if the connection between was shorter than a good one.
+    wait_for_within("the refusal", Duration::from_secs(80), || {
         let found = details(&chiron, "feed");
         let error = found["error"].as_str().unwrap_or_default().to_owned();
         if error.contains("does not accept the credentials") { Ok(()) } else { Err(found) }

@@ -117,6 +117,18 @@ fn every_failure_point_is_broken_and_mended() {
         assert_eq!(zero, 0.0, "{category}");
     }
     assert_eq!(chiron.get_json("/api/v1/failure-points")["overall_status"], "HEALTHY");
+    let lines = || -> Vec<Value> {
+        let log = fs::read_to_string(at.join("logs/failure_point_monitor.jsonl")).unwrap_or_default();
+        let whole = log.rsplit_once('\n').map_or("", |(whole, _)| whole);
+        whole.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect()
+    };
+    let logged = |status: &str| {
+        wait_for("the log to tell of it", || {
+            let last = lines().pop().unwrap_or_default();
+            if last["overall_status"] == status { Ok(()) } else { Err(last) }
+        });
+    };
+    logged("HEALTHY");
 
     let broken = |category: &str, status: &str, text: &str| {
         let details = wait_status(&chiron, category, status);
@@ -194,6 +206,7 @@ fn every_failure_point_is_broken_and_mended() {
 
     put(at, "data/intelligence.json", &json!({"timestamp": now_millis() - 121_000}));
     broken("intelligence_freshness", "degraded", "is stale: older than 120s");
+    logged("WARNING");
     put(at, "data/intelligence.json", &fresh());
     mended("intelligence_freshness");
 
@@ -222,13 +235,12 @@ fn every_failure_point_is_broken_and_mended() {
 
     drop(network);
     broken("network", "critical", "refused");
+    logged("CRITICAL");
 
     let log = fs::read_to_string(at.join("logs/failure_point_monitor.jsonl")).expect("there is a log");
-    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect("a line is JSON")).collect();
+    let lines = lines();
     assert!(lines.len() > 10, "{}", lines.len());
     assert!(lines.iter().all(|line| line["categories"].as_object().map(serde_json::Map::len) == Some(11)));
-    let seen = |status: &str| lines.iter().any(|line| line["overall_status"] == status);
-    assert!(seen("HEALTHY") && seen("WARNING") && seen("CRITICAL"));
     let everything = format!("{log}{}{}{}", chiron.metrics(), chiron.get_json("/status"), chiron.log());
     assert!(!everything.contains("canary-key"), "a query is told");
 }
