@@ -31,6 +31,10 @@ const STALE: usize = 50;
 /// Hung checks beside those that are scraped.
 const HUNG: usize = 8;
 
+/// Every file gets its action at once: no budget, no pause, and many broken ones are no storm.
+const RECOVERY: &str = "auto_restart_enabled: true\nrecovery: {cooldown: 1h, target_budget: 1000, \
+    overall_budget: 100000, concurrency: 64, storm: {subsystems: 1000}}\nsubsystems:\n";
+
 /// What every configuration here begins with.
 fn head(folder: &Path, interval: &str) -> String {
     format!(
@@ -170,9 +174,7 @@ fn stale(busy: bool, target: &str) {
     let path = folder.path();
     let (starts, program) = (Starts::listen(), compile(path));
     // The interval is so long that nothing but the deadline can wake the check.
-    let mut text = head(path, "1h")
-        + "auto_restart_enabled: true\n\
-           recovery: {cooldown: 1h, target_budget: 1000, overall_budget: 100000, concurrency: 64}\nsubsystems:\n";
+    let mut text = head(path, "1h") + RECOVERY;
     let begun = now();
     let mut due = Vec::new();
     for index in 0..STALE {
@@ -235,9 +237,7 @@ fn changed(target: &str) {
     let path = folder.path();
     let (starts, program) = (Starts::listen(), compile(path));
     // The interval is so long that nothing but the change can wake the check.
-    let mut text = head(path, "1h")
-        + "auto_restart_enabled: true\n\
-           recovery: {cooldown: 1h, target_budget: 1000, overall_budget: 100000, concurrency: 64}\nsubsystems:\n";
+    let mut text = head(path, "1h") + RECOVERY;
     for index in 0..STALE {
         std::fs::write(path.join(format!("f{index}")), "{\"lag\": 1}").expect("space for a file");
         let _ = writeln!(text, "  s{index}: {{check: {{kind: json, path: f{index}, ranges: {{lag: {{max: 10}}}}}}}}");

@@ -48,7 +48,7 @@ fn config(folder: &Path, bench: &Bench) -> String {
         "profile: none\nworkspace: {folder:?}\nmode: paper\ncheck_interval: 1h\ncritical_check_interval: 1h\n\
          thresholds: {{max_cpu_percent: 100, max_memory_percent: 100, max_disk_percent: 100}}\n\
          storage: {{url: \"sqlite:{}/chiron.db\"}}\n\
-         recovery: {{cooldown: 0s, target_budget: 100000, overall_budget: 1000000, concurrency: 64}}\n\
+         recovery: {{cooldown: 0s, target_budget: 100000, overall_budget: 1000000, concurrency: 64, storm: {{subsystems: 1000000}}}}\n\
          alerts:\n  routes:\n  - match: {{alertname: Down}}\n    allow_labels: true\n    action: restart_subsystem\n  \
          - match: {{alertname: Seen}}\n    allow_labels: true\nsubsystems:\n",
         folder.display()

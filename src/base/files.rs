@@ -232,7 +232,8 @@ fn folder_of(path: &Path) -> &Path {
 }
 
 /// Appends `line` and a line end to a log of at most `max_bytes`; a fuller one is first moved to the same name with
-/// `.1` appended, over the one before it. A line torn by a crash is ended first, so that it spoils no other.
+/// `.1` appended, over the one before it. A line torn by a crash is ended first, so that it spoils no other; one that a
+/// full disk cuts short is taken back.
 pub fn append_line(path: &Path, line: &str, max_bytes: u64) -> io::Result<()> {
     let mut file = open_log(path)?;
     let mut len = file.metadata()?.len();
@@ -253,7 +254,8 @@ pub fn append_line(path: &Path, line: &str, max_bytes: u64) -> io::Result<()> {
     }
     text.extend(line.bytes().map(|byte| if byte == b'\n' { b' ' } else { byte }));
     text.push(b'\n');
-    file.write_all(&text)
+    // On a full disk a part may have been written; half a line helps nobody.
+    file.write_all(&text).inspect_err(|_| drop(file.set_len(len)))
 }
 
 fn open_log(path: &Path) -> io::Result<File> {
@@ -354,5 +356,28 @@ mod tests {
         assert_eq!(std::fs::read(&path).unwrap(), b"{\"long\":\"line\"}\n");
         fifo(&folder.path().join("fifo"));
         append_line(&folder.path().join("fifo"), "x", 10).unwrap_err();
+    }
+
+    /// What a full disk takes only in part is taken back: the log goes on with whole lines.
+    #[test]
+    fn a_full_disk_leaves_no_half_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let mount = |program: &str, arguments: &[&str]| {
+            std::process::Command::new(program).args(arguments).arg(folder.path()).status().is_ok_and(|it| it.success())
+        };
+        assert!(mount("mount", &["-t", "tmpfs", "-o", "size=16k", "tmpfs"]), "this test mounts a tmpfs and needs root");
+        let path = folder.path().join("run.jsonl");
+        let line = "x".repeat(2_999);
+        let mut whole = 0;
+        let refused = loop {
+            match append_line(&path, &line, 1 << 20) {
+                Ok(()) => whole += 1,
+                Err(error) => break error,
+            }
+        };
+        let found = std::fs::read(&path).unwrap();
+        drop(mount("umount", &["-l"]));
+        assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
+        assert!(whole > 1 && found.len() == whole * 3_000, "{whole} lines, {} bytes", found.len());
     }
 }
