@@ -2,7 +2,28 @@
 //!
 //! **Invariant:** pure; nothing is invented: what comes out was there, whole, or is the empty structure that was given.
 
+mod account;
+mod decode;
+mod documents;
+mod expected;
+mod repeated;
+mod scan;
+mod tail;
+mod walk;
+
+#[cfg(test)]
+mod corruptions;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
+
+use account::Losses;
+use decode::Encoding;
+use expected::Expected;
+use scan::Rigour;
 
 /// What was saved of a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,12 +49,97 @@ pub struct Loss {
     pub what: String,
 }
 
-/// Whether a file's content is JSON as a bot would read it, without anything to put right.
+/// Whether a file's content is JSON as a bot would read it, without anything to put right: UTF-8 without a mark, one document,
+/// and no key of that document named twice. How deep it is and how long its numbers are does not matter.
 pub fn is_sound(bytes: &[u8]) -> bool {
-    serde_json::from_slice::<serde::de::IgnoredAny>(bytes).is_ok()
+    is_json(bytes) && !repeated::has_repeated(bytes)
 }
 
-/// Saves what can be read of `bytes`; `empty` is the structure to give if nothing can.
-pub fn salvage(_bytes: &[u8], empty: &[u8]) -> Salvaged {
-    Salvaged { content: empty.into(), kept: 0, lost: Vec::new(), is_lossless: false }
+/// Whether it is one value by the grammar of RFC 8259.
+fn is_json(bytes: &[u8]) -> bool {
+    let end = scan::value(bytes, scan::space(bytes, 0), Rigour::Strict);
+    end.is_ok_and(|end| scan::space(bytes, end) == bytes.len())
+}
+
+/// A member of a JSON object, by where it stands in the text.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Member {
+    /// Its key without escapes.
+    pub(super) key: String,
+    /// The opening quote of its key.
+    pub(super) start: usize,
+    /// Behind the closing quote of its key.
+    pub(super) key_end: usize,
+    /// Where its value begins.
+    pub(super) value: usize,
+    /// Behind its value.
+    pub(super) end: usize,
+}
+
+/// The members of the JSON object that `text` is, in their order; `None` if it is none.
+pub(super) fn members(text: &[u8]) -> Option<Vec<Member>> {
+    let open = scan::space(text, 0);
+    if text.get(open) != Some(&b'{') || !is_json(text) {
+        return None;
+    }
+    let member = |found: scan::Member| Member {
+        key: String::from_utf8_lossy(&repeated::plain(&text[found.start..found.key_end])).into_owned(),
+        start: found.start,
+        key_end: found.key_end,
+        value: found.value,
+        end: found.end,
+    };
+    Some(scan::members(text, open).map(member).collect())
+}
+
+/// Saves what can be read of `bytes`; `empty` is the structure to give if nothing can, and tells whether a list or an object
+/// is expected and with which keys. An `empty` that is neither (`null`) expects nothing: whatever the file holds is kept.
+///
+/// - **A record** is an element of the top-level list, a member of the top-level object, or an element of a list that is such
+///   a member. It is kept byte for byte if it is whole by the grammar of JSON, and lost if it is not, however much of it could
+///   be read. An object that is a member is taken apart the same way if it is torn and `empty` has an object there, or all that
+///   it holds are lists and objects.
+/// - **Damage that loses nothing**: a byte order mark, UTF-16, Windows-1252, NUL bytes or white space behind the document,
+///   commas too much, commas that lack between records, brackets too much at the end, a member that is there twice with the
+///   same value.
+/// - **Gaps**: behind damage of which it cannot be told where it ends, reading goes on where the last brackets of the file,
+///   read backwards, prove how deep the text lies. If those are lost too, the rest is. Records behind a gap in which the name
+///   of another list may have stood are kept only if every list of `empty` is named elsewhere, or, if `empty` names none,
+///   if they have the same keys as those before the gap.
+/// - **Several documents**: the last whole one of the same structure is the document, the others are lost; their records are
+///   never put together. Records one behind the other become a list if `empty` is a list.
+/// - **Keys named twice** in the document: the last whole value stays, as every parser reads it; a different one is lost. Inside
+///   a record nothing is changed.
+///
+/// Content that is sound comes back as it is, and what comes out is sound. Time and memory are linear in the size of the file.
+pub fn salvage(bytes: &[u8], empty: &[u8]) -> Salvaged {
+    let expected = Expected::of(empty);
+    let decoded = decode::decode(bytes);
+    let text = decoded.text.as_ref();
+    if expected.kind.is_none() && is_sound(bytes) {
+        let kept = documents::records(bytes, scan::space(bytes, 0));
+        return Salvaged { content: bytes.into(), kept, lost: Vec::new(), is_lossless: true };
+    }
+    match documents::saved(text, &expected) {
+        // Whatever a file holds, what is not sound is never written.
+        Ok(saved) if !is_sound(&saved.content) => nothing(bytes, text, empty, Losses::default(), decoded.encoding),
+        Ok(saved) => Salvaged {
+            content: saved.content.into(),
+            kept: saved.kept,
+            is_lossless: saved.losses.is_empty(),
+            lost: saved.losses.told(bytes, decoded.encoding),
+        },
+        Err(losses) => nothing(bytes, text, empty, losses, decoded.encoding),
+    }
+}
+
+fn nothing(bytes: &[u8], text: &[u8], empty: &[u8], mut losses: Losses, encoding: Encoding) -> Salvaged {
+    let content = if is_json(empty) { empty } else { b"null" };
+    let holds_something = text.iter().any(|byte| !scan::is_blank(*byte));
+    if holds_something && losses.is_empty() {
+        losses.push(0, text.len(), || {
+            format!("the whole file, which begins with {}", account::excerpt(text, 0, text.len()))
+        });
+    }
+    Salvaged { content: content.into(), kept: 0, is_lossless: losses.is_empty(), lost: losses.told(bytes, encoding) }
 }
