@@ -48,6 +48,37 @@ pub const NAMES: [&str; 12] = [
 pub const TASKS: [&str; 6] =
     ["decider.gathered", "decider.committed", "decider.decided", "checks.turn", "publisher.turn", "http.turn"];
 
+/// Steps of a healing of the workspace and of its rollback, in order; the tests of both walk over this list. At `write.*`,
+/// `exchange.*`, `checked` and `applied.*` once for each change.
+pub const HEALING: [&str; 26] = [
+    "heal.planned.before",
+    "heal.planned.after",
+    "heal.backup.before",
+    "heal.backup.after",
+    "heal.write.before",
+    "heal.write.after",
+    "heal.exchange.before",
+    "heal.exchange.after",
+    "heal.checked",
+    "heal.applied.before",
+    "heal.applied.after",
+    "heal.finished.before",
+    "heal.finished.after",
+    "rollback.planned.before",
+    "rollback.planned.after",
+    "rollback.backup.before",
+    "rollback.backup.after",
+    "rollback.write.before",
+    "rollback.write.after",
+    "rollback.exchange.before",
+    "rollback.exchange.after",
+    "rollback.checked",
+    "rollback.applied.before",
+    "rollback.applied.after",
+    "rollback.finished.before",
+    "rollback.finished.after",
+];
+
 fn armed() -> &'static HashMap<String, Armed> {
     static ARMED: OnceLock<HashMap<String, Armed>> = OnceLock::new();
     ARMED.get_or_init(|| std::env::var("CHIRON_FAILPOINTS").map(|text| parse(&text)).unwrap_or_default())
