@@ -21,7 +21,7 @@ use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
 use super::begin::{self, Begun};
-use super::processes;
+use crate::base::procfs;
 use crate::base::redact;
 
 /// How much of the end of the output is kept.
@@ -253,7 +253,7 @@ async fn gone_within(group: Pid, limit: Duration) -> bool {
     loop {
         let number = group.as_raw_nonzero().get();
         // With every thread taken that may wait it cannot be looked at, and must be ended all the same.
-        let look = tokio::task::spawn_blocking(move || processes::group_lives(number));
+        let look = tokio::task::spawn_blocking(move || procfs::group_lives(number));
         if let Ok(Ok(false)) = timeout_at(deadline, look).await {
             return true;
         }

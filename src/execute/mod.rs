@@ -10,7 +10,6 @@ mod command;
 pub mod engine;
 mod environment;
 mod identity;
-mod processes;
 mod program;
 pub mod survivors;
 pub mod template;

@@ -15,7 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::command::end_group;
-use super::processes::{self, Process};
+use crate::base::procfs::{self, Process};
 use crate::model::RunKey;
 
 /// Names the run in the environment of a command and of everything that it starts.
@@ -38,7 +38,7 @@ pub struct Survivor {
 
 impl Survivor {
     fn lives(self) -> bool {
-        processes::process(self.pid).is_some_and(|process| process.lives() && process.started == self.started)
+        procfs::process(self.pid).is_some_and(|process| process.lives() && process.started == self.started)
     }
 }
 
@@ -55,11 +55,11 @@ pub enum Aftermath {
 pub fn find(key: &RunKey) -> Vec<Survivor> {
     let key = format!("{RUN_KEY_VARIABLE}={key}");
     let leads_group_only = |process: &Process| process.group == process.pid && process.session != process.pid;
-    processes::all()
+    procfs::all()
         .filter(|process| process.lives() && leads_group_only(process))
         .filter(|process| is_ordered(process.pid, key.as_bytes()).unwrap_or(false))
         // Read again, because a pid may have passed on between the two files.
-        .filter(|process| processes::process(process.pid).is_some_and(|now| now.started == process.started))
+        .filter(|process| procfs::process(process.pid).is_some_and(|now| now.started == process.started))
         .map(|process| Survivor { pid: process.pid, started: process.started })
         .collect()
 }
@@ -84,14 +84,14 @@ pub async fn await_end(survivors: Vec<Survivor>, limit: Duration) -> Aftermath {
 
 /// Whether a process carries `key` (`NAME=VALUE`) and still runs the command line that it was ordered to.
 fn is_ordered(pid: i32, key: &[u8]) -> Option<bool> {
-    let environment = processes::read(pid, "environ")?;
+    let environment = procfs::read(pid, "environ")?;
     let mut variables = environment.split(|&byte| byte == 0);
     if !variables.any(|variable| variable == key) {
         return Some(false);
     }
     let prefix = format!("{COMMAND_VARIABLE}=");
     let ordered = environment.split(|&byte| byte == 0).find_map(|variable| variable.strip_prefix(prefix.as_bytes()))?;
-    Some(ends_with_command(&processes::read(pid, "cmdline")?, ordered))
+    Some(ends_with_command(&procfs::read(pid, "cmdline")?, ordered))
 }
 
 /// Whether a `/proc/PID/cmdline` ends with the command line of that id. A script's begins with its interpreter, which

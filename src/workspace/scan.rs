@@ -1,14 +1,32 @@
 //! What is in a workspace now: one bounded look, as data.
 //!
 //! In: the layout and the workspace. Out: a [`Scan`].
+//!
+//! ```text
+//!  patterns --> walk: names that match --+
+//!  layout: folders and files ------------+--> look: what stands there --> holders of old locks, processes of the bot
+//! ```
+//!
+//! Links inside the workspace are followed where a path names them: in the layout, in the fixed part of a pattern, and
+//! for a file whose name matches. Nothing is walked through a link besides, so no loop can be entered.
 //! **Invariant:** reads only; follows no link that leaves the workspace; never waits on a FIFO, device or lock.
 
-use std::collections::BTreeMap;
+mod look;
+mod processes;
+#[cfg(test)]
+mod tests;
+mod walk;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::layout::RelPath;
+use self::look::Look;
+use super::holders::{self, Open};
+use super::layout::{FileSpec, RelPath, Role};
 use super::root::Root;
-use super::{Error, Settings};
+use super::{Error, ErrorKind, Settings, backup};
+use crate::base::procfs;
 use crate::model::Timestamp;
 
 /// Everything that deciding needs.
@@ -133,6 +151,129 @@ pub struct BotProcess {
 }
 
 /// Looks at the workspace.
-pub fn scan(_root: &Root, _settings: &Settings, now: Timestamp) -> Result<Scan, Error> {
-    Ok(Scan { at: now, ..Scan::default() })
+pub fn scan(root: &Root, settings: &Settings, now: Timestamp) -> Result<Scan, Error> {
+    must_be_there(root)?;
+    let layout = &*settings.layout;
+    let own = Own::of(root, settings);
+    let found = walk::walk(root, layout, &own, walk::Limits::default());
+    let mut look = Look::new(root, settings.file_max);
+    for path in layout.directories.iter().filter(|path| !own.holds(path.as_str())) {
+        look.at(path, false);
+    }
+    for file in layout.files.iter().filter(|file| !own.holds(file.path.as_str())) {
+        look.at(&file.path, true);
+    }
+    let heartbeats: BTreeSet<RelPath> = found.heartbeats.into_iter().collect();
+    let is_known = |path: &RelPath| heartbeats.contains(path) || layout.file(path.as_str()).is_some();
+    let json: BTreeSet<RelPath> = found.json.into_iter().filter(|path| !is_known(path)).collect();
+    for path in heartbeats.iter().chain(&json) {
+        look.at(path, true);
+    }
+    let locks: Vec<RelPath> = found.locks.into_iter().filter(|path| !is_known(path) && !json.contains(path)).collect();
+    for path in &locks {
+        // Young ones are not read: most locks live for less than that.
+        look.file_older(path, now, layout.lock_age);
+    }
+    let locks = held(root, settings, &look.entries, &locks, now);
+    look.folders_above();
+    let processes = processes::of_bot(root, settings, || {
+        processes::named(root, &look.entries, &heartbeats, (&locks, &found.pid_files), layout.heartbeat_age, now)
+    });
+    let (entries, unread) = (look.entries, look.refused);
+    let good = layout.files.iter().filter(|file| file.role == Role::Config && !is_sound(file, entries.get(&file.path)));
+    let good = good.filter_map(|file| Some((file.path.clone(), backup::good(settings, &file.path)?))).collect();
+    let visited = found.visited.saturating_add(entries.len() as u64);
+    let refused = found.refused.into_iter().chain(unread).collect();
+    let (heartbeats, json) = (heartbeats.into_iter().collect(), json.into_iter().collect());
+    Ok(Scan { at: now, entries, locks: locks.old, heartbeats, json, processes, good, refused, visited })
+}
+
+/// A folder that was removed can still be open, and what is made in it is lost.
+fn must_be_there(root: &Root) -> Result<(), Error> {
+    let context = |what: &str| format!("`{}` {what}, expected the workspace's folder", root.path.display());
+    let stat = rustix::fs::fstat(&*root.fd)
+        .map_err(|errno| Error::io(ErrorKind::Workspace, context("cannot be looked at"), errno.into()))?;
+    match stat.st_nlink {
+        0 => Err(Error::new(ErrorKind::Workspace, context("was removed"))),
+        _ => Ok(()),
+    }
+}
+
+/// The lock files, by age.
+#[derive(Debug, Default)]
+struct Locks {
+    /// Old enough to look at, and who holds each.
+    old: BTreeMap<RelPath, Holder>,
+    /// The others.
+    young: Vec<RelPath>,
+}
+
+/// Who holds each old lock file.
+fn held(
+    root: &Root,
+    settings: &Settings,
+    entries: &BTreeMap<RelPath, Entry>,
+    locks: &[RelPath],
+    now: Timestamp,
+) -> Locks {
+    let seen = locks.iter().filter_map(|path| match entries.get(path) {
+        Some(Entry::File(file)) => Some((path, file)),
+        _ => None,
+    });
+    let is_old = |file: &FileSeen| now.since(file.version.modified()) >= settings.layout.lock_age;
+    let (old, young): (Vec<_>, Vec<_>) = seen.partition(|(_, file)| is_old(file));
+    let open = Open::of(&old.iter().map(|(_, file)| (file.version.device, file.version.inode)).collect());
+    let command = settings.layout.bot.as_ref().map(|bot| bot.command.as_str());
+    let is_bot = |pid: i32| command.is_some_and(|command| processes::is_command(&procfs::arguments(pid), command));
+    let who = |(path, file): (&RelPath, &FileSeen)| {
+        let holder = holders::holder(root, path, (&file.version, file.content.as_deref()), &open, is_bot);
+        (path.clone(), holder)
+    };
+    Locks { old: old.into_iter().map(who).collect(), young: young.into_iter().map(|(path, _)| path.clone()).collect() }
+}
+
+/// What chiron itself writes in the workspace.
+#[derive(Debug, Default)]
+struct Own {
+    /// Relative to the workspace.
+    files: BTreeSet<String>,
+    /// The same.
+    folder: Option<String>,
+}
+
+impl Own {
+    fn of(root: &Root, settings: &Settings) -> Self {
+        let roots = workspaces(root, settings);
+        let relative = |path: &Path| {
+            let below = roots.iter().find_map(|root| path.strip_prefix(root).ok())?;
+            below.to_str().filter(|text| !text.is_empty()).map(str::to_owned)
+        };
+        let files = settings.own_files.iter().filter_map(|path| relative(path)).collect();
+        Self { files, folder: relative(&settings.state_dir) }
+    }
+
+    /// Whether the path is one of them, or lies in the folder.
+    fn holds(&self, path: &str) -> bool {
+        let in_folder =
+            |folder: &str| path.strip_prefix(folder).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+        self.files.contains(path) || self.folder.as_deref().is_some_and(in_folder)
+    }
+}
+
+/// The workspace by every name: as it was given, as it was opened, and as the kernel knows it.
+fn workspaces(root: &Root, settings: &Settings) -> Vec<PathBuf> {
+    use std::os::fd::AsRawFd as _;
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut names = vec![settings.workspace.clone(), root.path.clone()];
+    let kernels = rustix::fs::readlink(format!("/proc/self/fd/{}", root.fd.as_raw_fd()), Vec::new());
+    names.extend(kernels.ok().map(|name| PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes()))));
+    names.dedup();
+    names
+}
+
+/// Whether a configuration file is there, is JSON and keeps to its schema, so that no copy of it is needed.
+fn is_sound(file: &FileSpec, entry: Option<&Entry>) -> bool {
+    let Some(Entry::File(FileSeen { content: Some(content), .. })) = entry else { return false };
+    let value = serde_json::from_slice::<serde_json::Value>(content).ok();
+    value.is_some_and(|value| file.schema.as_ref().is_none_or(|schema| schema.is_valid(&value)))
 }

@@ -33,7 +33,7 @@ fn pid_in(path: &Path) -> i32 {
 }
 
 fn lives(pid: i32) -> bool {
-    processes::process(pid).is_some_and(|process| process.lives())
+    procfs::process(pid).is_some_and(|process| process.lives())
 }
 
 #[tokio::test]
@@ -60,7 +60,7 @@ async fn the_environment_is_what_was_given_and_stdin_is_empty() {
 async fn it_leads_a_group_of_its_own_in_our_session() {
     let (_, output) = play("cut -d' ' -f5,6 /proc/$$/stat; echo $$", LONG).await;
     let words: Vec<i32> = output.split_whitespace().map(|word| word.parse().unwrap()).collect();
-    let me = processes::process(i32::try_from(std::process::id()).unwrap()).unwrap();
+    let me = procfs::process(i32::try_from(std::process::id()).unwrap()).unwrap();
     assert_eq!((words[0], words[1]), (words[2], me.session));
 }
 
@@ -263,11 +263,11 @@ async fn an_end_that_has_begun_is_brought_to_its_end() {
     }
     let pid = pid_in(&folder.path().join("pid"));
     let gone = async {
-        while processes::process(pid).is_some() {
+        while procfs::process(pid).is_some() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
-    assert!(tokio::time::timeout(LONG, gone).await.is_ok(), "{:?}", processes::process(pid));
+    assert!(tokio::time::timeout(LONG, gone).await.is_ok(), "{:?}", procfs::process(pid));
 }
 
 /// SEC-3: a secret that the beginning of what is kept cuts in two is gone as a whole.

@@ -90,14 +90,14 @@ fn daemons_are_left_alone() {
     wait_for(&folder.path().join("all"));
     for file in ["group", "member", "session"] {
         let pid = wait_for(&folder.path().join(file)).trim().parse().unwrap();
-        while !processes::read(pid, "cmdline").unwrap().starts_with(b"sleep") {
+        while !procfs::read(pid, "cmdline").unwrap().starts_with(b"sleep") {
             std::thread::sleep(Duration::from_millis(5));
         }
         assert_eq!(find(&key), [], "{file}");
-        let process = processes::process(pid).unwrap();
+        let process = procfs::process(pid).unwrap();
         assert!(process.lives(), "{file}");
         assert_eq!(process.group == pid, file != "member", "{file}");
-        let environment = processes::read(pid, "environ").unwrap();
+        let environment = procfs::read(pid, "environ").unwrap();
         let environment = String::from_utf8_lossy(&environment);
         assert!(
             environment.contains(&key.to_string()),
@@ -145,7 +145,7 @@ async fn at_the_limit_the_group_is_ended() {
     assert!(survivors[0].lives(), "a stranger's end is not ours to make");
     assert_eq!(await_end(survivors.clone(), Duration::from_millis(200)).await, Aftermath::Killed);
     assert!(!survivors[0].lives());
-    assert!(!processes::process(member).is_some_and(|process| process.lives()));
+    assert!(!procfs::process(member).is_some_and(|process| process.lives()));
     end(child);
 }
 

@@ -17,17 +17,14 @@ use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, geteuid, pidfd_open};
 use tokio::time::{Instant, timeout_at};
 
-use crate::base::clock::Clock;
 use crate::base::files::{self, FileMeta, FileProblem};
+use crate::base::procfs::{self, Process};
 use crate::clients::systemd::{Bus, Client};
-use crate::execute::processes::{self, Process};
 use crate::model::Timestamp;
 
 /// A process that began this much after its pid file was written cannot be the one that the file names. Start times are
 /// counted in hundredths of a second, and a file's time in ticks of the kernel.
 const TOLERANCE: Duration = Duration::from_millis(500);
-/// Clock ticks per second in `/proc`: 100 wherever Linux runs today.
-const TICKS: u64 = 100;
 /// Longer than any sane pid file; PostgreSQL's has a few more lines.
 const PIDFILE_BYTES_MAX: u64 = 4096;
 /// How often several processes of one name are looked at: a process that starts a program is two for a moment.
@@ -55,8 +52,8 @@ pub(super) struct Named {
 impl Named {
     /// Whether the process has that name, as the kernel keeps it (15 bytes) or as its command line begins.
     fn is(&self, pid: i32) -> bool {
-        let line = || processes::read(pid, "cmdline").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
-        let kept = processes::name(pid).unwrap_or_default();
+        let line = || procfs::read(pid, "cmdline").map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+        let kept = procfs::name(pid).unwrap_or_default();
         fits(&kept, &line().unwrap_or_default(), &self.name, self.cmdline.as_deref())
     }
 }
@@ -90,7 +87,7 @@ pub(super) struct Identity {
 impl Identity {
     /// Whether this very process still runs.
     pub(super) fn lives(self) -> bool {
-        processes::process(self.pid).is_some_and(|process| process.lives() && process.started == self.started)
+        procfs::process(self.pid).is_some_and(|process| process.lives() && process.started == self.started)
     }
 
     /// The same, off the async threads; what cannot be told by `until` is taken to live.
@@ -171,8 +168,8 @@ fn hold(pid: i32) -> Result<Option<(Held, Process)>, String> {
         Err(Errno::INVAL | Errno::NOENT) => return Err(format!("{pid} is a thread, expected a process")),
         Err(error) => return Err(format!("process {pid} cannot be held: {error}")),
     };
-    let Some(process) = processes::process(pid) else { return Ok(None) };
-    let name = processes::name(pid).unwrap_or_default();
+    let Some(process) = procfs::process(pid) else { return Ok(None) };
+    let name = procfs::name(pid).unwrap_or_default();
     // What was read belongs to the held process only if it had its id until now.
     if !process.lives() || held_id(&fd) != Some(pid) {
         return Ok(None);
@@ -233,7 +230,7 @@ fn of_pidfile(path: &Path, wanted: Option<&Named>) -> Result<Held, String> {
     let pid = parse_pidfile(&bytes).map_err(named)?;
     let held = hold(pid).map_err(|why| named(format!("it names what may not be signalled: {why}")))?;
     let Some((held, process)) = held else { return Err(named(format!("it names process {pid}, which does not run"))) };
-    let began = began(&process);
+    let began = process.began();
     if is_recycled(began, meta.modified) {
         let (began, written) = (began.rfc3339(), meta.modified.rfc3339());
         return Err(named(format!(
@@ -242,7 +239,7 @@ fn of_pidfile(path: &Path, wanted: Option<&Named>) -> Result<Held, String> {
         )));
     }
     // Whoever can write to the file could else have chiron signal the processes of others.
-    let user = processes::user(pid);
+    let user = procfs::user(pid);
     if owner.uid() != 0 && user != Some(owner.uid()) {
         return Err(named(format!("it belongs to user {}, process {pid} does not", owner.uid())));
     }
@@ -276,14 +273,6 @@ fn parse_pidfile(bytes: &[u8]) -> Result<i32, String> {
     }
 }
 
-/// When a process began, by the host's clock as it is set now.
-fn began(process: &Process) -> Timestamp {
-    let clock = Clock::system();
-    let age = clock.since_boot().saturating_sub(Duration::from_millis(process.started * (1000 / TICKS)));
-    let millis = i64::try_from(age.as_millis()).unwrap_or(i64::MAX);
-    Timestamp::from_millis(clock.now().millis().saturating_sub(millis))
-}
-
 /// Whether a process that began then cannot be the one whose id was written then.
 fn is_recycled(began: Timestamp, written: Timestamp) -> bool {
     began > written.plus(TOLERANCE)
@@ -313,7 +302,7 @@ impl fmt::Display for Found {
 
 fn of_name(named: &Named) -> Result<Held, Found> {
     let own = i32::try_from(std::process::id()).unwrap_or(0);
-    let mut pids: Vec<i32> = processes::all()
+    let mut pids: Vec<i32> = procfs::all()
         .filter(|process| process.pid != own && process.lives() && named.is(process.pid))
         .map(|process| process.pid)
         .collect();

@@ -74,7 +74,7 @@ async fn a_successor_is_left_alone() {
     let answer = term.apply(&order(before)).await;
     let expected = format!("process {pid} ended before TERM was sent; no other is signalled");
     assert_eq!((answer.ending, answer.detail), (Ending::Ok, expected));
-    let lives = crate::execute::processes::process(i32::try_from(second.0.id()).unwrap());
+    let lives = crate::base::procfs::process(i32::try_from(second.0.id()).unwrap());
     assert!(lives.is_some_and(|process| process.lives()));
     // Without a look before, whoever the file names is the one that is meant.
     let answer = first.signal(Number::TERM, true).apply(&order(None)).await;
@@ -158,7 +158,7 @@ async fn a_pid_file_and_a_name_must_both_fit() {
 }
 
 fn processes_live(sleeper: &Sleeper) -> bool {
-    let found = crate::execute::processes::process(i32::try_from(sleeper.0.id()).unwrap());
+    let found = crate::base::procfs::process(i32::try_from(sleeper.0.id()).unwrap());
     found.is_some_and(|process| process.lives())
 }
 

@@ -1,6 +1,7 @@
 //! Hostile pid files, recycled ids, and names that fit too many.
 
 use super::*;
+use crate::base::clock::Clock;
 
 /// ACT-2: only a whole number in the first line is an id.
 #[test]
@@ -35,7 +36,7 @@ fn a_process_younger_than_its_file_is_recycled() {
 fn a_start_is_told_by_the_clock_of_the_host() {
     let mut child = sleeper();
     let pid = i32::try_from(child.id()).unwrap();
-    let age = Clock::system().now().since(began(&processes::process(pid).unwrap()));
+    let age = Clock::system().now().since(procfs::process(pid).unwrap().began());
     assert!(age < Duration::from_secs(5), "{age:?}");
     child.kill().unwrap();
     child.wait().unwrap();

@@ -1,43 +1,60 @@
-//! What `/proc` says about processes: just enough to know a group's members and to recognise a process again.
+//! What `/proc` says about processes: just enough to know a group's members, to recognise a process again, and to tell
+//! whose child it is.
 //!
+//! Where it sits: below `execute`, which signals processes, and `workspace`, which looks for the bot's.
 //! **Invariant:** reads only; a process that vanishes while it is looked at is absent, never an error.
 #![expect(clippy::disallowed_methods, reason = "reads /proc, every read bounded")]
 
 use std::fs::File;
 use std::io::Read;
+use std::time::Duration;
+
+use super::clock::Clock;
+use crate::model::Timestamp;
 
 /// Larger than any sane command line or environment; what is longer is not recognised.
 const FILE_BYTES_MAX: u64 = 4 << 20;
+/// Clock ticks per second in `/proc`: 100 wherever Linux runs today.
+const TICKS: u64 = 100;
 
 /// One process, as `/proc/PID/stat` has it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Process {
+pub struct Process {
     /// Its id.
-    pub(super) pid: i32,
+    pub pid: i32,
     /// `R`, `S`, `D`, `Z`, ...
-    pub(super) state: u8,
+    pub state: u8,
+    /// Its parent's id; 0 if that is outside of what this process can see.
+    pub parent: i32,
     /// The process group's id.
-    pub(super) group: i32,
+    pub group: i32,
     /// The session's id.
-    pub(super) session: i32,
+    pub session: i32,
     /// Clock ticks from boot to its start; with the pid it identifies a process. Survives an `exec`.
-    pub(super) started: u64,
+    pub started: u64,
 }
 
 impl Process {
     /// Neither ended nor waiting to be reaped.
-    pub(super) const fn lives(&self) -> bool {
+    pub const fn lives(&self) -> bool {
         !matches!(self.state, b'Z' | b'X' | b'x')
+    }
+
+    /// When it began, by the host's clock as it is set now.
+    pub fn began(&self) -> Timestamp {
+        let clock = Clock::system();
+        let begun = Duration::from_millis(self.started.saturating_mul(1000 / TICKS));
+        clock.now().minus(clock.since_boot().saturating_sub(begun))
     }
 }
 
 /// The process of that id, if there is one.
-pub(super) fn process(pid: i32) -> Option<Process> {
+pub fn process(pid: i32) -> Option<Process> {
     parse_stat(pid, &read(pid, "stat")?)
 }
 
 /// Every process that this one can see.
-pub(super) fn all() -> impl Iterator<Item = Process> {
+pub fn all() -> impl Iterator<Item = Process> {
     std::fs::read_dir("/proc")
         .into_iter()
         .flatten()
@@ -46,12 +63,12 @@ pub(super) fn all() -> impl Iterator<Item = Process> {
 }
 
 /// Whether any member of the group still runs.
-pub(super) fn group_lives(group: i32) -> bool {
+pub fn group_lives(group: i32) -> bool {
     all().any(|process| process.group == group && process.lives())
 }
 
 /// A file of `/proc/PID`, `None` if it cannot be read or is too long.
-pub(super) fn read(pid: i32, name: &str) -> Option<Vec<u8>> {
+pub fn read(pid: i32, name: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::new();
     let file = File::open(format!("/proc/{pid}/{name}")).ok()?;
     file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).ok()?;
@@ -59,14 +76,24 @@ pub(super) fn read(pid: i32, name: &str) -> Option<Vec<u8>> {
 }
 
 /// The name that the kernel keeps, at most 15 bytes, as it can be shown.
-pub(super) fn name(pid: i32) -> Option<String> {
+pub fn name(pid: i32) -> Option<String> {
     let bytes = read(pid, "comm")?;
     let text = String::from_utf8_lossy(bytes.strip_suffix(b"\n").unwrap_or(&bytes)).into_owned();
     Some(text.replace(char::is_control, "?"))
 }
 
+/// The words of a command line; none for a kernel's thread.
+pub fn arguments(pid: i32) -> Option<Vec<String>> {
+    let bytes = read(pid, "cmdline")?;
+    let bytes = bytes.strip_suffix(b"\0").unwrap_or(&bytes);
+    if bytes.is_empty() {
+        return Some(Vec::new());
+    }
+    Some(bytes.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect())
+}
+
 /// The user that a process runs as.
-pub(super) fn user(pid: i32) -> Option<u32> {
+pub fn user(pid: i32) -> Option<u32> {
     let status = String::from_utf8(read(pid, "status")?).ok()?;
     let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
     // Real, effective, saved, file system: whose files it could write counts.
@@ -79,10 +106,11 @@ fn parse_stat(pid: i32, stat: &[u8]) -> Option<Process> {
     let text = std::str::from_utf8(&stat[end + 1..]).ok()?;
     let mut fields = text.split_ascii_whitespace();
     let state = *fields.next()?.as_bytes().first()?;
-    let group = fields.nth(1)?.parse().ok()?;
+    let parent = fields.next()?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
     let session = fields.next()?.parse().ok()?;
     let started = fields.nth(15)?.parse().ok()?;
-    Some(Process { pid, state, group, session, started })
+    Some(Process { pid, state, parent, group, session, started })
 }
 
 #[cfg(test)]
@@ -92,7 +120,7 @@ mod tests {
     #[test]
     fn a_stat_line_is_read_past_a_hostile_name() {
         let line = b"42 (a) Z 1 (b)) S 1 40 39 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 987654 100 200\n";
-        let expected = Process { pid: 42, state: b'S', group: 40, session: 39, started: 987_654 };
+        let expected = Process { pid: 42, state: b'S', parent: 1, group: 40, session: 39, started: 987_654 };
         assert_eq!(parse_stat(42, line), Some(expected));
         for broken in [&b""[..], b"42 (x", b"42 (x) S 1 2", b"42 (x) S a b c d", b"42 (\xff) \xff"] {
             assert_eq!(parse_stat(42, broken), None);
@@ -106,6 +134,10 @@ mod tests {
         assert!(found.lives() && found.pid == me);
         assert!(all().any(|process| process.pid == me));
         assert!(group_lives(found.group));
-        assert_eq!(process(i32::MAX), None);
+        assert_eq!(found.parent, i32::try_from(std::os::unix::process::parent_id()).unwrap());
+        let words: Vec<String> = std::env::args().collect();
+        assert_eq!(arguments(me), Some(words));
+        assert!(found.began() <= Clock::system().now());
+        assert_eq!((process(i32::MAX), arguments(i32::MAX)), (None, None));
     }
 }
