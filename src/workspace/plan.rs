@@ -2,12 +2,26 @@
 //!
 //! **Invariant:** pure; no path that a dangerous finding names is changed, and nothing is planned twice.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::findings::Found;
+use sha2::{Digest as _, Sha256};
+
+use super::findings::{Found, configuration, dangerous, order};
 use super::layout::{Layout, RelPath};
-use super::scan::{Scan, Version};
-use crate::model::{FindingCode, Mode, Timestamp, WorkspaceFinding};
+use super::scan::{Access, Entry, FileSeen, Scan, Version};
+use crate::model::{FindingCode, FindingState, Mode, Timestamp, WorkspaceFinding};
+
+mod diff;
+#[cfg(test)]
+mod tests;
+
+pub use diff::diff;
+pub(super) use diff::members;
+
+/// Changes of one round. A workspace in which more is wrong is better looked at by a person meanwhile.
+pub const CHANGES_MAX: usize = 1_000;
 
 /// What would put a finding right.
 #[derive(Clone, Debug, PartialEq)]
@@ -61,12 +75,151 @@ pub struct Plan {
 }
 
 /// Decides what to do about what a scan shows.
-pub fn plan(layout: &Layout, scan: &Scan, mode: Option<Mode>, quiet: std::time::Duration, now: Timestamp) -> Plan {
-    let found: Vec<Found> = super::findings::findings(layout, scan, mode, quiet, now);
-    Plan { findings: found.into_iter().map(|found| found.finding).collect(), ..Plan::default() }
+pub fn plan(layout: &Layout, scan: &Scan, mode: Option<Mode>, quiet: Duration, now: Timestamp) -> Plan {
+    let mut found = super::findings::findings(layout, scan, mode, quiet, now);
+    bound(&mut found);
+    let mut plan = assemble(scan, &found);
+    // What the changes bring to light is told in the same round: files that a finding names now are not changed, so every
+    // dangerous finding of now is among those of then.
+    let then = after(scan, &plan);
+    let known: BTreeSet<String> = found.iter().map(|found| key(&found.finding)).collect();
+    let dangers = dangerous::dangers(layout, &then).into_iter().map(|danger| danger.finding);
+    let new: Vec<Found> = dangers
+        .filter(|finding| !known.contains(&key(finding)))
+        .map(|finding| Found { finding, remedy: None })
+        .collect();
+    if !new.is_empty() {
+        found.extend(new);
+        found.sort_by(|one, other| order(&one.finding).cmp(&order(&other.finding)));
+        plan = assemble(scan, &found);
+    }
+    let changed: BTreeSet<&RelPath> = plan.changes.iter().filter_map(|change| change.path.as_ref()).collect();
+    let mut keep = configuration::keep(layout, scan, quiet, now);
+    keep.retain(|path| !changed.contains(path));
+    plan.keep = keep;
+    plan
 }
 
-/// The plan as a unified diff, for people. Lines of files without text are told by their size.
-pub fn diff(_plan: &Plan, _scan: &Scan) -> String {
-    String::new()
+fn key(finding: &WorkspaceFinding) -> String {
+    format!("{} {} {}", finding.code.as_str(), finding.path, finding.description)
+}
+
+/// Where a remedy stands in the order of changes: folders parents first, files by path, processes by id; `None` for none.
+fn place(found: &Found) -> Option<(u8, String, u32)> {
+    let path = || found.finding.path.clone();
+    match found.remedy.as_ref()? {
+        Remedy::CreateDirectory => Some((0, path(), 0)),
+        Remedy::CreateFile(_) | Remedy::ReplaceFile { .. } | Remedy::RemoveFile => Some((1, path(), 0)),
+        Remedy::EndProcess { pid, .. } => Some((2, String::new(), *pid)),
+    }
+}
+
+/// Leaves the remedies that one round makes. What was found of the rest is deferred, and what would be lost by it is not
+/// lost yet.
+fn bound(found: &mut Vec<Found>) {
+    let places: BTreeSet<_> = found.iter().filter_map(place).collect();
+    // A path that is to be a folder and a file at once can only be the folder.
+    let folders: BTreeSet<String> = places.iter().filter(|place| place.0 == 0).map(|place| place.1.clone()).collect();
+    let late: BTreeSet<_> = places.into_iter().skip(CHANGES_MAX).collect();
+    let mut waiting = BTreeSet::new();
+    for found in found.iter_mut() {
+        let Some(place) = place(found) else { continue };
+        if late.contains(&place) {
+            found.remedy = None;
+            found.finding.state = FindingState::Deferred;
+            found.finding.detail = format!("a round makes at most {CHANGES_MAX} changes, the next one goes on");
+            waiting.insert(found.finding.path.clone());
+        } else if place.0 == 1 && folders.contains(&place.1) {
+            found.remedy = None;
+            "the layout names a folder of the same path".clone_into(&mut found.finding.detail);
+        }
+    }
+    found.retain(|f| f.finding.code != FindingCode::RecordsLost || !waiting.contains(&f.finding.path));
+}
+
+/// One change for each path, in the order they are made.
+fn assemble(scan: &Scan, found: &[Found]) -> Plan {
+    let mut groups: BTreeMap<(u8, String, u32), Vec<usize>> = BTreeMap::new();
+    let mut findings = Vec::new();
+    for (index, found) in found.iter().enumerate() {
+        let mut finding = found.finding.clone();
+        if let Some(place) = place(found) {
+            groups.entry(place).or_default().push(index);
+            finding.state = FindingState::Planned;
+        }
+        findings.push(finding);
+    }
+    let changes = groups.into_values().filter_map(|group| {
+        let first = found.get(*group.first()?)?;
+        let remedy = first.remedy.clone()?;
+        let path = match remedy {
+            Remedy::EndProcess { .. } => None,
+            _ => RelPath::parse(&first.finding.path).ok(),
+        };
+        let before = path.as_ref().and_then(|path| match scan.entries.get(path) {
+            Some(Entry::File(seen)) => Some(seen.version.clone()),
+            _ => None,
+        });
+        Some(Change { code: first.finding.code, findings: group, path, remedy, before })
+    });
+    Plan { changes: changes.collect(), findings, keep: Vec::new() }
+}
+
+/// The scan as it will be when every change of the plan is made.
+pub fn after(scan: &Scan, plan: &Plan) -> Scan {
+    let mut scan = scan.clone();
+    for change in &plan.changes {
+        let Some(path) = &change.path else {
+            if let Remedy::EndProcess { pid, started_ticks } = &change.remedy {
+                scan.processes.retain(|process| (process.pid, process.started_ticks) != (*pid, *started_ticks));
+            }
+            continue;
+        };
+        let entry = match &change.remedy {
+            Remedy::CreateDirectory => Entry::Directory(Access { read: true, write: true }),
+            Remedy::CreateFile(content) => Entry::File(file(scan.at, content, None, false)),
+            Remedy::ReplaceFile { content, keep_times } => {
+                let seen = match scan.entries.get(path) {
+                    Some(Entry::File(seen)) => Some(seen),
+                    _ => None,
+                };
+                Entry::File(file(scan.at, content, seen, *keep_times))
+            }
+            Remedy::RemoveFile => {
+                scan.locks.remove(path);
+                scan.heartbeats.retain(|other| other != path);
+                scan.json.retain(|other| other != path);
+                Entry::Missing
+            }
+            Remedy::EndProcess { .. } => continue,
+        };
+        scan.entries.insert(path.clone(), entry);
+    }
+    scan
+}
+
+/// A file with a content, as it will be seen.
+fn file(at: Timestamp, content: &Arc<[u8]>, before: Option<&FileSeen>, keep_times: bool) -> FileSeen {
+    let nanos = i128::from(at.millis()) * 1_000_000;
+    let old = before.map(|seen| seen.version.clone());
+    let version = old.unwrap_or(Version {
+        inode: 0,
+        device: 0,
+        len: 0,
+        modified_nanos: nanos,
+        changed_nanos: nanos,
+        sha256: String::new(),
+        mode: 0o600,
+        uid: 0,
+        gid: 0,
+    });
+    let version = Version {
+        len: content.len() as u64,
+        modified_nanos: if keep_times { version.modified_nanos } else { nanos },
+        changed_nanos: nanos,
+        sha256: Sha256::digest(content).iter().map(|byte| format!("{byte:02x}")).collect(),
+        ..version
+    };
+    let access = before.map_or(Access { read: true, write: true }, |seen| seen.access);
+    FileSeen { version, content: Some(Arc::clone(content)), access }
 }
