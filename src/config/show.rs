@@ -26,6 +26,7 @@ const ARGUMENTS: [&str; 2] = ["argv", "probe"];
 /// The settings for people: `file`, `digest` and `settings`.
 pub(super) fn shown(settings: &Settings, root: &Node) -> Value {
     let mut all = schema::defaults();
+    merge(&mut all, json!({"heal": {"layout": settings.profile}}));
     merge(&mut all, without_secrets("", plain(root)));
     merge(&mut all, in_force(settings));
     redact::value(&mut all);
@@ -236,6 +237,7 @@ fn in_force(settings: &Settings) -> Value {
             "hooks": hooks(settings),
         },
         "report": {"file": settings.report_file},
+        "heal": without_secrets("heal", super::heal::shown(&settings.heal)),
         "web": {
             "listen_address": listen,
             "external_url": http.external_url,

@@ -101,7 +101,7 @@ fn the_contract_loads() {
     assert_eq!(settings.alerts.bearer_tokens, ["0123456789abcdef0123456789abcdef"]);
     let later: Vec<&String> =
         loaded.warnings.iter().filter(|line| line.contains("has no effect in this version")).collect();
-    assert_eq!(later.len(), 3, "{:?}", loaded.warnings);
+    assert_eq!(later.len(), 2, "{:?}", loaded.warnings);
     assert!(later[0].starts_with("tests/config/test.yml:"), "{later:?}");
 }
 

@@ -120,6 +120,19 @@ pub enum Role {
 }
 
 impl Role {
+    /// Every role.
+    pub const ALL: [Self; 4] = [Self::Positions, Self::Portfolio, Self::State, Self::Config];
+
+    /// The word used in the settings.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Positions => "positions",
+            Self::Portfolio => "portfolio",
+            Self::State => "state",
+            Self::Config => "config",
+        }
+    }
+
     /// Whether a lost record may be a lost position.
     pub const fn holds_money(self) -> bool {
         matches!(self, Self::Positions | Self::Portfolio)
@@ -155,6 +168,9 @@ impl Layout {
         self.files.iter().find(|file| file.role == role)
     }
 }
+
+/// The built-in layout; its keys are those of `heal` in the settings, and the loader of the settings reads it.
+pub const QUANTUM: &str = include_str!("quantum.yml");
 
 /// Lock files of package managers: they say what was installed, and nobody ever holds them.
 pub const PACKAGE_LOCKS: [&str; 18] = [

@@ -42,13 +42,14 @@ bindings:
   - {action: disable_module, subsystem: a, file: {path: x, touch: true}}
 monitoring: {dashboard_port: 8080}
 "#;
-const FILES: [&str; 7] = [
+const FILES: [&str; 8] = [
     include_str!("../../../tests/config/full.good.yml"),
     include_str!("../../../tests/config/web_access.good.yml"),
     include_str!("../../../tests/config/contract.good.yml"),
     include_str!("../../../tests/config/older_shape.good.yml"),
     include_str!("../../../tests/config/means.good.yml"),
     include_str!("../../../tests/config/failure_points.good.yml"),
+    include_str!("../../../tests/config/heal.good.yml"),
     KINDS,
 ];
 
@@ -69,6 +70,13 @@ fn asked_for(text: &str) -> BTreeSet<String> {
 /// `bindings[3].exec.argv` as `bindings`, `[]`, `exec`, `argv`.
 fn steps(path: &str) -> Vec<String> {
     let mut steps = Vec::new();
+    // A path of a file is one step, whatever dots are in it.
+    for above in ["heal.files", "failure_points.configuration.files"] {
+        let rest = path.strip_prefix(above).and_then(|rest| rest.strip_prefix('.'));
+        if let Some((file, key)) = rest.and_then(|rest| rest.rsplit_once('.')) {
+            return above.split('.').chain([file, key]).map(str::to_owned).collect();
+        }
+    }
     for part in path.split('.') {
         let (name, rest) = part.split_once('[').map_or((part, None), |(name, rest)| (name, Some(rest)));
         if !name.is_empty() {
@@ -179,6 +187,9 @@ fn the_loader_takes_every_key_of_the_schema() {
             }
             if steps.len() > 3 && steps[0] == "failure_points" && steps[2] == "files" {
                 steps[3] = "*".to_owned();
+            }
+            if steps.len() > 3 && steps[0] == "heal" && steps[1] == "files" {
+                steps[2] = "*".to_owned();
             }
             if steps.len() > 4 && steps[2] == "http" && steps[3] == "headers" {
                 steps[4] = "*".to_owned();

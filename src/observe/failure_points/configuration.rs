@@ -38,7 +38,7 @@ The bot that runs has read its files already. The next start, by a person or as 
 
 # Parameters
 - `files`: a mapping from files, up to 64, to `{schema, default}`, each optional. Required. `schema` is a JSON schema, read
-  with the settings; it may refer to itself only. `default` is what the file can be made from anew; it is not looked at.
+  with the settings; it may refer to itself only. `default` is what healing restores the file from; the check does not look at it.
 ";
 
 /// The most files.
