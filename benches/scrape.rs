@@ -221,6 +221,21 @@ impl Handle for Platform {
     async fn release_policy(&self, _: Caller, _: String) -> Result<(), Refusal> {
         Err(not_here())
     }
+    fn workspace(&self) -> Value {
+        Value::Null
+    }
+    async fn healings(&self) -> Result<Vec<Value>, Refusal> {
+        Err(not_here())
+    }
+    async fn healing(&self, _: String) -> Result<Value, Refusal> {
+        Err(not_here())
+    }
+    async fn heal(&self, _: bool, _: Caller) -> Result<Option<Value>, Refusal> {
+        Err(not_here())
+    }
+    async fn undo_healing(&self, _: String, _: bool, _: Caller) -> Result<Option<Value>, Refusal> {
+        Err(not_here())
+    }
     async fn history(&self, _: u64, _: usize) -> Result<Value, Refusal> {
         Err(not_here())
     }

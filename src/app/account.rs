@@ -175,6 +175,16 @@ impl Step<'_> {
                 tracing::info!(maintenance = %id, by, reason, "maintenance ended");
             }
             Record::ClockSet { millis } => tracing::warn!(millis, "clock was set"),
+            Record::WorkspaceChanged { healing, change, .. } => {
+                metrics.workspace.changed(change.kind, change.state);
+                let (kind, code, state) = (change.kind.as_str(), change.code.as_str(), change.state.as_str());
+                let (path, detail) = (&change.path, &change.detail);
+                tracing::info!(%healing, path, change = kind, code, state, detail, "workspace changed");
+            }
+            Record::WorkspaceHealed { healing, trigger, by, changes, applied, .. } => {
+                let (trigger, by) = (trigger.as_str(), by.as_deref().unwrap_or("chiron"));
+                tracing::info!(%healing, trigger, by, changes, applied, "workspace healing audited");
+            }
             Record::RestartAsked { by, reason } => tracing::info!(by, reason, "restart of the workers asked for"),
             Record::HookTold { .. } | Record::HookAnswered { .. } | Record::HookFollowed { .. } => {
                 self.account_hook(record, metrics);
@@ -372,6 +382,7 @@ impl Step<'_> {
             _ if episode.key.kind == *POLICY_NOT_FOLLOWED => {
                 "bring the bot to the policy by hand, then look at its hooks (`chiron policy hooks`)"
             }
+            _ if episode.facts.source == IssueSource::Workspace => super::workspace::advice(&episode.key.kind),
             _ if episode.facts.source == IssueSource::FailurePoint => {
                 failure_points::point(&episode.key.kind).map_or(NOTHING_LEFT, |point| point.advice)
             }

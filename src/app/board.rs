@@ -47,6 +47,8 @@ pub struct View {
     pub stormy: bool,
     /// The policy's hooks.
     pub hooks: Vec<HookView>,
+    /// The workspace has been looked at since the decision task began, or need not be.
+    pub workspace_seen: bool,
 }
 
 /// A hook of the policy as people see it.

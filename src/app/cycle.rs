@@ -30,6 +30,7 @@ use super::approvals::Answer;
 use super::draft::Draft;
 use super::hooks::{Hooked, Telling};
 use super::maintenance::Announcement;
+use super::workspace::Round;
 use super::world::{Waiting, World};
 
 /// A check that began this much later than now began by another clock.
@@ -67,6 +68,8 @@ pub struct Rules {
     pub bindings: HashMap<(Name, Name), Arc<Binding>>,
     /// Checks that are silent for longer than this are stalled.
     pub stalled_after: Duration,
+    /// The bot's workspace is healed, and so looked at.
+    pub heals: bool,
     /// Real money is at stake.
     pub real_money: bool,
     /// The catalog of actions.
@@ -182,6 +185,8 @@ pub struct Inputs {
     pub prepared: Vec<Prepared>,
     /// From the executor, about the hooks of the policy.
     pub hooked: Vec<Hooked>,
+    /// From the healer.
+    pub healed: Vec<Round>,
     /// From a person; at most one a step, so that a refusal has one addressee.
     pub command: Option<Command>,
 }
@@ -306,6 +311,9 @@ impl Cycle {
         next.world.hooks_before = next.world.hooks.clone();
         next.world.ending = old.ending;
         next.world.clock_set = old.clock_set;
+        if next.rules.heals {
+            next.world.workspace = old.workspace;
+        }
         next.world.dirty_host = true;
         // Cycles are counted anew, so whatever was relaxing begins anew too.
         *self = next;
@@ -346,6 +354,8 @@ impl Cycle {
         self.take_inquiries(&mut draft, &inputs.inquiries, &mut effects);
         self.take_prepared(&mut draft, &inputs.prepared, &mut effects);
         self.take_hooked(&mut draft, &inputs.hooked);
+        self.take_healed(&inputs.healed);
+        self.tell_healings(&mut draft);
         for observation in &inputs.observations {
             self.take_observation(&draft, observation);
         }
@@ -373,6 +383,7 @@ impl Cycle {
         self.world.dirty_subsystems.extend(0..self.names.len());
         self.world.dirty_points.extend(0..self.rules.failure_points.len());
         self.world.dirty_host = true;
+        self.world.workspace.dirty = true;
         self.world.dirty_forecasts.extend(self.world.trends.told());
         self.world.forecasts_swept = None;
         self.world.orphans = true;

@@ -4,7 +4,7 @@ use crate::detect::{self, Subject, Verdict, flapping};
 use crate::journal::{Episode, IssueFacts, Record, Rung, RungOrigin, State};
 use crate::model::{
     Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, Health, Issue, IssueSource, Name, PLATFORM, Severity, Status,
-    Timestamp, is_forecast,
+    Timestamp, WORKSPACE, is_forecast,
 };
 use crate::recommend;
 
@@ -90,6 +90,7 @@ impl Cycle {
             }
         }
         self.detect_forecasts(draft);
+        self.detect_workspace(draft);
         if std::mem::take(&mut self.world.dirty_host)
             && let Some(resources) = self.world.resources.clone()
         {
@@ -189,7 +190,11 @@ impl Cycle {
             self.ladder(&episode.key.subsystem, &episode.key.kind, facts.severity, &episode.ladder)
         };
         // Symptoms change with every second; they are not worth a record of their own.
-        let same = IssueFacts { symptoms: episode.facts.symptoms.clone(), ..facts.clone() } == episode.facts;
+        // Those of the workspace change seldom, and name what a person has to look at.
+        let same = match facts.source {
+            IssueSource::Workspace => facts == episode.facts,
+            _ => IssueFacts { symptoms: episode.facts.symptoms.clone(), ..facts.clone() } == episode.facts,
+        };
         if same && episode.by_check {
             self.world.dirty_episodes.insert(episode.id.clone());
         } else {
@@ -235,6 +240,9 @@ impl Cycle {
         }
         if subsystem == PLATFORM {
             return Some(Criticality::None);
+        }
+        if subsystem == WORKSPACE {
+            return self.rules.heals.then_some(Criticality::None);
         }
         self.world.index.get(subsystem).map(|index| self.rules.subsystems[*index].criticality)
     }

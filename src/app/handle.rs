@@ -75,6 +75,8 @@ pub struct AppHandle {
     pub config: Arc<arc_swap::ArcSwap<Value>>,
     /// The bindings, and whether each would work.
     pub readiness: Arc<super::preflight::Readiness>,
+    /// The healer's.
+    pub healings: Arc<super::healer::Desk>,
     /// The policy as it changes and is renewed.
     pub policies: watch::Receiver<Arc<PolicyDocument>>,
     /// Woken when the Alertmanagers are to be asked now.
@@ -247,6 +249,26 @@ impl Handle for AppHandle {
 
     fn runs(&self, wanted: &WantedRuns<'_>) -> Vec<Value> {
         super::ledger::actions(super::ledger::Facts::of(&self.shared.board.load().view.load()), wanted)
+    }
+
+    fn workspace(&self) -> Value {
+        self.healings.tell()
+    }
+
+    async fn healings(&self) -> Result<Vec<Value>, Refusal> {
+        self.healings.healings().await
+    }
+
+    async fn healing(&self, id: String) -> Result<Value, Refusal> {
+        self.healings.healing(id).await
+    }
+
+    async fn heal(&self, dry_run: bool, by: Caller) -> Result<Option<Value>, Refusal> {
+        self.healings.heal(dry_run, by).await
+    }
+
+    async fn undo_healing(&self, id: String, force: bool, by: Caller) -> Result<Option<Value>, Refusal> {
+        self.healings.rollback(id, force, by).await
     }
 
     async fn story(&self, id: String) -> Result<Value, Refusal> {

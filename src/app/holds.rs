@@ -136,6 +136,7 @@ impl Cycle {
             want(PolicySource::Blindness, condition.clone(), *level, &|| why.clone());
         }
         self.want_sight(draft, &mut want);
+        self.want_workspace(draft, &mut want);
         for (key, hold) in &state.holds {
             // While the clock is not to be trusted, nothing expires.
             let unsure = self.world.blind.contains_key("clock_jump");

@@ -538,6 +538,8 @@ impl App {
         self.generation = generation;
         let asked = super::preflight::asked(&self.generation.settings);
         self.keep.readiness.replace(&asked, self.generation.settings.preflight_every, &self.keep.shared.metrics);
+        self.keep.healings.replace(self.generation.settings.heal.clone());
+        self.keep.shared.metrics.workspace.configure(self.generation.settings.heal.enabled);
         self.keep.shared.metrics.take_textfiles(self.generation.settings.textfile_dir.as_deref());
         let unverified = wiring::unverified(&self.generation.settings);
         self.keep.shared.metrics.alertmanagers.configure_bindings(unverified);

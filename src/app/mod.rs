@@ -14,6 +14,7 @@ mod episodes;
 mod executor;
 mod forecasts;
 pub mod handle;
+pub mod healer;
 mod holds;
 pub mod hooks;
 mod intake;
@@ -37,6 +38,7 @@ mod supervisor;
 pub mod task;
 pub mod tasks;
 pub mod wiring;
+pub mod workspace;
 mod world;
 
 #[cfg(test)]

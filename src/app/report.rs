@@ -7,7 +7,7 @@ use crate::detect::rules::RULES;
 use crate::journal::Episode;
 use crate::model::{
     EpisodeId, HOST, Health, Level, Name, Offer, PLATFORM, PointsReport, Recommendation, RecommendationState, Report,
-    RunKey, Severity, SourceHold, Status,
+    RunKey, Severity, SourceHold, Status, WORKSPACE,
 };
 use crate::policy::{
     self,
@@ -19,14 +19,15 @@ use super::board::View;
 use super::cycle::Rules;
 use super::episodes::issue_of;
 
-/// Open episodes in detection order: the table's, then resources, then the platform, then what only alerts know, each by age.
+/// Open episodes in detection order: the table's, then resources, then the platform, then the workspace, then what only alerts know, each by age.
 fn in_detection_order(view: &View) -> Vec<&Arc<Episode>> {
     let place = |episode: &Episode| {
         let table = view.rules.subsystems.iter().position(|subsystem| subsystem.name == episode.key.subsystem);
         let rule = RULES.iter().position(|rule| episode.key.kind == rule.kind).unwrap_or(RULES.len());
         let beside = match episode.key.subsystem.as_str() {
-            HOST => usize::MAX - 2,
-            PLATFORM => usize::MAX - 1,
+            HOST => usize::MAX - 3,
+            PLATFORM => usize::MAX - 2,
+            WORKSPACE => usize::MAX - 1,
             _ => usize::MAX,
         };
         (table.unwrap_or(beside), rule)

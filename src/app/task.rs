@@ -29,6 +29,7 @@ use super::executor::Executor;
 use super::hooks::Hooked;
 use super::report::policy_document;
 use super::tasks::Lent;
+use super::workspace::Round;
 
 /// Alerts taken in one step.
 const ALERTS_MAX: usize = 512;
@@ -71,6 +72,8 @@ pub enum Event {
     Prepared(Prepared),
     /// A hook of the policy has told the bot, or looked at it.
     Hooked(Hooked),
+    /// The workspace was looked at, or could not be.
+    Healed(Round),
     /// The intake could not write the journal.
     JournalFailed(StoreError),
     /// A person asks for something; the answer is why it was refused.
@@ -329,6 +332,7 @@ impl Decider {
             Event::Inquired(inquired) => inputs.inquiries.push(inquired),
             Event::Prepared(prepared) => inputs.prepared.push(prepared),
             Event::Hooked(hooked) => inputs.hooked.push(hooked),
+            Event::Healed(round) => inputs.healed.push(round),
             // Nothing of the intake's is half done in memory: whether it was written or not, it will be sent again.
             Event::JournalFailed(error) if error.kind == StoreErrorKind::Ambiguous => {
                 self.journal_failed(&StoreError::new(StoreErrorKind::Unavailable, error.to_string()));
@@ -419,6 +423,7 @@ impl Decider {
                 inputs.alerts.clear();
                 // They are known by now; a second telling would count them twice.
                 inputs.observations.clear();
+                inputs.healed.clear();
                 let decision = self.cycle.step(&self.state, &inputs, now);
                 self.adopt(inputs, decision, now);
             }
@@ -698,6 +703,7 @@ impl Decider {
             dry_run: self.cycle.rules().admit.dry_run,
             stormy: self.cycle.is_stormy(),
             hooks: self.cycle.hook_views(&self.state),
+            workspace_seen: self.cycle.workspace_seen(),
         };
         super::account::storm(previous.stormy, &view);
         self.shared.metrics.hooks.show(view.hooks.iter().map(|hook| Row {

@@ -15,7 +15,7 @@ use crate::config::{Inputs, Settings};
 use crate::execute::actions;
 use crate::http;
 use crate::journal::{Epoch, JournalStore, State, StoreError, StoreErrorKind};
-use crate::model::{Name, PolicyDocument, Status, Summary, Timestamp};
+use crate::model::{FindingCode, Name, PolicyDocument, Status, Summary, Timestamp, WORKSPACE, WORKSPACE_UNREADABLE};
 use crate::observe::Observation;
 use crate::observe::check::ScheduledCheck;
 use crate::observe::inbox::{Inbox, Slots};
@@ -29,6 +29,7 @@ use super::board::{Board, View};
 use super::cycle::Rules;
 use super::executor::Executor;
 use super::handle::{AppHandle, ReloadRequest, RestartRequest};
+use super::healer::{Desk, Healer, RealWork};
 use super::lifecycle::Supervision;
 use super::notify::Notifier;
 use super::preflight::{self, Preflight, Readiness};
@@ -76,6 +77,7 @@ pub(super) struct Keep {
     pub(super) inbox: Arc<Inbox>,
     pub(super) config: Arc<arc_swap::ArcSwap<serde_json::Value>>,
     pub(super) readiness: Arc<Readiness>,
+    pub(super) healings: Arc<Desk>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) events_in: Home<mpsc::Receiver<Event>>,
     pub(super) policy: watch::Sender<Arc<PolicyDocument>>,
@@ -108,6 +110,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
             .collect(),
         // The most frequent check sets the pace: three of its intervals, and its time limit, without a word is a stall.
         stalled_after: (shortest * 3).max(Duration::from_secs(15)),
+        heals: settings.heal.enabled,
         real_money: settings.mode == Some(crate::config::Mode::Real),
         catalog: actions::action,
     }
@@ -120,14 +123,16 @@ pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Nam
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
-/// The issues that checks may raise besides a subsystem's status, and those of failure points.
+/// The issues that checks may raise besides a subsystem's status, those of failure points, and those of the workspace.
 pub(super) fn issues(settings: &Settings) -> Vec<(Name, Name)> {
     let checks = settings.subsystems.iter().map(|subsystem| &subsystem.scheduled);
     let of_checks = checks.flat_map(|scheduled| {
         scheduled.check.raises().iter().map(|kind| (scheduled.subsystem.clone(), Name::from(*kind)))
     });
     let points = settings.failure_points.iter().map(|point| &point.point);
-    of_checks.chain(points.map(|point| (point.subsystem.clone(), point.category.clone()))).collect()
+    let found = FindingCode::ALL.map(FindingCode::as_str).into_iter().chain([WORKSPACE_UNREADABLE]);
+    let of_workspace = found.filter(|_| settings.heal.enabled).map(|kind| (Name::from(WORKSPACE), Name::from(kind)));
+    of_checks.chain(points.map(|point| (point.subsystem.clone(), point.category.clone()))).chain(of_workspace).collect()
 }
 
 /// The subsystems whose checks can see vitals, which is what issues of a check's own come from.
@@ -312,6 +317,8 @@ impl App {
         let config = Arc::new(arc_swap::ArcSwap::new(Arc::clone(&settings.shown)));
         let readiness =
             Arc::new(Readiness::new(&preflight::asked(&settings), settings.preflight_every, &shared.metrics));
+        let healings = Arc::new(Desk::new(settings.heal.clone(), Arc::new(RealWork)));
+        shared.metrics.workspace.configure(settings.heal.enabled);
         let (policy, policies) = watch::channel(first);
         let away = Away::default();
         let handle = Arc::new(AppHandle {
@@ -326,6 +333,7 @@ impl App {
             away: away.clone(),
             config: Arc::clone(&config),
             readiness: Arc::clone(&readiness),
+            healings: Arc::clone(&healings),
             policies: policies.clone(),
             poll_now: Notify::new(),
             past: super::past::Past::default(),
@@ -347,6 +355,7 @@ impl App {
             inbox,
             config,
             readiness,
+            healings,
             events,
             events_in: Home::new(events_in),
             policy,
@@ -370,6 +379,7 @@ impl App {
         app.supervise("http", move |until| server.clone().run(until));
         app.supervise_alertmanagers(&handle);
         app.supervise_bindings();
+        app.supervise_healer();
         Ok(app)
     }
 
@@ -388,6 +398,13 @@ impl App {
         let progress = metrics.progress("bindings", &self.keep.clock);
         let preflight = Preflight::new(Arc::clone(&self.keep.readiness), metrics, self.tasks.clone(), progress);
         self.supervise("bindings", move |until| preflight.clone().run(until));
+    }
+
+    fn supervise_healer(&mut self) {
+        let (shared, events) = (Arc::clone(&self.keep.shared), self.keep.events.clone());
+        let progress = shared.metrics.progress("healer", &self.keep.clock);
+        let healer = Healer::new(Arc::clone(&self.keep.healings), shared, events, progress);
+        self.supervise("healer", move |until| healer.clone().run(until));
     }
 
     fn supervise_publisher(
@@ -503,5 +520,6 @@ pub(super) fn first_view(settings: &Settings, rules: &Rules, state: &State, poli
         dry_run: settings.admit.dry_run,
         stormy: false,
         hooks: Vec::new(),
+        workspace_seen: false,
     }
 }

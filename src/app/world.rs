@@ -15,6 +15,7 @@ use crate::model::{
 use crate::policy::relax::Relaxing;
 
 use super::hooks::HookSeen;
+use super::workspace::Known;
 
 /// One subsystem as last seen.
 #[derive(Clone, Debug)]
@@ -206,6 +207,8 @@ pub(super) struct World {
     pub has_root: Option<bool>,
     /// Since when there has been a storm without one.
     pub rootless_since: Option<Timestamp>,
+    /// The bot's workspace.
+    pub workspace: Known,
     /// Maintenance windows, in the order of the settings.
     pub windows: Vec<Option<WindowSeen>>,
 }
@@ -277,6 +280,7 @@ impl World {
             storm: Storm::Calm,
             has_root: None,
             rootless_since: None,
+            workspace: Known::default(),
             windows: Vec::new(),
         }
     }

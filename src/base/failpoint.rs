@@ -45,8 +45,15 @@ pub const NAMES: [&str; 12] = [
 ];
 
 /// Places within the long tasks, which may `panic` or `stall` there; the test of supervision walks over this list.
-pub const TASKS: [&str; 6] =
-    ["decider.gathered", "decider.committed", "decider.decided", "checks.turn", "publisher.turn", "http.turn"];
+pub const TASKS: [&str; 7] = [
+    "decider.gathered",
+    "decider.committed",
+    "decider.decided",
+    "checks.turn",
+    "publisher.turn",
+    "http.turn",
+    "healer.turn",
+];
 
 /// Steps of a healing of the workspace and of its rollback, in order; the tests of both walk over this list. At `write.*`,
 /// `exchange.*`, `checked` and `applied.*` once for each change.

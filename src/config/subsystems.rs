@@ -8,7 +8,7 @@ use super::SubsystemSettings;
 use super::graph;
 use super::intake::{Intake, NAME_RULE, checked, is_name, span};
 use crate::base::tree::{FromNode, Node, Position, Problems, Section, Value, did_you_mean, shorten};
-use crate::model::{Criticality, HOST, Name, PLATFORM, Subsystem};
+use crate::model::{Criticality, HOST, Name, PLATFORM, Subsystem, WORKSPACE};
 use crate::observe::check::{AnyCheck, BuildContext, ScheduledCheck};
 use crate::observe::checks::{CHECKS, check};
 use crate::observe::profile::{BuiltIn, SUBSYSTEMS};
@@ -101,6 +101,9 @@ pub(super) fn subsystems(
         } else if name == PLATFORM {
             let rule = "expected another name, `platform` stands for all subsystems together";
             intake.problems.push(*at, "subsystems.platform", "", rule, None);
+        } else if name == WORKSPACE {
+            let rule = "expected another name, `workspace` stands for what `heal` finds in the bot's workspace";
+            intake.problems.push(*at, "subsystems.workspace", "", rule, None);
         } else if !is_name(name) {
             intake.problems.push(*at, "subsystems", &shorten(name), NAME_RULE, None);
         }

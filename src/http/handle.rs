@@ -31,6 +31,9 @@ pub enum Refusal {
     /// It does not fit the present state.
     #[error("{0}")]
     Conflict(String),
+    /// What it would undo has changed since; it says what.
+    #[error("{0}")]
+    Changed(String),
 }
 
 /// Which runs, and recommendations that never ran, are wanted; what is `None` may be anything.
@@ -158,6 +161,16 @@ pub trait Handle: Send + Sync + 'static {
     ) -> Result<String, Refusal>;
     /// Ends announced maintenance early; the reason may be empty.
     async fn end_maintenance(&self, id: String, by: Caller, reason: String) -> Result<(), Refusal>;
+    /// Whether the bot's workspace is healed, the latest look at it, and the latest healings.
+    fn workspace(&self) -> serde_json::Value;
+    /// Every healing of the workspace that is kept, without its changes.
+    async fn healings(&self) -> Result<Vec<serde_json::Value>, Refusal>;
+    /// One of them, whole.
+    async fn healing(&self, id: String) -> Result<serde_json::Value, Refusal>;
+    /// Looks at the workspace and heals it now, or only says what would be done; the report, or `None` if it takes long.
+    async fn heal(&self, dry_run: bool, by: Caller) -> Result<Option<serde_json::Value>, Refusal>;
+    /// Undoes a healing; with `force` also what has changed since. The answer is as above.
+    async fn undo_healing(&self, id: String, force: bool, by: Caller) -> Result<Option<serde_json::Value>, Refusal>;
     /// Journal entries with a number above `after`, oldest first, at most `limit`.
     async fn history(&self, after: u64, limit: usize) -> Result<serde_json::Value, Refusal>;
     /// Entries of the audit log with a number above `after`, oldest first, at most `limit`.

@@ -75,6 +75,8 @@ pub(super) fn need(method: &Method, path: &str, telemetry_path: &str) -> Need {
         // Announcing maintenance only holds back; ending it early lets things run again.
         "/api/v1/maintenance" => of(Group::Change, Role::Operate),
         path if path.starts_with("/api/v1/maintenance/") => of(Group::Change, Role::Approve),
+        "/api/v1/workspace/heal" => of(Group::Change, Role::Operate),
+        path if path.starts_with("/api/v1/workspace/healings/") => of(Group::Change, Role::Approve),
         "/api/v1/policy/release" => of(Group::Change, Role::Approve),
         path if path.starts_with("/api/v1/heartbeats/") => of(Group::Push, Role::Operate),
         path if path.starts_with("/api/v1/recommendations/") => of(Group::Change, Role::Approve),
@@ -102,6 +104,8 @@ mod tests {
             (Method::POST, "/api/v1/vitals", Group::Push, Role::Operate),
             (Method::POST, "/api/v1/maintenance", Group::Change, Role::Operate),
             (Method::DELETE, "/api/v1/maintenance/m1", Group::Change, Role::Approve),
+            (Method::POST, "/api/v1/workspace/heal", Group::Change, Role::Operate),
+            (Method::POST, "/api/v1/workspace/healings/h1/rollback", Group::Change, Role::Approve),
             (Method::POST, "/-/reload", Group::Change, Role::Admin),
             (Method::POST, "/system/restart", Group::Change, Role::Admin),
             (Method::DELETE, "/nowhere", Group::Change, Role::Admin),

@@ -28,7 +28,7 @@ const RUNS_MAX: usize = 20;
 const DIGEST_SHOWN: usize = 12;
 
 /// Where the page leads, and under which word.
-const LINKS: [(&str, &str); 17] = [
+const LINKS: [(&str, &str); 19] = [
     ("api/v1/report", "report"),
     ("api/v1/subsystems", "subsystems"),
     ("api/v1/failure-points", "failure points"),
@@ -40,6 +40,8 @@ const LINKS: [(&str, &str); 17] = [
     ("api/v1/alerts", "alerts"),
     ("api/v1/policy", "policy"),
     ("api/v1/policy/hooks", "hooks"),
+    ("api/v1/workspace", "workspace"),
+    ("api/v1/workspace/healings", "healings"),
     ("api/v1/vitals", "vitals"),
     ("api/v1/journal", "journal"),
     ("api/v1/audit", "audit"),
@@ -61,6 +63,8 @@ struct Facts<'a> {
     /// Runs of actions and alerts that fire, as the API tells them.
     runs: &'a [Value],
     alerts: &'a [Value],
+    /// The workspace, as the API tells of it.
+    workspace: &'a Value,
     dry_run: bool,
     not_ready: Option<String>,
     telemetry_path: &'a str,
@@ -74,6 +78,7 @@ pub(super) async fn landing(State(shared): State<Arc<Shared>>) -> Response {
         policy: &policy,
         runs: &shared.handle.runs(&WantedRuns { limit: RUNS_MAX, ..WantedRuns::ALL }),
         alerts: &shared.handle.active_alerts(),
+        workspace: &shared.handle.workspace(),
         dry_run: shared.handle.dry_run(),
         not_ready: shared.handle.ready().err(),
         telemetry_path: &shared.telemetry_path,
@@ -120,6 +125,7 @@ fn render(facts: &Facts<'_>) -> String {
     actions(&mut page, facts.runs);
     subsystems(&mut page, facts.report);
     failure_points(&mut page, facts.report);
+    workspace(&mut page, facts.workspace);
     page.push_str("</main></body></html>\n");
     page
 }
@@ -191,6 +197,67 @@ fn failure_points(page: &mut String, report: &Report) {
         )
     });
     table(page, "Failure points", &["Failure point", "Status", "Detail", "Checked"], healths.len(), rows);
+}
+
+/// What was last found in the workspace; nothing at all if it is not healed.
+fn workspace(page: &mut String, workspace: &Value) {
+    if workspace["enabled"] != true {
+        return;
+    }
+    let text = |value: &Value| escape(value.as_str().unwrap_or_default());
+    let report = &workspace["report"];
+    let _ = write!(page, "<section><h2>Workspace</h2><dl>");
+    if let Some(at) = report["timestamp"].as_str() {
+        let status = text(&report["validation"]["status"]);
+        let score = report["validation"]["score"].as_f64().unwrap_or_default();
+        let count = |key: &str| report[key].as_u64().unwrap_or_default();
+        let _ = write!(
+            page,
+            "<dt>Status</dt><dd class=\"{status}\">{status}, score {score:.0} of 100</dd><dt>Looked at</dt><dd>{}</dd>\
+             <dt>Healed, failed, critical</dt><dd>{}, {}, {}{}</dd>",
+            escape(at),
+            count("healed"),
+            count("failed"),
+            count("critical"),
+            if report["dry_run"] == true { ", dry-run" } else { "" },
+        );
+    } else {
+        page.push_str("<dt>Status</dt><dd>not looked at yet</dd>");
+    }
+    if let Some(detail) = workspace["error"]["detail"].as_str() {
+        let _ = write!(page, "<dt>Could not be looked at</dt><dd class=\"critical\">{}</dd>", escape(detail));
+    }
+    page.push_str("</dl></section>");
+    let stands = |finding: &&Value| finding["state"] == "standing" || finding["state"] == "failed";
+    let findings: Vec<&Value> = report["findings"].as_array().into_iter().flatten().filter(stands).collect();
+    let rows = findings.iter().map(|finding| {
+        let records: Vec<&str> =
+            finding["records"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        format!(
+            "<tr><th scope=\"row\">{}</th><td class=\"{severity}\">{severity}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            text(&finding["code"]),
+            text(&finding["path"]),
+            text(&finding["description"]),
+            escape(&records.join(", ")),
+            severity = text(&finding["severity"]),
+        )
+    });
+    let heads = ["Finding", "Severity", "Where", "What", "Records"];
+    table(page, "Standing in the workspace", &heads, findings.len(), rows);
+    let healings = workspace["latest_healings"].as_array().map_or(&[][..], Vec::as_slice);
+    let rows = healings.iter().map(|healing| {
+        format!(
+            "<tr><th scope=\"row\"><a href=\"api/v1/workspace/healings/{id}\">{id}</a></th><td>{}</td><td>{}</td><td>{}</td>\
+             <td>{}</td></tr>",
+            text(&healing["trigger"]),
+            text(&healing["by"]),
+            healing["changes"].as_u64().unwrap_or_default(),
+            if healing["undone_by"].is_null() { text(&healing["end"]) } else { "undone".to_owned() },
+            id = text(&healing["id"]),
+        )
+    });
+    let heads = ["Healing", "Why", "By", "Changes", "End"];
+    table(page, "Latest healings", &heads, healings.len(), rows);
 }
 
 fn rank(status: Status) -> u8 {
@@ -344,7 +411,17 @@ mod tests {
         let runs = [json!({"action": evil, "target": evil, "state": evil, "outcome": evil, "detail": evil})];
         let alerts = [json!({"labels": {"alertname": evil, evil: evil}, "policy": evil, "since": evil})];
         let (runs, alerts) = (&runs[..], &alerts[..]);
-        render(&Facts { report, policy, runs, alerts, dry_run, not_ready, telemetry_path: "/metrics" })
+        let finding = json!({"code": evil, "severity": evil, "path": evil, "description": evil, "records": [evil, "x"],
+                             "state": "standing"});
+        let healing = json!({"id": evil, "trigger": evil, "by": evil, "end": evil, "changes": 2});
+        let workspace = &json!({
+            "enabled": true,
+            "report": {"timestamp": evil, "validation": {"score": 41.6, "status": evil}, "findings": [finding],
+                       "critical": 1},
+            "error": {"detail": evil},
+            "latest_healings": [healing],
+        });
+        render(&Facts { report, policy, runs, alerts, workspace, dry_run, not_ready, telemetry_path: "/metrics" })
     }
 
     /// Every value that comes from outside is text on the page, whatever it holds.
@@ -370,11 +447,12 @@ mod tests {
         assert!(!page.contains("<script"), "{page}");
         assert_eq!(page.matches("</style>").count(), 1);
         let safe = "&lt;/style&gt;&lt;script&gt;alert(&#39;1&#39;)&lt;/script&gt;&quot;&amp;";
-        let places = 9 + 4 + 5 + 5;
+        let places = 9 + 4 + 5 + 5 + 2 + 1 + 1 + 6 + 5;
         assert_eq!(
             page.matches(safe).count(),
             places,
-            "name, warning, issue twice, recommendation thrice, hold, not ready; approval, action, alert"
+            "name, warning, issue twice, recommendation thrice, hold, not ready; approval, action, alert; \
+             workspace: status twice, time, error, finding, healing"
         );
         assert!(page.contains("<code>0123456789ab</code>"), "a digest is shown shortened: {page}");
     }
@@ -407,6 +485,37 @@ mod tests {
             assert!(page.contains(&format!("<h2>{title}</h2>")), "{title}");
         }
         assert!(!page.contains("Waiting for approval"));
+    }
+
+    /// WSP-4, WEB-1: the page tells the workspace's status, score, what stands with its records, and the latest healings; and
+    /// nothing of it where healing is off.
+    #[test]
+    fn the_workspace_is_shown() {
+        let shown = |workspace: &Value| {
+            let (mut page, facts) = (String::new(), workspace);
+            super::workspace(&mut page, facts);
+            page
+        };
+        assert_eq!(shown(&json!({"enabled": false, "report": null})), "");
+        let finding = |state: &str, path: &str| {
+            json!({"code": "position_conflict", "severity": "critical", "path": path, "description": "two of one symbol",
+                   "records": ["BTC/USDT", "ETH/USDT"], "state": state})
+        };
+        let page = shown(&json!({
+            "enabled": true,
+            "report": {"timestamp": "2025-11-23T01:34:56Z", "validation": {"score": 41.6, "status": "critical"},
+                       "healed": 3, "failed": 0, "critical": 1,
+                       "findings": [finding("standing", "logs/a.json"), finding("healed", "logs/b.json")]},
+            "error": null,
+            "latest_healings": [{"id": "20251123T013456Z-000012", "trigger": "command", "by": null, "changes": 2,
+                                 "end": "finished", "undone_by": null}],
+        }));
+        for part in ["critical, score 42 of 100", "<dd>3, 0, 1</dd>", "BTC/USDT, ETH/USDT", "logs/a.json"] {
+            assert!(page.contains(part), "{part}: {page}");
+        }
+        assert!(page.contains("api/v1/workspace/healings/20251123T013456Z-000012"), "{page}");
+        assert!(!page.contains("logs/b.json"), "what is healed stands no more: {page}");
+        assert!(shown(&json!({"enabled": true, "report": null})).contains("not looked at yet"));
     }
 
     #[test]

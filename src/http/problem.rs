@@ -58,6 +58,7 @@ impl From<Refusal> for Problem {
             Refusal::NotFound(detail) => Self::new(StatusCode::NOT_FOUND, "not_found", detail),
             Refusal::Forbidden(detail) => Self::new(StatusCode::FORBIDDEN, "forbidden", detail),
             Refusal::Conflict(detail) => Self::new(StatusCode::CONFLICT, "conflict", detail),
+            Refusal::Changed(detail) => Self::new(StatusCode::CONFLICT, "changed_since", detail),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::base::clock::Clock;
 
 use super::api::{
     actions, alerts, bindings, failure_points, gate, health, history, issues, maintenance, openapi, policy, push,
-    recommendations, subsystems,
+    recommendations, subsystems, workspace,
 };
 use super::body::Bodies;
 use super::door::AccessControl;
@@ -99,6 +99,11 @@ pub(super) const ROUTES: &[Route] = &[
     route(GET, "/api/v1/maintenance", NONE, |m| on(m, maintenance::list)),
     route(POST, "/api/v1/maintenance", NONE, |m| on(m, maintenance::announce)),
     route(DELETE, "/api/v1/maintenance/{id}", Some(&["reason"]), |m| on(m, maintenance::end)),
+    route(GET, "/api/v1/workspace", NONE, |m| on(m, workspace::now)),
+    route(POST, "/api/v1/workspace/heal", NONE, |m| on(m, workspace::heal)),
+    route(GET, "/api/v1/workspace/healings", PAGED, |m| on(m, workspace::list)),
+    route(GET, "/api/v1/workspace/healings/{id}", NONE, |m| on(m, workspace::one)),
+    route(POST, "/api/v1/workspace/healings/{id}/rollback", NONE, |m| on(m, workspace::undo)),
     route(GET, "/api/v1/gate/{intent}", Some(&["symbol", "leverage"]), |m| on(m, gate::ask)),
     route(GET, "/api/v1/vitals", NONE, |m| on(m, push::told)),
     route(POST, "/api/v1/vitals", NONE, |m| on(m, push::vitals)),

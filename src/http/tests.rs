@@ -28,6 +28,7 @@ mod api;
 mod hostile;
 mod openapi;
 mod policy;
+mod workspace;
 
 const NOW: Timestamp = Timestamp::from_millis(1_763_862_896_000);
 
@@ -116,6 +117,7 @@ struct Fake {
     policies: Policies,
     runs: Vec<Value>,
     ended: Vec<Value>,
+    healings: Vec<Value>,
     subsystems: Vec<Value>,
     /// Further bytes of the metrics page, and whether it says that it waits.
     page_more: AtomicUsize,
@@ -280,6 +282,22 @@ impl Handle for Fake {
     }
     async fn end_maintenance(&self, id: String, by: Caller, reason: String) -> Result<(), Refusal> {
         self.ask(format!("end_maintenance {id} `{}` `{reason}`", by.name))
+    }
+    fn workspace(&self) -> Value {
+        json!({"enabled": true, "busy": false, "report": null, "error": null, "latest_healings": []})
+    }
+    async fn healings(&self) -> Result<Vec<Value>, Refusal> {
+        self.ask("healings").map(|()| self.healings.clone())
+    }
+    async fn healing(&self, id: String) -> Result<Value, Refusal> {
+        self.ask(format!("healing {id}")).map(|()| json!({"id": id}))
+    }
+    async fn heal(&self, dry_run: bool, by: Caller) -> Result<Option<Value>, Refusal> {
+        let goes_on = self.hangs.load(Ordering::SeqCst);
+        self.ask(format!("heal {dry_run} `{}`", by.name)).map(|()| (!goes_on).then(|| json!({"healed": 2})))
+    }
+    async fn undo_healing(&self, id: String, force: bool, by: Caller) -> Result<Option<Value>, Refusal> {
+        self.ask(format!("undo {id} {force} `{}`", by.name)).map(|()| Some(json!({"healed": 1})))
     }
     async fn history(&self, after: u64, limit: usize) -> Result<Value, Refusal> {
         self.ask(format!("history {after} {limit}")).map(|()| json!({"entries": []}))

@@ -85,6 +85,12 @@ impl Line {
             | Record::HookEnded { hook } => (ITSELF, format!("hook/{hook}")),
             Record::DrillAsked { episode, by, .. } => (by.as_str(), episode.to_string()),
             Record::RestartAsked { by, .. } => (by.as_str(), "workers".to_owned()),
+            Record::WorkspaceChanged { by, change, .. } => {
+                (by.as_deref().unwrap_or(ITSELF), format!("workspace/{}", change.path))
+            }
+            Record::WorkspaceHealed { healing, by, .. } => {
+                (by.as_deref().unwrap_or(ITSELF), format!("healing/{healing}"))
+            }
             Record::ClockSet { .. } => (ITSELF, "clock".to_owned()),
             Record::EpisodeEscalated { id, .. } => (ITSELF, id.to_string()),
             Record::HoldSet { source, subject, by, .. } | Record::HoldEnded { source, subject, by, .. } => {

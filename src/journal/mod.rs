@@ -14,7 +14,8 @@ pub use audit::{AuditEntry, Line};
 pub use episode::{Reply, ToldAlert};
 pub use record::{AlertPart, ApprovalEnd, Before, Entry, IssueFacts, Record, Rung, RungOrigin};
 pub use state::{
-    ActiveAlert, Episode, Hold, HoldKey, Illegal, LastTouch, Maintenance, Note, Question, Run, State, Told, Totals,
+    ActiveAlert, Episode, Healings, Hold, HoldKey, Illegal, LastTouch, Maintenance, Note, Question, Run, State, Told,
+    Totals,
 };
 pub use store::{Epoch, JournalStore, Recovered, StoreError, StoreErrorKind};
 pub use transitions::{Guard, guard, is_legal};

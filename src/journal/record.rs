@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    AlertOutcome, AlertStatus, Autonomy, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, IssueSource, Level, Name,
-    Outcome, PolicySource, Reason, RunKey, Severity, Status, Timestamp,
+    AlertOutcome, AlertStatus, Autonomy, ChangeRecord, Class, Ending, EpisodeId, EpisodeKey, Fingerprint, HealingEnd,
+    HealingTrigger, IssueSource, Level, Name, Outcome, PolicySource, Reason, RunKey, Severity, Status, Timestamp,
 };
 
 /// A record with its place in the journal.
@@ -457,6 +457,41 @@ pub enum Record {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         reason: Option<String>,
     },
+    /// A change that a healing of the workspace made, or tried to make (WSP-6).
+    WorkspaceChanged {
+        /// Which healing.
+        healing: Name,
+        /// From 1, without gaps within the healing.
+        number: u32,
+        /// Why the healing was.
+        trigger: HealingTrigger,
+        /// Who asked for it, if a person did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// What, where, and the hashes before and after.
+        change: ChangeRecord,
+    },
+    /// A healing of the workspace has ended, and every change of it is told: each healing once, in the order of their ids.
+    WorkspaceHealed {
+        /// Which.
+        healing: Name,
+        /// When it was planned.
+        planned_at: Timestamp,
+        /// Why.
+        trigger: HealingTrigger,
+        /// Who asked for it, if a person did.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// The healing that it undoes.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        undoes: Option<Name>,
+        /// How it ended.
+        end: HealingEnd,
+        /// Changes in all.
+        changes: u32,
+        /// Those of them that were made.
+        applied: u32,
+    },
     /// `emergency_shutdown` stays until a person releases it.
     Latched {
         /// Why.
@@ -505,6 +540,8 @@ impl Record {
             Self::RestartAsked { .. } => "restart_asked",
             Self::HoldSet { .. } => "hold_set",
             Self::HoldEnded { .. } => "hold_ended",
+            Self::WorkspaceChanged { .. } => "workspace_changed",
+            Self::WorkspaceHealed { .. } => "workspace_healed",
             Self::Latched { .. } => "latched",
             Self::LatchReleased { .. } => "latch_released",
         }

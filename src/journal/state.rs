@@ -246,6 +246,29 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
+/// The healings of the workspace that the journal has.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healings {
+    /// The latest that is told whole.
+    #[serde(default)]
+    pub last: Option<Name>,
+    /// The one that is being told, and how many of its changes are.
+    #[serde(default)]
+    pub under_way: Option<(Name, u32)>,
+}
+
+impl Healings {
+    /// Whether a healing is told whole.
+    pub fn knows(&self, healing: &Name) -> bool {
+        self.last.as_ref().is_some_and(|last| *healing <= *last)
+    }
+
+    /// How many changes are told of one that is not told whole.
+    pub fn told(&self, healing: &Name) -> u32 {
+        self.under_way.as_ref().filter(|(id, _)| id == healing).map_or(0, |(_, told)| *told)
+    }
+}
+
 /// Counts since the journal began.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Totals {
@@ -323,6 +346,9 @@ pub struct State {
     pub policy_changed_at: Timestamp,
     /// When the Watchdog was last taken.
     pub watchdog_at: Option<Timestamp>,
+    /// Healings of the workspace.
+    #[serde(default)]
+    pub healings: Healings,
     /// Counts.
     pub totals: Totals,
 }
@@ -405,6 +431,7 @@ impl State {
             | Record::HookEnded { .. } => {
                 self.apply_hook(record, at)?;
             }
+            Record::WorkspaceChanged { .. } | Record::WorkspaceHealed { .. } => self.apply_healing(record)?,
             Record::HoldSet { .. }
             | Record::HoldEnded { .. }
             | Record::Latched { .. }
@@ -553,6 +580,33 @@ impl State {
                 }
             }
             _ => unreachable!("only records of maintenance come here"),
+        }
+        Ok(())
+    }
+
+    fn apply_healing(&mut self, record: &Record) -> Result<(), String> {
+        let healings = &mut self.healings;
+        let (Record::WorkspaceChanged { healing, .. } | Record::WorkspaceHealed { healing, .. }) = record else {
+            unreachable!("only records of healings come here")
+        };
+        if healings.knows(healing) {
+            return Err(format!("healing `{healing}` is told already"));
+        }
+        let told = healings.told(healing);
+        match record {
+            Record::WorkspaceChanged { number, .. } => {
+                if *number != told + 1 {
+                    return Err(format!("change {number} of healing `{healing}` after change {told}"));
+                }
+                healings.under_way = Some((healing.clone(), *number));
+            }
+            Record::WorkspaceHealed { changes, .. } => {
+                if *changes != told {
+                    return Err(format!("healing `{healing}` of {changes} changes after {told} of them"));
+                }
+                *healings = Healings { last: Some(healing.clone()), under_way: None };
+            }
+            _ => {}
         }
         Ok(())
     }

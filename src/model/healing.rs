@@ -7,6 +7,9 @@ use super::{Name, Severity, Timestamp};
 /// The name under which issues of the workspace are opened; no subsystem may have it.
 pub const WORKSPACE: &str = "workspace";
 
+/// The type of the issue that the workspace could not be looked at for several rounds.
+pub const WORKSPACE_UNREADABLE: &str = "workspace_unreadable";
+
 /// What kind of thing was found in a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -210,6 +213,22 @@ pub enum ChangeState {
     Failed,
     /// chiron ended in its middle, and it was not made.
     Abandoned,
+}
+
+impl ChangeState {
+    /// Every state.
+    pub const ALL: [Self; 5] = [Self::Planned, Self::Applied, Self::Deferred, Self::Failed, Self::Abandoned];
+
+    /// The word used as a label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Planned => "planned",
+            Self::Applied => "applied",
+            Self::Deferred => "deferred",
+            Self::Failed => "failed",
+            Self::Abandoned => "abandoned",
+        }
+    }
 }
 
 /// One change of a workspace, as the healing's own journal and the audit log keep it.

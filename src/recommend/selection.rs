@@ -2,7 +2,7 @@
 
 use crate::model::{
     ActionSpec, Autonomy, EpisodeId, HOST, Name, POLICY_NOT_FOLLOWED, Quantity, Reason, Recommendation,
-    RecommendationState, Severity, Timestamp, is_forecast,
+    RecommendationState, Severity, Timestamp, WORKSPACE, is_forecast,
 };
 
 use super::Settings;
@@ -27,6 +27,10 @@ pub fn ladder_for(
     settings: &Settings,
     catalog: impl Fn(&str) -> Option<&'static ActionSpec>,
 ) -> Vec<Step> {
+    // What healing leaves standing is for a person: nothing else may write there.
+    if subsystem == WORKSPACE {
+        return Vec::new();
+    }
     let own = settings.ladders.iter().find(|ladder| {
         ladder.subsystem.as_ref().is_none_or(|only| *only == *subsystem)
             && ladder.kind.as_ref().is_none_or(|only| *only == *kind)

@@ -15,8 +15,9 @@ use crate::journal::{
     StoreError, StoreErrorKind,
 };
 use crate::model::{
-    AlertOutcome, AlertStatus, Autonomy, Class, Ending, EpisodeKey, IntakeAlert, IssueSource, Level, Outcome,
-    PolicySource, Reason, RunKey, RunState, Severity, Timestamp,
+    AlertOutcome, AlertStatus, Autonomy, ChangeKind, ChangeRecord, ChangeState, Class, Ending, EpisodeKey, FindingCode,
+    HealingEnd, HealingTrigger, IntakeAlert, IssueSource, Level, Outcome, PolicySource, Reason, RunKey, RunState,
+    Severity, Timestamp,
 };
 
 use super::step::STATES;
@@ -283,6 +284,31 @@ fn every_kind() -> Vec<Record> {
         Record::DrillAsked { episode: id(), by: "ada".into(), reason: "rehearsal".into() },
         Record::ClockSet { millis: -3_600_000 },
         Record::RestartAsked { by: "ada".into(), reason: "stuck".into() },
+        Record::WorkspaceChanged {
+            healing: "20251123T013456Z-000012".into(),
+            number: 1,
+            trigger: HealingTrigger::Request,
+            by: Some("ada".into()),
+            change: ChangeRecord {
+                kind: ChangeKind::ReplaceFile,
+                code: FindingCode::JsonCorrupt,
+                path: "logs/positions_futures.json".into(),
+                state: ChangeState::Applied,
+                before: Some("00".into()),
+                after: Some("ff".into()),
+                detail: String::new(),
+            },
+        },
+        Record::WorkspaceHealed {
+            healing: "20251123T013456Z-000012".into(),
+            planned_at: at(-9),
+            trigger: HealingTrigger::Request,
+            by: Some("ada".into()),
+            undoes: None,
+            end: HealingEnd::Finished,
+            changes: 1,
+            applied: 1,
+        },
         Record::HoldEnded { source: PolicySource::Operator, subject: "database".into(), by: None, reason: None },
         latched(),
         release("ada", "checked by hand"),

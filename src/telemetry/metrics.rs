@@ -23,6 +23,7 @@ use super::tasks::{Progress, TaskRows};
 use super::text::{Kind, Text};
 use super::textfile::Folder;
 use super::watching::Watching;
+use super::workspace::Workspace;
 
 /// Why chiron may be blind (POL-4); each has its series from the start. Further reasons appear when they occur.
 pub const BLIND_REASONS: [&str; 10] = [
@@ -88,6 +89,8 @@ pub struct Metrics {
     pub hooks: Hooks,
     /// Files that are watched.
     pub watching: Watching,
+    /// The healing of the bot's workspace.
+    pub workspace: Workspace,
     webhook_refused: Reasons,
     requests_refused: Refused,
     /// Whether the web configuration was taken over, and until when our certificate holds; 0 without one.
@@ -127,6 +130,7 @@ impl Metrics {
             bots: Bots::default(),
             hooks: Hooks::default(),
             watching: Watching::default(),
+            workspace: Workspace::default(),
             webhook_refused: Reasons::new(
                 "chiron_webhook_refused_total",
                 counter,
@@ -366,6 +370,7 @@ impl Metrics {
         self.alertmanagers.render(text);
         self.bindings.render(text);
         self.hooks.render(text);
+        self.workspace.render(text);
         for reasons in [&self.webhook_refused, &self.journal_errors, &self.admissions_refused, &self.blind] {
             reasons.render(text);
         }

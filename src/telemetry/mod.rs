@@ -20,6 +20,7 @@ pub mod tasks;
 mod text;
 mod textfile;
 pub mod watching;
+pub mod workspace;
 
 #[cfg(test)]
 mod tests;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-use crate::model::{HOST, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Severity};
+use crate::model::{HOST, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Severity, WORKSPACE};
 
 use super::text::{Family, Kind, Text, bound, prepare};
 
@@ -259,7 +259,9 @@ impl Tables {
     /// is about a subject that is still configured.
     pub(super) fn configured(subsystems: &[Name], bindings: &[(Name, Name)], actions: &[Name], old: &Self) -> Self {
         let mut new = Self {
-            subsystems: Arc::new(subsystems.iter().cloned().chain([HOST, PLATFORM].map(Name::from)).collect()),
+            subsystems: Arc::new(
+                subsystems.iter().cloned().chain([HOST, PLATFORM, WORKSPACE].map(Name::from)).collect(),
+            ),
             ..Self::default()
         };
         let status = subsystems.iter().map(|subsystem| (subsystem.clone(), Name::from(SUBSYSTEM_STATUS)));

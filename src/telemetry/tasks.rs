@@ -14,7 +14,7 @@ use crate::model::Timestamp;
 use super::text::{Kind, Text, prepare};
 
 /// The long tasks; each has its series from the start. Others appear when they are first started.
-pub const TASKS: [&str; 7] = ["bindings", "checks", "decider", "http", "publisher", "reconciler", "sender"];
+pub const TASKS: [&str; 8] = ["bindings", "checks", "decider", "healer", "http", "publisher", "reconciler", "sender"];
 
 #[derive(Debug)]
 struct Row {

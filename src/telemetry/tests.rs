@@ -55,6 +55,45 @@ fn full_page() -> String {
     full_page_in(PageFormat::Text)
 }
 
+/// A workspace that was looked at.
+fn heal(metrics: &Metrics) {
+    let finding = |code, state| WorkspaceFinding {
+        code,
+        severity: Severity::Critical,
+        path: "logs/positions_futures.json".to_owned(),
+        description: String::new(),
+        records: Vec::new(),
+        state,
+        detail: String::new(),
+    };
+    metrics.workspace.configure(true);
+    let report = HealingReport {
+        id: None,
+        timestamp: Timestamp::from_millis(1_763_862_896_000),
+        trigger: HealingTrigger::Schedule,
+        dry_run: false,
+        success: false,
+        healed: 1,
+        failed: 0,
+        critical: 1,
+        stats: HealingStats { files_created: 2, locks_cleared: 1, ..HealingStats::default() },
+        findings: vec![
+            finding(FindingCode::StateMismatch, FindingState::Standing),
+            finding(FindingCode::FileMissing, FindingState::Healed),
+        ],
+        changes: Vec::new(),
+        diff: String::new(),
+        validation: Validation { score: 62.5, status: Status::Degraded, parts: Vec::new() },
+        visited: 12,
+        duration_ms: 40,
+    };
+    let at = report.timestamp;
+    metrics.workspace.looked(&HealingReport { critical: 0, ..report.clone() }, at);
+    metrics.workspace.looked(&report, at);
+    metrics.workspace.failed("busy", at);
+    metrics.workspace.changed(ChangeKind::CreateFile, ChangeState::Applied);
+}
+
 fn full_page_in(format: PageFormat) -> String {
     let mut feed = Health::clone(&health("data_feed", Status::Degraded));
     let value = |label: &str, value, unit: &str| Perfdata { label: label.into(), value, unit: unit.into() };
@@ -138,6 +177,7 @@ fn full_page_in(format: PageFormat) -> String {
     metrics.hooks.answered(&stop, Ending::Ok);
     metrics.hooks.followed(&stop, Duration::from_millis(1_250));
     metrics.expect_issues([pair(crate::model::PLATFORM, "kill_switch")]);
+    heal(&metrics);
     metrics.issue_opened(&"database".into(), &"slow_disk".into(), Severity::Low);
     metrics.issue_resolved(&"database".into(), &"slow_disk".into(), Severity::Low);
     metrics.action_ended(

@@ -4,6 +4,7 @@ mod admission;
 mod approvals;
 mod failure_points;
 mod forecasts;
+mod healer;
 mod hooks;
 mod incidents;
 mod ledger;

@@ -101,6 +101,7 @@ async fn start(rules: Rules, store: Arc<dyn JournalStore>, clock: &Clock) -> Run
         dry_run: false,
         stormy: false,
         hooks: Vec::new(),
+        workspace_seen: false,
     };
     let shared = Arc::new(Shared {
         board: arc_swap::ArcSwap::from_pointee(Board::new(view)),

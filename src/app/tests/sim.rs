@@ -117,6 +117,7 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
             .collect::<HashMap<_, _>>(),
         hooks: Arc::default(),
         stalled_after: Duration::from_secs(60),
+        heals: false,
         real_money: false,
         catalog: actions::action,
     }

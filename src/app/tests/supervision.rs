@@ -119,6 +119,7 @@ impl Process {
             dry_run: false,
             stormy: false,
             hooks: Vec::new(),
+            workspace_seen: false,
         };
         let shared = Arc::new(Shared {
             board: arc_swap::ArcSwap::from_pointee(Board::new(view)),

@@ -14,3 +14,4 @@ pub(super) mod policy;
 pub(super) mod push;
 pub(super) mod recommendations;
 pub(super) mod subsystems;
+pub(super) mod workspace;

@@ -11,7 +11,7 @@ use crate::http::router::ROUTES;
 
 use super::*;
 
-fn parsed() -> Value {
+pub(super) fn parsed() -> Value {
     serde_json::from_str(DOCUMENT).expect("the document is JSON")
 }
 
@@ -89,8 +89,69 @@ fn schemas_name_every_key() {
         ("Policy", json!(super::document(Level::NoNewTrades))),
         ("GateAnswer", json!(answer)),
         ("AuditEntry", json!(audit)),
+        ("HealingReport", json!(healing_report())),
+        ("Healing", json!(healing())),
     ] {
         keys_match(&document, &json!({"$ref": format!("#/components/schemas/{schema}")}), &value, schema);
+    }
+}
+
+fn change() -> ChangeRecord {
+    ChangeRecord {
+        kind: ChangeKind::ReplaceFile,
+        code: FindingCode::JsonCorrupt,
+        path: "logs/a.json".to_owned(),
+        state: ChangeState::Applied,
+        before: Some("00".to_owned()),
+        after: Some("ff".to_owned()),
+        detail: "d".to_owned(),
+    }
+}
+
+/// A healing with every key.
+fn healing() -> Healing {
+    let (id, other) = (Name::from("h2"), Name::from("h1"));
+    let (trigger, end) = (HealingTrigger::Rollback, Some(HealingEnd::Finished));
+    let by = Some("ana".to_owned());
+    Healing {
+        id,
+        at: NOW,
+        trigger,
+        by,
+        undoes: Some(other.clone()),
+        end,
+        undone_by: Some(other),
+        changes: vec![change()],
+    }
+}
+
+/// A report with every key.
+fn healing_report() -> HealingReport {
+    let part = |part| PartScore { part, score: 50.0, critical: false, problems: vec!["p".to_owned()] };
+    HealingReport {
+        id: Some("h1".into()),
+        timestamp: NOW,
+        trigger: HealingTrigger::Request,
+        dry_run: true,
+        success: false,
+        healed: 1,
+        failed: 0,
+        critical: 0,
+        stats: HealingStats::default(),
+        findings: vec![WorkspaceFinding {
+            code: FindingCode::StateMismatch,
+            severity: Severity::Critical,
+            path: "logs/a.json".to_owned(),
+            description: "d".to_owned(),
+            records: vec!["BTC/USDT".to_owned()],
+            state: FindingState::Standing,
+            detail: "d".to_owned(),
+        }],
+        changes: vec![change()],
+        diff: "+".to_owned(),
+        validation: Validation { score: 50.0, status: Status::Degraded, parts: ValidationPart::ALL.map(part).into() },
+        visited: 1,
+        duration_ms: 1,
     }
 }
 
@@ -141,6 +202,12 @@ fn enumerations_are_those_of_the_model() {
         words("Recommendation/properties/state/enum"),
         RecommendationState::ALL.map(RecommendationState::as_str)
     );
+    let triggers = ["start", "schedule", "request", "command", "gate", "rollback", "action"];
+    assert_eq!(words("HealingTrigger/enum"), triggers);
+    assert_eq!(words("FindingCode/enum"), FindingCode::ALL.map(FindingCode::as_str));
+    assert_eq!(words("Finding/properties/state/enum"), FindingState::ALL.map(FindingState::as_str));
+    assert_eq!(words("Change/properties/kind/enum"), ChangeKind::ALL.map(ChangeKind::as_str));
+    assert_eq!(words("Change/properties/state/enum"), ChangeState::ALL.map(ChangeState::as_str));
     let gate = document.pointer("/paths/~1api~1v1~1gate~1{intent}/get/parameters/0/schema/enum").unwrap();
     assert_eq!(*gate, json!(Intent::ALL.map(Intent::as_str)));
 }

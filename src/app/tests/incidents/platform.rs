@@ -85,6 +85,7 @@ pub(super) fn platform(dice: &mut Dice) -> Rules {
         bindings: HashMap::new(),
         hooks: Vec::new().into(),
         stalled_after: seconds(60),
+        heals: false,
         real_money: dice.percent(50),
         catalog: actions::action,
         subsystems,
