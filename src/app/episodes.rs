@@ -15,6 +15,9 @@ use super::recommended::{fixed, merged, note_superseded, put_next};
 /// No issue is said to have begun longer ago than this before it was opened.
 const BEGAN_BEFORE_MAX: std::time::Duration = std::time::Duration::from_secs(86_400);
 
+/// The type of issue whose ladder depends on whether it is overdue.
+const KILL_SWITCH: &str = "kill_switch";
+
 /// Whether an issue of that type is chiron's own affair, which no alert about its subsystem joins unless it names the type.
 pub(super) fn stands_apart(kind: &str) -> bool {
     [super::drills::DRILL, super::reverse::REVERSE, "policy_not_followed", "storm"].contains(&kind)
@@ -184,7 +187,9 @@ impl Cycle {
             facts.severity = episode.facts.severity;
             facts.impacts_trading |= episode.facts.impacts_trading;
         }
-        let ladder = if facts.severity == episode.facts.severity {
+        // What becomes overdue, or is no longer, is told in other words.
+        let conditional = episode.key.kind == *KILL_SWITCH && facts.description != episode.facts.description;
+        let ladder = if facts.severity == episode.facts.severity && !conditional {
             episode.ladder.clone()
         } else {
             self.ladder(&episode.key.subsystem, &episode.key.kind, facts.severity, &episode.ladder)
@@ -225,7 +230,19 @@ impl Cycle {
     /// The ladder for a severity, behind what the old one has to keep.
     pub(super) fn ladder(&self, subsystem: &str, kind: &str, severity: Severity, old: &[Rung]) -> Vec<Rung> {
         let settings = &self.rules.recommend;
-        merged(old, recommend::ladder_for(subsystem, kind, severity, settings, self.rules.catalog))
+        let mut steps = recommend::ladder_for(subsystem, kind, severity, settings, self.rules.catalog);
+        let overdue = self.is_overdue(subsystem, kind);
+        steps.retain(|step| overdue || !recommend::only_overdue(&step.action));
+        merged(old, steps)
+    }
+
+    /// Whether what the failure point of that category finds should be over by itself by now (WSP-7).
+    pub(super) fn is_overdue(&self, subsystem: &str, kind: &str) -> bool {
+        let mut points = self.rules.failure_points.iter().zip(&self.world.points);
+        points.any(|(point, health)| {
+            let overdue = health.as_ref().is_some_and(|health| health.signals.overdue);
+            overdue && point.category == *kind && point.subsystem == *subsystem
+        })
     }
 
     pub(super) fn is_containing(&self, action: &str) -> bool {
@@ -315,11 +332,12 @@ fn is_of_signals(episode: &Episode) -> bool {
     matches!(episode.facts.source, IssueSource::Vitals | IssueSource::FailurePoint) || is_forecast(&episode.key.kind)
 }
 
-/// Whether an episode is what a failure point found, no action is for it, and it is mild: a limit that is reached is a normal
-/// state, which gets nobody out of bed.
+/// Whether an episode is what a failure point found, no action is for it but what a person does, and it is mild: a limit that
+/// is reached is a normal state, which gets nobody out of bed.
 pub(super) fn is_to_be_seen_only(episode: &Episode) -> bool {
+    let only_shown = |rung: &Rung| recommend::furthest(&rung.action) == Autonomy::Manual;
     episode.facts.source == IssueSource::FailurePoint
-        && episode.ladder.is_empty()
+        && episode.ladder.iter().all(only_shown)
         && episode.facts.severity < Severity::High
 }
 

@@ -162,7 +162,7 @@ pub fn asked(settings: &Settings) -> Vec<Binding> {
         place: hook.place.clone(),
         actuator: Arc::clone(&hook.actuator),
     };
-    settings.bindings.iter().cloned().chain(settings.hooks.iter().map(hook)).collect()
+    super::builtin::bindings(settings).into_iter().chain(settings.hooks.iter().map(hook)).collect()
 }
 
 /// What keeps a binding from working now. As long as its means takes.

@@ -11,11 +11,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::failpoint;
+use crate::journal::{JournalStore, StoreError};
 use crate::model::{FailurePoint, Health, PointsReport, PolicyDocument, Report, Status, Timestamp};
-use crate::publish::{self, OperatorAlert};
+use crate::publish::{self, OperatorAlert, PointHealing};
 use crate::telemetry::Progress;
 
 use super::board::Board;
+use super::points_log::{self, Story};
 use super::report::report;
 use super::task::Shared;
 use super::tasks::{Lent, blocking};
@@ -49,10 +51,20 @@ pub struct PointsPlaces {
     pub log: PathBuf,
     /// The latest.
     pub summary: PathBuf,
+    /// What was done about what they found (WSP-7).
+    pub healing: PathBuf,
     /// How often.
     pub every: Duration,
     /// How many are configured.
     pub configured: usize,
+}
+
+/// What is published from.
+pub struct Sources {
+    /// The policy.
+    pub policies: watch::Receiver<Arc<PolicyDocument>>,
+    /// The journal, if it can be read at all, and its last entry when this process began.
+    pub journal: Option<(Arc<dyn JournalStore>, u64)>,
 }
 
 /// The report of what readers see now.
@@ -64,13 +76,15 @@ pub fn current_report(board: &Board, now: Timestamp) -> Report {
 pub async fn run(
     places: Arc<arc_swap::ArcSwap<Places>>,
     shared: Arc<Shared>,
-    mut policies: watch::Receiver<Arc<PolicyDocument>>,
+    sources: Sources,
     mut alerts: Lent<mpsc::Receiver<OperatorAlert>>,
     mut wanted: Lent<mpsc::Receiver<oneshot::Sender<()>>>,
     progress: Progress,
     stop: CancellationToken,
 ) {
+    let Sources { mut policies, journal } = sources;
     let mut written: Option<Arc<PolicyDocument>> = None;
+    let mut healings = Healings::default();
     let mut report_due = tokio::time::interval(REPORT_EVERY);
     report_due.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     report_due.reset();
@@ -102,6 +116,10 @@ pub async fn run(
                 let configured = Arc::clone(&board.view.load().rules);
                 drop(board);
                 monitor.turn(&placed.points, &points, &configured.failure_points, told, &mut troubles).await;
+                if let Some((store, from)) = &journal {
+                    let result = healings.turn(&**store, *from, &placed.points, &shared).await;
+                    troubles.note("failure_point_healing", &placed.points.healing, result);
+                }
             }
             _ = report_due.tick() => write_report(&placed, &shared, progress.clock().now(), &mut troubles).await,
             Some(asked) = wanted.recv() => {
@@ -201,6 +219,86 @@ impl Monitor {
                 .await;
         *self = Self { swept: result.is_ok(), ..Self::default() };
         troubles.note("failure_points_summary", &places.summary, result);
+    }
+}
+
+/// What was done about failure points, told from the journal: each entry once, also over a crash (WSP-7).
+#[derive(Default)]
+struct Healings {
+    /// The last entry that is told, and what is known of the issues; `None` before the log was looked at.
+    told: Option<(u64, Story)>,
+    /// A line that could not be written yet.
+    unwritten: Option<PointHealing>,
+}
+
+/// Entries read at once, and in one turn.
+const ENTRIES_PAGE: usize = 500;
+const PAGES_MAX: usize = 20;
+
+impl Healings {
+    /// Tells what has been journaled since. What cannot be written is tried again with the next turn, from where it stopped.
+    async fn turn(
+        &mut self,
+        store: &dyn JournalStore,
+        from: u64,
+        places: &PointsPlaces,
+        shared: &Shared,
+    ) -> std::io::Result<()> {
+        let path = &places.healing;
+        let view = shared.board.load().view.load_full();
+        let read = |error: StoreError| std::io::Error::other(error.to_string());
+        if self.told.is_none() {
+            let log = path.to_owned();
+            let last = blocking(move || publish::last_healing(&log)).await;
+            let before = last.as_ref().and_then(|line| line.seq).map(|seq| seq.saturating_sub(1));
+            let named = match before {
+                Some(before) => store.history(before, 1).await.map_err(read)?.first().map(|entry| entry.at),
+                None => None,
+            };
+            self.told = Some((points_log::goes_on_after(last.as_ref(), named, from), Story::of(&view.state)));
+        }
+        self.write(path).await?;
+        let Some((seq, story)) = &mut self.told else { return Ok(()) };
+        // Only a state of exactly then knows which issues are open.
+        if *seq == view.state.seq {
+            story.forget_ended(&view.state);
+        }
+        if places.configured == 0 && story.is_over() {
+            *seq = view.state.seq.max(*seq);
+            return Ok(());
+        }
+        for _ in 0..PAGES_MAX {
+            let Some((seq, _)) = &self.told else { return Ok(()) };
+            // A journal that cannot be written now holds less than was decided.
+            if *seq >= view.state.seq {
+                return Ok(());
+            }
+            let entries = store.history(*seq, ENTRIES_PAGE).await.map_err(read)?;
+            if entries.is_empty() {
+                return Ok(());
+            }
+            for entry in entries {
+                let points = shared.board.load().points();
+                let suggestion = |category: &str| {
+                    let point = points.iter().find(|health| health.subsystem == *category)?;
+                    point.details.get("suggestion")?.as_str().map(str::to_owned)
+                };
+                let Some((seq, story)) = &mut self.told else { return Ok(()) };
+                self.unwritten = story.line(&entry, suggestion);
+                *seq = entry.seq;
+                self.write(path).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&mut self, path: &std::path::Path) -> std::io::Result<()> {
+        if let Some(line) = self.unwritten.clone() {
+            let path = path.to_owned();
+            blocking(move || publish::points_healing(&path, &line)).await?;
+            self.unwritten = None;
+        }
+        Ok(())
     }
 }
 

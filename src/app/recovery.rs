@@ -10,8 +10,8 @@ use crate::detect::status::Chance;
 use crate::execute::Binding;
 use crate::journal::{Episode, HoldKey, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
-    ActionSpec, Autonomy, Class, Ending, EpisodeId, EpisodeKey, Name, Outcome, PLATFORM, POLICY_NOT_FOLLOWED, Reason,
-    RecommendationState, RunKey, RunState, Timestamp, is_forecast,
+    ActionSpec, Autonomy, Class, Ending, EpisodeId, EpisodeKey, IssueSource, Name, Outcome, PLATFORM,
+    POLICY_NOT_FOLLOWED, Reason, RecommendationState, RunKey, RunState, Timestamp, is_forecast,
 };
 use crate::recommend::ladder::{Next, Outlook, RungView, next, outlook};
 use crate::verify::{self, Evidence};
@@ -19,6 +19,7 @@ use crate::verify::{self, Evidence};
 use super::cycle::{Answered, Cycle, Effect, Prepared, Rules};
 use super::draft::Draft;
 use super::episodes::is_to_be_seen_only;
+use super::points;
 use super::reverse;
 use super::storm;
 use super::world::{Verifying, Waiting};
@@ -115,7 +116,8 @@ impl Cycle {
         if !self.watchdog_alive(draft) {
             return Some(Reason::Watchdog);
         }
-        spec.needs_policy.is_some_and(|level| draft.state.level() > level).then_some(Reason::Policy)
+        let beside = points::level_beside(&draft.state, &run.key.episode);
+        spec.needs_policy.is_some_and(|level| beside > level).then_some(Reason::Policy)
     }
 
     /// Whether nothing holds an episode open: neither a check nor an alert, nor something that is to be undone or rehearsed.
@@ -370,8 +372,16 @@ impl Cycle {
         self.wait(draft, &episode.id, number(index), state, admission.reason, admission.not_before);
         match admission.reason {
             reason @ (Reason::Unbound | Reason::GroupUnhealthy) => self.tell_person(draft, episode, reason),
+            // Nothing that chiron does by itself is left of what a failure point's ladder has.
+            Reason::Manual if episode.facts.source == IssueSource::FailurePoint => {
+                self.tell_person(draft, episode, Reason::Manual);
+            }
             reason @ (Reason::Storm | Reason::Unhealthy | Reason::Watchdog | Reason::Policy) => {
                 self.world.asked_since.remove(&episode.id);
+                if spec.raises_risk {
+                    // Health, the Watchdog and the policy are looked at again, whatever wakes them.
+                    self.world.wake(draft.now.plus(super::cycle::TICK), &episode.id);
+                }
                 self.tell_if_long(draft, &episode.id, reason);
             }
             Reason::ApprovalPending => {
@@ -419,11 +429,14 @@ impl Cycle {
         let Some(spec) = (self.rules.catalog)(&rung.action) else { return no };
         let Some(view) = self.rung_views(&draft.state, episode).get(index).copied() else { return no };
         let target = &episode.key.subsystem;
+        if let Some(too_early) = self.is_too_early(episode, &rung.action) {
+            return too_early;
+        }
         let unconfirmed = matches!(rung.origin, RungOrigin::AlertIfConfirmed(_)) && !self.world.is_broken(target);
         let request = Request {
             autonomy: view.autonomy,
             // To take back what made things worse waits for nothing but its target.
-            lowers_risk: spec.lowers_risk || matches!(rung.origin, RungOrigin::Undo(_)),
+            lowers_risk: is_free(spec, &rung.origin),
             raises_risk: spec.raises_risk && !matches!(rung.origin, RungOrigin::Undo(_)),
             dry_run: view.rehearsed_only,
             bound: view.bound,
@@ -449,13 +462,22 @@ impl Cycle {
             overall_starts: &starts,
             healthy: self.is_verified_healthy(&draft.state, target, &episode.id),
             watchdog_alive: self.watchdog_alive(draft),
-            policy_permits: spec.needs_policy.is_none_or(|level| draft.state.level() <= level),
+            policy_permits: spec
+                .needs_policy
+                .is_none_or(|level| points::level_beside(&draft.state, &episode.id) <= level),
             maintenance_until: self.maintenance_until(draft, target, &rung.action),
             in_storm: self.is_stormbound(target),
             group_busy,
             group_unhealthy,
         };
-        admit::admit(&request, &ledger, &self.rules.admit, draft.now)
+        let admission = admit::admit(&request, &ledger, &self.rules.admit, draft.now);
+        let pause = points::pause(&draft.state, episode, index, draft.now).filter(|until| draft.now < *until);
+        match pause.filter(|_| admission.verdict == Verdict::Run && !approved) {
+            Some(until) => {
+                admit::Admission { verdict: Verdict::Wait, reason: Reason::Cooldown, not_before: Some(until) }
+            }
+            None => admission,
+        }
     }
 
     /// Until when a rung that was tried and did not help is not tried again.
@@ -464,8 +486,7 @@ impl Cycle {
         if !matches!(rung.outcome, Some(Outcome::Failed | Outcome::Unverified)) {
             return None;
         }
-        let last = RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts };
-        let ended = state.ended_runs.iter().rev().find(|run| run.key == last).and_then(|run| run.ended_at);
+        let (last, ended) = last_try(state, episode, index, rung.attempts);
         let touched = || state.touches.get(&episode.key.subsystem).and_then(|touch| touch.ended_at);
         Some(self.rules.admit.retry_backoff.until(&last, ended.or_else(touched)?, now))
     }
@@ -485,8 +506,7 @@ impl Cycle {
         let target = &episode.key.subsystem;
         let binding = self.binding(&rung.action, target);
         let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts + 1 };
-        // To take back what made things worse is as urgent as what lowers risk.
-        let lowers_risk = spec.lowers_risk || matches!(rung.origin, RungOrigin::Undo(_));
+        let lowers_risk = is_free(spec, &rung.origin);
         let not_after = (!lowers_risk).then(|| draft.now.plus(self.rules.admit.not_after));
         draft.push(Record::RunIntended {
             key: key.clone(),
@@ -556,7 +576,7 @@ impl Cycle {
     }
 
     /// The check that says whether a run has helped: the failure point whose issue it is for, else its target's own.
-    fn check_of(&self, draft: &Draft, run: &Run) -> Option<usize> {
+    pub(super) fn check_of(&self, draft: &Draft, run: &Run) -> Option<usize> {
         let kind = draft.state.episodes.get(&run.key.episode).map(|episode| &episode.key.kind);
         let mut points = self.rules.failure_points.iter();
         let point = points.position(|point| kind == Some(&point.category) && point.subsystem == run.target);
@@ -650,6 +670,7 @@ impl Cycle {
         let granted = matches!(rung.origin, RungOrigin::Alert(_) | RungOrigin::AlertIfConfirmed(_));
         let strict =
             spec.raises_risk || spec.name == "close_all_positions" || settings.autonomy.contains_key(spec.name);
+        let strict = strict || crate::recommend::furthest(spec.name) > Autonomy::Automatic;
         if episode.key.kind == *super::drills::DRILL || granted && !strict {
             return rung.autonomy;
         }
@@ -719,6 +740,19 @@ fn looked_at_by_itself(rules: &Rules, index: &HashMap<Name, usize>, key: &Episod
     raised.iter().any(|kind| key.kind == **kind)
         || is_forecast(&key.kind)
         || rules.failure_points.iter().any(|point| point.category == key.kind && point.subsystem == key.subsystem)
+}
+
+/// Whether neither budgets nor cooldowns are about an action: it lowers risk, it only asks, or it takes back what made things
+/// worse, which is as urgent.
+fn is_free(spec: &ActionSpec, origin: &RungOrigin) -> bool {
+    spec.lowers_risk || crate::recommend::only_asks(spec.name) || matches!(origin, RungOrigin::Undo(_))
+}
+
+/// The latest try of a rung, and when it ended, if that is remembered.
+pub(super) fn last_try(state: &State, episode: &Episode, index: usize, attempt: u32) -> (RunKey, Option<Timestamp>) {
+    let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt };
+    let ended = state.ended_runs.iter().rev().find(|run| run.key == key).and_then(|run| run.ended_at);
+    (key, ended)
 }
 
 /// The 1-based number of a rung.

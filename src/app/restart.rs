@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use crate::execute::ProbeAnswer;
-use crate::journal::{Record, Run, RungOrigin, State};
-use crate::model::{Class, Ending, Reason, RunKey, RunState, Status, Timestamp};
+use crate::journal::{Episode, Record, Run, RungOrigin, State};
+use crate::model::{Class, Ending, FailurePoint, Health, IssueSource, Reason, RunKey, RunState, Status, Timestamp};
 
 use super::cycle::{Cycle, Effect, Inquired};
 use super::draft::Draft;
@@ -139,9 +139,7 @@ impl Cycle {
                 let deadline = draft.now.plus(CHECK_PATIENCE);
                 self.world.asking_check.entry(key.clone()).or_insert(Asking { since, deadline, probe });
                 self.world.wake(deadline, &key.episode);
-                if let Some(index) = self.world.index.get(&run.target) {
-                    effects.push(Effect::ForceCheck(*index));
-                }
+                effects.extend(self.check_of(draft, run).map(Effect::ForceCheck));
             }
         }
         self.world.dirty_episodes.insert(run.key.episode.clone());
@@ -204,10 +202,28 @@ impl Cycle {
         }
     }
 
+    /// Whether the failure point whose issue an episode is has found the same since `since`, if it has spoken; `None` if it is
+    /// no failure point's.
+    fn is_still_found(&self, episode: &Episode, since: Timestamp) -> Option<Option<bool>> {
+        if episode.facts.source != IssueSource::FailurePoint {
+            return None;
+        }
+        let mut points = self.rules.failure_points.iter().zip(&self.world.points);
+        let is_it =
+            |point: &FailurePoint| point.category == episode.key.kind && point.subsystem == episode.key.subsystem;
+        let (_, health) = points.find(|(point, _)| is_it(point))?;
+        let spoke = health.as_ref().filter(|health| health.timestamp >= since && health.status != Status::Unknown);
+        let finds = |health: &Health| health.signals.findings.iter().any(|one| one.symbol == episode.key.symbol);
+        Some(spoke.map(|health| finds(health)))
+    }
+
     /// Whether the action is still called for: an alert fires, or the check is not healthy. `None` if nobody has said
     /// since `since`.
     fn is_needed(&self, draft: &Draft, run: &Run, since: Timestamp) -> Option<bool> {
         let episode = draft.state.episodes.get(&run.key.episode)?;
+        if let Some(still) = self.is_still_found(episode, since) {
+            return still;
+        }
         let fires = episode
             .alerts
             .iter()

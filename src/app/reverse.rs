@@ -6,7 +6,9 @@
 use std::sync::Arc;
 
 use crate::journal::{Before, Episode, IssueFacts, Record, Run, Rung, RungOrigin, State};
-use crate::model::{Autonomy, EpisodeId, EpisodeKey, HOST, IssueSource, Name, Outcome, Severity, Status};
+use crate::model::{
+    Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, IssueSource, Name, Outcome, PLATFORM, Severity, Status,
+};
 
 use super::cycle::{Cycle, Effect};
 use super::draft::Draft;
@@ -162,16 +164,26 @@ impl Cycle {
         let open = state.episodes.values().any(|episode| {
             let kind = &episode.key.kind;
             let apart = super::episodes::stands_apart(kind) || crate::model::is_forecast(kind);
-            episode.key.subsystem == *target && episode.id != *own && !apart
+            // The platform is many things: what is mild of one is not about another.
+            let mild = *target == *PLATFORM && episode.facts.severity < Severity::High;
+            episode.key.subsystem == *target && episode.id != *own && !apart && !mild
         });
         let healthy = match self.world.index.get(target) {
             Some(index) => self.world.subsystems[*index]
                 .healthy_since
                 .is_some_and(|since| self.world.last_seen >= since.plus(self.rules.policy.min_hold)),
             // What is checked no longer is not healthy.
+            None if *target == *PLATFORM => self.is_platform_whole(),
             None => *target == *HOST && self.world.resources.is_some(),
         };
         healthy && !open
+    }
+
+    /// Whether every check has answered, and what trading depends on fully works.
+    fn is_platform_whole(&self) -> bool {
+        let works = |status| matches!(status, Status::Healthy | Status::Degraded);
+        let mut full = self.rules.subsystems.iter().filter(|one| one.criticality == Criticality::Full);
+        self.world.unseen == 0 && !self.is_stormy() && full.all(|one| works(self.world.status(&one.name)))
     }
 
     /// Whether only a person undoes it, by the settings in force.

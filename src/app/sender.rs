@@ -203,7 +203,9 @@ fn cases(view: &View) -> Vec<Case> {
         .episodes
         .values()
         .filter(|episode| {
-            episode.facts.severity == Severity::Critical || episode.escalated.is_some() || waits(&episode.id)
+            episode.facts.severity == Severity::Critical
+                || episode.escalated.is_some()
+                || waits(&episode.id) && !super::episodes::is_to_be_seen_only(episode)
         })
         .map(|episode| Case {
             issue: issue_of(episode, None),

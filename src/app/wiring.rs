@@ -26,6 +26,7 @@ use crate::store;
 use crate::telemetry::metrics::Metrics;
 
 use super::board::{Board, View};
+use super::builtin;
 use super::cycle::Rules;
 use super::executor::Executor;
 use super::handle::{AppHandle, ReloadRequest, RestartRequest};
@@ -33,7 +34,7 @@ use super::healer::{Desk, Healer, RealWork};
 use super::lifecycle::Supervision;
 use super::notify::Notifier;
 use super::preflight::{self, Preflight, Readiness};
-use super::publisher::{self, Places, PointsPlaces};
+use super::publisher::{self, Places, PointsPlaces, Sources};
 use super::reconciler::Reconciler;
 use super::report::policy_document;
 use super::sender::Sender;
@@ -103,10 +104,9 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         policy: settings.policy.clone(),
         alerts: Arc::new(settings.alerts.clone()),
         hooks: settings.hooks.clone().into(),
-        bindings: settings
-            .bindings
-            .iter()
-            .map(|binding| ((binding.action.clone(), binding.subsystem.clone()), Arc::new(binding.clone())))
+        bindings: builtin::bindings(settings)
+            .into_iter()
+            .map(|binding| ((binding.action.clone(), binding.subsystem.clone()), Arc::new(binding)))
             .collect(),
         // The most frequent check sets the pace: three of its intervals, and its time limit, without a word is a stall.
         stalled_after: (shortest * 3).max(Duration::from_secs(15)),
@@ -118,8 +118,7 @@ pub(super) fn rules(settings: &Settings) -> Rules {
 
 pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Name)>, Vec<Name>) {
     let names = settings.subsystems.iter().map(|subsystem| subsystem.subsystem.name.clone()).collect();
-    let bindings =
-        settings.bindings.iter().map(|binding| (binding.action.clone(), binding.subsystem.clone())).collect();
+    let bindings = builtin::bindings(settings).into_iter().map(|binding| (binding.action, binding.subsystem)).collect();
     (names, bindings, actions::ACTIONS.iter().map(|spec| spec.name.into()).collect())
 }
 
@@ -414,12 +413,15 @@ impl App {
         reports: Home<mpsc::Receiver<oneshot::Sender<()>>>,
     ) {
         let (places, shared) = (Arc::clone(&self.keep.places), Arc::clone(&self.keep.shared));
+        let from = shared.board.load().view.load().state.seq;
+        let journal = self.keep.store.clone().map(|store| (store, from));
         let progress = shared.metrics.progress("publisher", &self.keep.clock);
         self.supervise("publisher", move |until| {
             let back = "the publisher before has ended";
             let (alerts, reports) = (alerts.lend().expect(back), reports.lend().expect(back));
             let (places, shared) = (Arc::clone(&places), Arc::clone(&shared));
-            publisher::run(places, shared, policies.clone(), alerts, reports, progress.clone(), until)
+            let sources = Sources { policies: policies.clone(), journal: journal.clone() };
+            publisher::run(places, shared, sources, alerts, reports, progress.clone(), until)
         });
     }
 
@@ -451,6 +453,7 @@ pub(super) fn places(settings: &Settings) -> Places {
         points: PointsPlaces {
             log: publish::placed(&settings.log_dir.join(log), &settings.state_dir),
             summary: publish::placed(&settings.log_dir.join(summary), &settings.state_dir),
+            healing: publish::placed(&settings.log_dir.join(publish::HEALING_FILES[0]), &settings.state_dir),
             every: settings.failure_points_every,
             configured: settings.failure_points.len(),
         },

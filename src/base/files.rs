@@ -376,7 +376,7 @@ mod tests {
             }
         };
         let found = std::fs::read(&path).unwrap();
-        drop(mount("umount", &["-l"]));
+        assert!(mount("umount", &["-l"]));
         assert_eq!(refused.kind(), io::ErrorKind::StorageFull);
         assert!(whole > 1 && found.len() == whole * 3_000, "{whole} lines, {} bytes", found.len());
     }

@@ -37,6 +37,17 @@ pub(super) fn actions(top: &mut Section<'_>, intake: &Intake<'_>) -> Actions {
                 .to_owned();
             section.reject("autonomy", "expected `approval` or `manual` without `auto_flatten: true`", Some(hint));
         }
+        let furthest = crate::recommend::furthest(name);
+        if autonomy.is_some_and(|asked| asked < furthest) {
+            let rule =
+                if furthest == Autonomy::Manual { "expected `manual`" } else { "expected `approval` or `manual`" };
+            let hint = if furthest == Autonomy::Manual {
+                "it is only ever shown to a person, who decides about positions"
+            } else {
+                "what the bot has switched off for its safety is not switched on again before a person has agreed"
+            };
+            section.reject("autonomy", rule, Some(hint.to_owned()));
+        }
         let name = Name::from(name.as_str());
         if section.or("dry_run", false) {
             actions.dry_run.insert(name.clone());

@@ -10,7 +10,7 @@ use super::subsystems::Known;
 use crate::base::tree::{Position, Section};
 use crate::execute::actuators::{ACTUATORS, ActuatorContext};
 use crate::execute::{Actuator, Binding, Environment, VerifySettings};
-use crate::model::{Class, Name};
+use crate::model::{Autonomy, Class, Name};
 
 const CLASSES: [(&str, Class); 4] = [
     ("natural", Class::Natural),
@@ -81,11 +81,20 @@ fn binding(
     missing(&mut section, "action", "the name of an action");
     missing(&mut section, "subsystem", "the name of a subsystem");
     let action = action(&mut section, "action");
-    let subsystem = known.take(&mut section, "subsystem");
+    let only_shown = |name: &Name| crate::recommend::furthest(name) == Autonomy::Manual;
+    if action.as_ref().is_some_and(only_shown) {
+        section.reject(
+            "action",
+            "expected an action that can be carried out; this one is only ever shown to a person",
+            None,
+        );
+    }
+    let subsystem = known.take_or_platform(&mut section, "subsystem");
     if let Some(name) = subsystem.as_ref().filter(|name| known.is_disabled(name)) {
         intake.warn_key(&mut section, "subsystem", &format!("`{name}` is not enabled, so this is never used"));
     }
-    let class = section.word("class", &CLASSES).unwrap_or(Class::OneShot);
+    let (usual_class, usual_retries) = usual(action.as_ref());
+    let class = section.word("class", &CLASSES).unwrap_or(usual_class);
     let probe = section.opt::<Vec<String>>("probe");
     if probe.is_some() && class != Class::Probeable {
         section.reject("probe", "expected a probe only with `class: probeable`", None);
@@ -99,7 +108,8 @@ fn binding(
     });
     let verify = verify(&mut section, action.as_ref());
     let dry_run = section.or("dry_run", false);
-    let retries = checked(&mut section, "retries", 0, "expected a whole number from 0 to 10", |value| *value <= 10);
+    let rule = "expected a whole number from 0 to 10";
+    let retries = checked(&mut section, "retries", usual_retries, rule, |value| *value <= 10);
     let has_timeout = section.has("timeout");
     let mut timeout = span(&mut section, "timeout", TIMEOUT);
     let context = ActuatorContext {
@@ -133,6 +143,15 @@ fn binding(
         actuator,
     });
     (Some(id), binding)
+}
+
+/// What a crash permits, and how many further tries there are, where the binding does not say.
+fn usual(action: Option<&Name>) -> (Class, u32) {
+    match action.map(Name::as_str) {
+        // To fetch, restore or ask twice is the same as once (WSP-7).
+        Some("refresh_intelligence" | "restore_configuration" | "retry_connection") => (Class::Natural, 2),
+        _ => (Class::OneShot, 0),
+    }
 }
 
 /// The one means of a binding, and its own time limit.

@@ -131,7 +131,7 @@ pub(super) fn recovery(
 }
 
 fn ladder(mut section: Section<'_>, known: &Known) -> Option<recommend::Ladder> {
-    let subsystem = known.take(&mut section, "subsystem");
+    let subsystem = known.take_or_platform(&mut section, "subsystem");
     let kind = kind(&mut section, "type");
     let severity = severity(&mut section, "severity");
     if !section.has("actions") {

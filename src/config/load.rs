@@ -75,9 +75,6 @@ pub fn load_text(text: &str, file_name: &str, inputs: &Inputs, clock: Clock) -> 
 /// Keys that the specification has and that nothing listens to yet.
 const LATER: [&str; 4] = ["endpoints", "data", "data_healing", "endpoint_healing"];
 
-/// The log of what healing did about failure points (WSP-7), and what it was before it was rotated.
-const HEALING_FILES: [&str; 2] = ["failure_point_healing.jsonl", "failure_point_healing.jsonl.1"];
-
 /// [`load_text`] with a client at hand.
 pub(super) fn assemble(
     text: &str,
@@ -152,7 +149,7 @@ fn settings(
 
     let mut own_files = vec![policy_file.clone(), report_file.clone(), paths.log_dir.join("operator_alerts.jsonl")];
     own_files.extend(crate::publish::POINTS_FILES.map(|name| paths.log_dir.join(name)));
-    own_files.extend(HEALING_FILES.map(|name| paths.log_dir.join(name)));
+    own_files.extend(crate::publish::HEALING_FILES.map(|name| paths.log_dir.join(name)));
     own_files.push(heal::state_dir(&paths.workspace));
     if let store::Settings::Sqlite(journal) = &paths.storage {
         let beside = |suffix: &str| {

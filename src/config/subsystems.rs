@@ -33,6 +33,14 @@ impl Known {
         None
     }
 
+    /// The same, or the platform as a whole, whose issues are those of failure points that name no subsystem.
+    pub(super) fn take_or_platform(&self, section: &mut Section<'_>, key: &'static str) -> Option<Name> {
+        match section.node(key).map(|node| &node.value) {
+            Some(Value::Scalar { text, .. }) if text == PLATFORM => section.opt::<String>(key).map(Name::from),
+            _ => self.take(section, key),
+        }
+    }
+
     /// A configured subsystem of that name, or what was probably meant.
     pub(super) fn find(&self, text: &str, problems: &Problems) -> Result<Name, Option<String>> {
         self.names.get(text).cloned().ok_or_else(|| self.hint(text, problems))

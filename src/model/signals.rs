@@ -16,6 +16,8 @@ pub struct Signals {
     /// The grade without what the rules for vitals raise by themselves, so that one trouble is one issue; `None` stands
     /// for the grade.
     pub own_status: Option<Status>,
+    /// What a failure point found should be over by itself by now: its time has passed.
+    pub overdue: bool,
 }
 
 impl Signals {

@@ -109,6 +109,9 @@ pub trait Check: Send + Sync + 'static {
     fn heeds(&self, _changed: &Path) -> bool {
         true
     }
+
+    /// The next `read` asks, however young the latest answer is.
+    fn ask_anew(&self) {}
 }
 
 impl Judgement {
@@ -187,6 +190,8 @@ pub trait AnyCheck: Send + Sync + 'static {
     fn heeds(&self, _changed: &Path) -> bool {
         true
     }
+    /// See [`Check::ask_anew`].
+    fn ask_anew(&self) {}
 }
 
 impl<C: Check> AnyCheck for C {
@@ -233,6 +238,10 @@ impl<C: Check> AnyCheck for C {
 
     fn heeds(&self, changed: &Path) -> bool {
         Check::heeds(self, changed)
+    }
+
+    fn ask_anew(&self) {
+        Check::ask_anew(self);
     }
 }
 

@@ -7,10 +7,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
-use crate::base::files;
-use crate::model::{EpisodeId, Name, PointsReport, PolicyDocument, Reason, Report, Severity, Timestamp};
+use crate::base::{files, redact, tree};
+use crate::model::{EpisodeId, Name, PointsReport, PolicyDocument, Reason, Report, RunKey, Severity, Timestamp};
 
 /// Largest log of operator alerts before it is rotated once.
 const OPERATOR_ALERTS_MAX: u64 = 16 * 1024 * 1024;
@@ -94,6 +94,72 @@ pub fn points_summary(path: &Path, record: &PointsRecord) -> io::Result<()> {
     json(path, record)
 }
 
+/// The log of what was done about failure points (WSP-7) in the log folder, and what it was before it was rotated.
+pub const HEALING_FILES: [&str; 2] = ["failure_point_healing.jsonl", "failure_point_healing.jsonl.1"];
+
+/// A step of healing what a failure point found (WSP-7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum HealingStep {
+    /// An action is proposed that nobody but a person begins, or nothing is bound to, or is only rehearsed.
+    Suggested,
+    /// A person is asked to approve it.
+    Asked,
+    /// It has begun.
+    Started,
+    /// A connection was tried again.
+    Retried,
+    /// Files were brought back.
+    Restored,
+    /// The failure point no longer finds what it had found.
+    Verified,
+    /// The kill switch is seen released.
+    Released,
+    /// It did not help, was not begun, or nobody knows.
+    Failed,
+}
+
+/// One line of `logs/failure_point_healing.jsonl` (WSP-7).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PointHealing {
+    /// When.
+    pub timestamp: Timestamp,
+    /// Which failure point.
+    pub category: Name,
+    /// The symbol, if it is about one only.
+    pub symbol: Option<Name>,
+    /// The action, if the step is one's.
+    pub action: Option<Name>,
+    /// What has happened.
+    pub step: HealingStep,
+    /// One sentence.
+    pub detail: String,
+    /// The issue, if there is one.
+    pub episode: Option<EpisodeId>,
+    /// The run, if there is one.
+    pub run: Option<RunKey>,
+    /// The journal's entry that the line is made from, if it is from one: by it no line is written twice.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seq: Option<u64>,
+}
+
+/// Appends to the log of what was done about failure points.
+pub fn points_healing(path: &Path, line: &PointHealing) -> io::Result<()> {
+    let line = PointHealing { detail: tree::redact(&redact::text(&line.detail)), ..line.clone() };
+    files::append_line(path, &serde_json::to_string(&line)?, POINTS_MAX)
+}
+
+/// The latest line of that log that was made from the journal.
+pub fn last_healing(path: &Path) -> Option<PointHealing> {
+    let mut older = path.as_os_str().to_owned();
+    older.push(".1");
+    [path.to_owned(), PathBuf::from(older)].iter().find_map(|path| {
+        let (bytes, _) = files::read_bounded(path, POINTS_MAX * 2).ok()?;
+        let lines = bytes.rsplit(|byte| *byte == b'\n');
+        lines.filter_map(|line| serde_json::from_slice::<PointHealing>(line).ok()).find(|line| line.seq.is_some())
+    })
+}
+
 /// What a person has to see to (ACT-5); one line of `logs/operator_alerts.jsonl`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct OperatorAlert {
@@ -116,4 +182,65 @@ pub struct OperatorAlert {
 /// Appends an operator alert.
 pub fn operator_alert(path: &Path, alert: &OperatorAlert) -> io::Result<()> {
     files::append_line(path, &serde_json::to_string(alert)?, OPERATOR_ALERTS_MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn line(seq: Option<u64>, detail: &str) -> PointHealing {
+        PointHealing {
+            timestamp: Timestamp::from_millis(1_763_861_696_000),
+            category: "network".into(),
+            symbol: None,
+            action: Some("retry_connection".into()),
+            step: HealingStep::Retried,
+            detail: detail.to_owned(),
+            episode: Some("platform_20251123_013456".into()),
+            run: "platform_20251123_013456/1/2".parse().ok(),
+            seq,
+        }
+    }
+
+    /// WSP-7: the shape of a line, which other people's scripts read; no secret gets into it.
+    #[test]
+    fn a_line_of_the_healing_log() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(HEALING_FILES[0]);
+        points_healing(&path, &line(Some(7), "https://user:hunter2@host/x does not answer")).unwrap();
+        points_healing(&path, &line(None, "two\nlines")).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let lines: Vec<serde_json::Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(lines.len(), 2, "{text}");
+        assert!(!text.contains("hunter2"), "{text}");
+        assert_eq!(
+            lines[1],
+            serde_json::json!({
+                "timestamp": "2025-11-23T01:34:56Z", "category": "network", "symbol": null,
+                "action": "retry_connection", "step": "retried", "detail": "two\nlines",
+                "episode": "platform_20251123_013456", "run": "platform_20251123_013456/1/2",
+            })
+        );
+    }
+
+    /// WSP-7: the latest line from the journal is found behind others, behind a torn one, and in the file before rotation.
+    #[test]
+    fn where_the_log_stopped() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(HEALING_FILES[0]);
+        assert_eq!(last_healing(&path), None);
+        points_healing(&path, &line(None, "by a command")).unwrap();
+        assert_eq!(last_healing(&path), None);
+        for seq in [3, 9] {
+            points_healing(&path, &line(Some(seq), "")).unwrap();
+        }
+        points_healing(&path, &line(None, "by a command")).unwrap();
+        let mut torn = std::fs::read(&path).unwrap();
+        torn.extend(b"{\"timestamp\": \"20");
+        std::fs::write(&path, torn).unwrap();
+        assert_eq!(last_healing(&path).and_then(|line| line.seq), Some(9));
+        std::fs::rename(&path, dir.path().join(HEALING_FILES[1])).unwrap();
+        points_healing(&path, &line(None, "by a command")).unwrap();
+        assert_eq!(last_healing(&path).and_then(|line| line.seq), Some(9));
+    }
 }

@@ -78,19 +78,41 @@ fn of_vitals(subsystem: &str, kind: &str) -> Option<Vec<&'static str>> {
     })
 }
 
-/// The ladder for what a failure point found; an empty one tells a person. What the bot decides for itself (its kill switch,
-/// its limits, its strategies) is not for chiron to undo.
+/// The ladder for what a failure point found; an empty one tells a person. What the bot decides for itself (its limits, its
+/// strategies, a kill switch that is active by right) is not for chiron to undo.
 fn of_failure_point(kind: &str, severity: Severity) -> Option<Vec<&'static str>> {
     Some(match (kind, severity) {
-        ("exchange_api" | "network", Severity::Critical) => vec!["pause_trading", "fallback_to_backup"],
-        ("exchange_api" | "network", Severity::High) => vec!["fallback_to_backup"],
-        ("intelligence_api" | "intelligence_freshness", _) => vec!["fallback_to_backup"],
+        ("exchange_api" | "network", Severity::Critical) => {
+            vec!["pause_trading", "retry_connection", "fallback_to_backup"]
+        }
+        ("exchange_api" | "network", Severity::High) => vec!["retry_connection", "fallback_to_backup"],
+        ("intelligence_api" | "intelligence_freshness", _) => vec!["refresh_intelligence", "fallback_to_backup"],
         ("file_system", _) => vec!["clear_cache"],
-        ("configuration", _) => vec!["reload_config"],
-        ("exchange_api" | "network" | "kill_switch" | "strategy_overlap" | "symbol_probation", _)
-        | ("position_limits" | "signal_blocks", _) => Vec::new(),
+        ("configuration", _) => vec!["restore_configuration", "reload_config"],
+        ("kill_switch", _) => vec!["release_kill_switch"],
+        ("position_limits", _) => vec!["review_position_limits"],
+        ("exchange_api" | "network" | "strategy_overlap" | "symbol_probation" | "signal_blocks", _) => Vec::new(),
         _ => return None,
     })
+}
+
+/// Whether an action is on a ladder only while what was found is overdue: should be over by itself, and is not.
+pub fn only_overdue(action: &str) -> bool {
+    action == "release_kill_switch"
+}
+
+/// Whether an action only asks again, and changes nothing: budgets and cooldowns are not about it.
+pub fn only_asks(action: &str) -> bool {
+    action == "retry_connection"
+}
+
+/// How far an action may go alone at most, whatever a setting or an alert says.
+pub fn furthest(action: &str) -> Autonomy {
+    match action {
+        "release_kill_switch" => Autonomy::Approval,
+        "review_position_limits" => Autonomy::Manual,
+        _ => Autonomy::Automatic,
+    }
 }
 
 fn built_in(subsystem: &str, severity: Severity, settings: &Settings) -> Vec<&'static str> {
@@ -116,7 +138,7 @@ fn built_in(subsystem: &str, severity: Severity, settings: &Settings) -> Vec<&'s
 /// itself.
 pub fn autonomy(spec: &ActionSpec, settings: &Settings) -> Autonomy {
     if let Some(asked) = settings.autonomy.get(spec.name) {
-        return *asked;
+        return (*asked).max(furthest(spec.name));
     }
     let switched = |on| if on { Autonomy::Automatic } else { Autonomy::Approval };
     match spec.name {
@@ -194,7 +216,7 @@ pub(super) mod tests {
         }
     }
 
-    const CATALOG: [ActionSpec; 13] = [
+    const CATALOG: [ActionSpec; 18] = [
         spec("restart_subsystem", Autonomy::Automatic, false),
         spec("pause_trading", Autonomy::Automatic, true),
         spec("switch_to_safe_profile", Autonomy::Automatic, true),
@@ -208,6 +230,11 @@ pub(super) mod tests {
         spec("refresh_subscriptions", Autonomy::Automatic, false),
         spec("recover_rate_limit", Autonomy::Automatic, false),
         spec("optimize_latency", Autonomy::Automatic, false),
+        spec("refresh_intelligence", Autonomy::Automatic, false),
+        spec("restore_configuration", Autonomy::Automatic, false),
+        spec("release_kill_switch", Autonomy::Approval, false),
+        spec("retry_connection", Autonomy::Automatic, false),
+        spec("review_position_limits", Autonomy::Manual, false),
     ];
 
     fn catalog(name: &str) -> Option<&'static ActionSpec> {
@@ -228,14 +255,37 @@ pub(super) mod tests {
             let steps = ladder_for("platform", kind, severity, &Settings::default(), catalog);
             steps.into_iter().map(|step| step.action.to_string()).collect()
         };
-        assert_eq!(of("exchange_api", Severity::Critical), ["pause_trading", "fallback_to_backup"]);
-        assert_eq!(of("network", Severity::High), ["fallback_to_backup"]);
+        assert_eq!(of("exchange_api", Severity::Critical), ["pause_trading", "retry_connection", "fallback_to_backup"]);
+        assert_eq!(of("network", Severity::High), ["retry_connection", "fallback_to_backup"]);
         assert_eq!(of("file_system", Severity::Critical), ["clear_cache"]);
-        assert_eq!(of("configuration", Severity::High), ["reload_config"]);
-        for kind in ["kill_switch", "strategy_overlap", "symbol_probation", "position_limits", "signal_blocks"] {
+        assert_eq!(of("configuration", Severity::High), ["restore_configuration", "reload_config"]);
+        for kind in ["intelligence_api", "intelligence_freshness"] {
+            assert_eq!(of(kind, Severity::Medium), ["refresh_intelligence", "fallback_to_backup"], "{kind}");
+        }
+        assert_eq!(of("position_limits", Severity::Medium), ["review_position_limits"]);
+        assert_eq!(of("kill_switch", Severity::Critical), ["release_kill_switch"]);
+        for kind in ["strategy_overlap", "symbol_probation", "signal_blocks"] {
             assert!(of(kind, Severity::Critical).is_empty(), "{kind}");
         }
         assert!(of("exchange_api", Severity::Medium).is_empty());
+    }
+
+    /// WSP-7: no setting lets a kill switch be released unasked, or positions be closed for their limits.
+    #[test]
+    fn no_setting_goes_further() {
+        let all = |asked| {
+            let autonomy = CATALOG.iter().map(|spec| (Name::from(spec.name), asked)).collect();
+            let settings = Settings { autonomy, ..Settings::default() };
+            let of = |name: &str| autonomy_of(name, &settings);
+            [of("release_kill_switch"), of("review_position_limits"), of("refresh_intelligence")]
+        };
+        use Autonomy::{Approval, Automatic, Manual};
+        assert_eq!(all(Automatic), [Approval, Manual, Automatic]);
+        assert_eq!(all(Manual), [Manual, Manual, Manual]);
+    }
+
+    fn autonomy_of(name: &str, settings: &Settings) -> Autonomy {
+        autonomy(catalog(name).expect("it is in the catalog"), settings)
     }
 
     /// OBS-10: about what has not happened yet, nothing is done but by a person; the operator's own ladder is another matter.

@@ -38,6 +38,7 @@ mod no_config;
 mod outgoing_alerts;
 mod policy_stream;
 mod plugins;
+mod points_healing;
 mod push;
 mod reconcile;
 mod reference_report;

@@ -16,17 +16,23 @@ mod optimize_latency;
 mod pause_trading;
 mod recover_rate_limit;
 mod reduce_memory;
+mod refresh_intelligence;
 mod refresh_subscriptions;
+mod release_kill_switch;
 mod reload_config;
 mod repair_websocket;
 mod restart_subsystem;
+mod restore_configuration;
 mod restore_primary;
 mod restore_profile;
 mod resume_trading;
+mod retry_connection;
+mod review_position_limits;
 mod switch_to_safe_profile;
 
-/// Every action, in the order of SPEC 6, then those of the vitals procedures (REC-1), then the reverses.
-pub const ACTIONS: [&ActionSpec; 19] = [
+/// Every action, in the order of SPEC 6, then those of the vitals procedures (REC-1), those of the failure points (WSP-7), then
+/// the reverses.
+pub const ACTIONS: [&ActionSpec; 24] = [
     &restart_subsystem::SPEC,
     &pause_trading::SPEC,
     &switch_to_safe_profile::SPEC,
@@ -42,6 +48,11 @@ pub const ACTIONS: [&ActionSpec; 19] = [
     &refresh_subscriptions::SPEC,
     &recover_rate_limit::SPEC,
     &optimize_latency::SPEC,
+    &refresh_intelligence::SPEC,
+    &restore_configuration::SPEC,
+    &release_kill_switch::SPEC,
+    &retry_connection::SPEC,
+    &review_position_limits::SPEC,
     &resume_trading::SPEC,
     &enable_module::SPEC,
     &restore_profile::SPEC,

@@ -36,6 +36,8 @@ The bot that runs has read its files already. The next start, by a person or as 
   What is found against the schema names places, never values.
 - `unknown`: it may not be read, and nothing else is wrong.
 
+`restore_configuration` brings back the last good copy or the default of the files that chiron heals (`heal` in the settings).
+
 # Parameters
 - `files`: a mapping from files, up to 64, to `{schema, default}`, each optional. Required. `schema` is a JSON schema, read
   with the settings; it may refer to itself only. `default` is what healing restores the file from; the check does not look at it.

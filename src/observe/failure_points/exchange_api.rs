@@ -116,6 +116,10 @@ impl Check for ExchangeApi {
         probes
     }
 
+    fn ask_anew(&self) {
+        self.recent.forget();
+    }
+
     fn judge(&self, reading: &Self::Reading, now: Timestamp) -> Judgement {
         let mut findings = Findings::default();
         let down = if reading.iter().all(|probed| probed.tally.is_down()) {

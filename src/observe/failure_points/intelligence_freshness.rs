@@ -34,6 +34,8 @@ Whatever fetches the data may have stopped while the provider is well and the bo
   date at `pointer`; or missing, if `missing` says nothing else.
 - `unknown`: missing, with `missing: unknown`; or it may not be read.
 
+`refresh_intelligence`, if it is bound, is begun and watched until this is fresh again.
+
 # Parameters
 - `path`: a file, or a list of up to 16. Required.
 - `stale_after` (120s): older is stale.

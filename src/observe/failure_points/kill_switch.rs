@@ -16,7 +16,7 @@ use crate::observe::probes::state_file::{parse_json, timestamp};
 /// The category as the registry lists it.
 pub const SPEC: PointSpec = PointSpec { category: KillSwitch::KIND, doc: DOC, advice: ADVICE, build };
 
-const ADVICE: &str = "find out why the kill switch was drawn, then release it in the bot; chiron never does";
+const ADVICE: &str = "find out why the kill switch was drawn, then release it in the bot; chiron never does before its time, nor unasked";
 
 const DOC: &str = "\
 # What it asks
@@ -32,6 +32,9 @@ until somebody notices.
   that moment. Without `active`, a `blocked_until` that has not passed counts as active.
 - `critical`, finding high: the file says neither, or is no JSON, so that nobody knows.
 - `unknown`: missing, if `missing` says nothing else; or it may not be read.
+
+Nothing is done about a switch that is active by right: before `blocked_until`, or without one. Once its time has passed,
+`release_kill_switch` is offered for a person's approval, if it is bound. A release, whoever made it, is logged as verified.
 
 # Parameters
 - `path`: the state file. Required.
@@ -121,6 +124,7 @@ fn judge_facts(facts: &Facts, now: Timestamp) -> Judgement {
         findings.add(Status::Critical, Severity::Critical, None, text);
     }
     let mut judgement = findings.judgement().with("active", active).with("release_overdue", overdue);
+    judgement.signals.overdue = overdue;
     for (key, date) in [("blocked_until", facts.blocked_until), ("activated_at", facts.since)] {
         if let Some(date) = date {
             judgement = judgement.with(key, date.rfc3339());

@@ -123,7 +123,8 @@ Together they are `CRITICAL` if one is critical, else `WARNING` if one is degrad
 and is `unknown`, else `HEALTHY` if one is healthy, else `UNKNOWN`. That, which are configured, and what each found, goes to
 `logs/failure_point_monitor.jsonl` at every turn, and to `logs/failure_point_monitor_summary.json`, which is replaced. Neither
 is written while no failure point is configured, but a summary that is there is replaced once by one that says so. They are
-chiron's own files: their age says nothing of the bot.
+chiron's own files: their age says nothing of the bot. What is done about what they find goes to
+`logs/failure_point_healing.jsonl`, step by step; [recovery.md](recovery.md) tells of both.
 
 Wherever a file can be named, `http://` or `https://` names an address that answers with the same JSON, of at most 1 MiB,
 within 5 s; a file may have 16 MiB. A file that is not JSON, or says something else than it should, is `degraded` with a

@@ -36,6 +36,9 @@ It tells an exchange that is down from a machine that has lost its network or it
 - `degraded`, finding medium: a connection took `degraded_latency` or longer.
 - `unknown`: a host was not reached once, and the next look, soon after, will tell.
 
+What is not reached is tried again by `retry_connection` 1 s after it was found, then 5 s and 25 s after the try before,
+and each try is logged.
+
 # Parameters
 - `hosts`: a list of up to 32, each `HOST:PORT` or `[IPv6]:PORT`. Required.
 - `degraded_latency` (none): from this time on slow.
@@ -91,6 +94,10 @@ impl Check for Network {
         let reached = join_all(self.hosts.iter().map(|(tcp, window)| reach(tcp, window, now))).await;
         self.recent.keep(now, &reached);
         reached
+    }
+
+    fn ask_anew(&self) {
+        self.recent.forget();
     }
 
     fn judge(&self, reading: &Self::Reading, now: Timestamp) -> Judgement {

@@ -34,6 +34,9 @@ At the limit every further signal is refused, whatever it promises; beyond it th
 - `degraded`, finding medium: no list or count where one should be, no maximum at `max_pointer`, or no JSON.
 - `unknown`: missing, if `missing` says nothing else; or it may not be read.
 
+At a limit or beyond it, `suggestion` in the details says what is open of how many, by symbol, and what to close or raise.
+`review_position_limits` shows it to a person; chiron does nothing by itself.
+
 # Parameters
 - `positions`: the file. Required.
 - `pointer` (`/open_positions`): where in it the positions stand: a list, a mapping, or how many they are. A file that is a
@@ -116,6 +119,46 @@ struct PositionLimits {
     missing: Status,
 }
 
+impl PositionLimits {
+    /// What a person may do about limits that are reached; nothing if none is.
+    fn suggestion(&self, facts: &Facts) -> Option<String> {
+        let mut parts = Vec::new();
+        // So many that there is room for another.
+        let excess = |current: u64, max: u64| current - max + 1;
+        let plural = |count: u64| if count == 1 { "position" } else { "positions" };
+        if let Some(max) = facts.max.or(self.limits.max)
+            && facts.current >= max
+        {
+            let held: Vec<String> = facts
+                .by_symbol
+                .iter()
+                .take(SUGGESTED_MAX)
+                .map(|(symbol, current)| format!("{symbol} {current}"))
+                .collect();
+            let more = facts.by_symbol.len().saturating_sub(SUGGESTED_MAX);
+            let held = match (held.is_empty(), more) {
+                (true, _) => String::new(),
+                (false, 0) => format!(" ({})", held.join(", ")),
+                (false, more) => format!(" ({}, and {more} more symbols)", held.join(", ")),
+            };
+            let (current, close) = (facts.current, excess(facts.current, max));
+            parts.push(format!("{current} open of at most {max}{held}: close {close} {}", plural(close)));
+        }
+        let reached = facts.by_symbol.iter().filter_map(|(symbol, current)| {
+            let max = self.limits.symbols.get(symbol).copied().or(self.limits.per_symbol)?;
+            (*current >= max).then_some((symbol, *current, max))
+        });
+        for (symbol, current, max) in reached.take(SUGGESTED_MAX) {
+            let close = excess(current, max);
+            parts.push(format!("{symbol}: {current} open of at most {max}: close {close} {}", plural(close)));
+        }
+        (!parts.is_empty()).then(|| format!("{}, or raise the limit where the bot has it", parts.join("; ")))
+    }
+}
+
+/// Symbols named in a suggestion.
+const SUGGESTED_MAX: usize = 10;
+
 /// What is wrong with a number of positions, if anything.
 fn against(current: u64, max: u64) -> Option<(Severity, &'static str)> {
     match current.cmp(&max) {
@@ -165,6 +208,9 @@ impl Check for PositionLimits {
             .map(|(symbol, current)| json!({"symbol": symbol, "current": current}))
             .collect();
         judgement = judgement.with("symbols", most);
+        if let Some(text) = self.suggestion(facts) {
+            judgement = judgement.with("suggestion", text);
+        }
         #[expect(clippy::cast_precision_loss, reason = "nobody holds 2^53 positions")]
         for (label, value) in [("current", Some(facts.current)), ("max", max)] {
             judgement.perfdata.extend(value.map(|value| number(label, value as f64, "")));

@@ -164,6 +164,11 @@ impl<R: Clone> Recent<R> {
         (now, young.map(|(_, answer)| answer.clone()))
     }
 
+    /// The latest answer counts no longer.
+    pub(super) fn forget(&self) {
+        *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// Keeps an answer to what was asked at `at`.
     pub(super) fn keep(&self, at: Duration, answer: &R) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, answer.clone()));
@@ -232,6 +237,9 @@ mod tests {
             assert_eq!(recent.look().1, Some(1));
             clock.advance(Duration::from_millis(1));
             assert_eq!(recent.look().1, None);
+            recent.keep(at, &1);
+            recent.forget();
+            assert_eq!(recent.look().1, None, "a retry on purpose asks");
         }
     }
 }
