@@ -13,6 +13,7 @@ pub mod config;
 mod credentials;
 mod demo;
 mod drill;
+mod gate;
 mod heal;
 mod issues;
 mod maintenance;
@@ -21,6 +22,7 @@ mod policy;
 mod run;
 mod shell;
 mod story;
+mod workspace;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -68,6 +70,7 @@ enum Command {
     Reject(approve::RejectArgs),
     Policy(policy::PolicyArgs),
     Heal(Box<heal::HealArgs>),
+    Gate(Box<gate::GateArgs>),
     Drill(drill::DrillArgs),
     Maintenance(maintenance::MaintenanceArgs),
     Audit(audit::AuditArgs),
@@ -180,6 +183,7 @@ impl Command {
             Self::Reject(args) => args.remote.output,
             Self::Policy(args) => args.remote.output,
             Self::Heal(args) => args.output,
+            Self::Gate(args) => args.output,
             Self::Drill(args) => args.remote.output,
             Self::Maintenance(args) => args.remote.output,
             Self::Audit(args) => args.remote.output,
@@ -265,6 +269,7 @@ fn one_shot(command: Command, out: &mut dyn Write) -> anyhow::Result<u8> {
         Command::Reject(args) => asked(args.remote.output, out, async |console| approve::reject(&args, console).await),
         Command::Policy(args) => asked(args.remote.output, out, async |console| policy::run(&args, console).await),
         Command::Heal(args) => heal::run(&args, &mut Console::new(out, args.output)),
+        Command::Gate(args) => gate::run(&args, &mut Console::new(out, args.output)),
         Command::Drill(args) => asked(args.remote.output, out, async |console| drill::run(&args, console).await),
         Command::Maintenance(args) => {
             asked(args.remote.output, out, async |console| maintenance::run(&args, console).await)

@@ -197,7 +197,10 @@ impl Hands<'_> {
     fn replace(&self, n: usize, path: &RelPath, step: &Step) -> Result<Version, Stop> {
         let content = step.content.as_deref().ok_or_else(|| Stop::Failed("it has no content".to_owned()))?;
         let before = step.before.as_ref().ok_or_else(|| Stop::Failed("it names no version".to_owned()))?;
-        let place = self.root.place(path)?;
+        let place = match self.root.place(path) {
+            Err(Trouble::Missing | Trouble::Dangling(_)) => return Err(gone()),
+            place => place?,
+        };
         let old = open_again(&place)?;
         self.must_rest(&old, before, true)?;
         let attributes = match &step.restore {

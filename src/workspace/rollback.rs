@@ -176,9 +176,13 @@ fn undo_change(
                     step.before = Some(version);
                 }
                 Now::Folder => {
-                    return Ok(stands_in_the_way(undoing, told(String::new()), "is a folder now".to_owned()));
+                    stands_in_the_way(undoing, told(String::new()), "is a folder now".to_owned());
+                    return Ok(());
                 }
-                Now::Else(what) => return Ok(stands_in_the_way(undoing, told(String::new()), what)),
+                Now::Else(what) => {
+                    stands_in_the_way(undoing, told(String::new()), what);
+                    return Ok(());
+                }
             }
             match content(backups, kept) {
                 Ok(content) => step.content = Some(content),
@@ -192,9 +196,18 @@ fn undo_change(
                 }
             }
         }
-        (_, Now::Folder) => return Ok(stands_in_the_way(undoing, told(String::new()), "is a folder now".to_owned())),
-        (_, Now::File(_)) => return Ok(stands_in_the_way(undoing, told(String::new()), "is a file now".to_owned())),
-        (_, Now::Else(what)) => return Ok(stands_in_the_way(undoing, told(String::new()), what)),
+        (_, Now::Folder) => {
+            stands_in_the_way(undoing, told(String::new()), "is a folder now".to_owned());
+            return Ok(());
+        }
+        (_, Now::File(_)) => {
+            stands_in_the_way(undoing, told(String::new()), "is a file now".to_owned());
+            return Ok(());
+        }
+        (_, Now::Else(what)) => {
+            stands_in_the_way(undoing, told(String::new()), what);
+            return Ok(());
+        }
     }
     undoing.steps.push(step);
     Ok(())

@@ -426,7 +426,7 @@ pub(super) fn seen(stat: &Stat) -> Seen {
         uid: stat.st_uid,
         gid: stat.st_gid,
     };
-    Seen { kind: Kind::of(FileType::from_raw_mode(stat.st_mode)), version, names: u64::from(stat.st_nlink) }
+    Seen { kind: Kind::of(FileType::from_raw_mode(stat.st_mode)), version, names: stat.st_nlink }
 }
 
 /// The version of an open file, without its hash.

@@ -49,7 +49,8 @@ pub(crate) fn chiron(arguments: &[&str]) -> Said {
     run(&mut command(arguments))
 }
 
-fn run(command: &mut Command) -> Said {
+/// Runs any command to its end.
+pub(crate) fn run(command: &mut Command) -> Said {
     let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
     Said {
         code: output.status.code().unwrap_or(-1),

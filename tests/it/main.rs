@@ -25,6 +25,8 @@ mod exec_action;
 mod failure_points;
 mod freqtrade;
 mod hooks;
+mod gate;
+mod heal;
 mod http_action;
 mod kills;
 mod ledger;

@@ -179,7 +179,8 @@ impl Transaction<'_> {
             let file = match self.root.open_file(path) {
                 Ok(file) => file,
                 Err(trouble) => {
-                    *stop = Some(trouble.into());
+                    let is_gone = matches!(trouble, Trouble::Missing | Trouble::Dangling(_));
+                    *stop = Some(if is_gone { super::gone() } else { trouble.into() });
                     continue;
                 }
             };

@@ -28,6 +28,7 @@ mod tls;
 mod tls_front;
 mod wait;
 mod websocket;
+mod workspace;
 
 pub(crate) use alertmanager::Alertmanager;
 pub(crate) use bot::{Bot, pid_alive, pid_of, restart_script};
@@ -53,3 +54,4 @@ pub(crate) use tls::{Authority, Curled, TlsServer, curl, hmac, s_client};
 pub(crate) use tls_front::TlsFront;
 pub(crate) use wait::{wait_for, wait_for_within};
 pub(crate) use websocket::{Feed, hostile};
+pub(crate) use workspace::{Entry, FOLDERS, PORTFOLIO, POSITIONS, Tree, Workspace, sample};
