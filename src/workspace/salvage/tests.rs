@@ -170,7 +170,7 @@ fn several_documents() {
     assert_eq!((found.lost[0].offset, found.lost[0].len), (0, a.len()));
     check(format!("{a}\n{b}\n{{\"open_pos"), POSITIONS, &format!("{b}\n"), 3, 2);
     check(format!("{a}\n{{\"unknown\": 1}}"), POSITIONS, &format!("{a}\n"), 3, 1);
-    check(format!("{}\n{b}", &a[..30]), POSITIONS, &b, 3, 1);
+    check(format!("{}\n{b}", &a[..30]), POSITIONS, b, 3, 1);
     check(r#"{"open_positions": [{"id": 1}]}": 5}], "x": 1}"#, POSITIONS, r#"{"open_positions": [{"id": 1}]}"#, 2, 1);
     check(
         "{\"id\": 1}\n{\"id\": 2}\n{\"id\": 3, \"si\n{\"id\": 4}\n{\"id",
