@@ -34,7 +34,7 @@ pub struct Salvaged {
     pub kept: usize,
     /// What was lost, most important first.
     pub lost: Vec<Loss>,
-    /// Nothing that is a record was lost: only damage around the records was put right.
+    /// Nothing shows that a record was lost: only damage around the records was put right.
     pub is_lossless: bool,
 }
 
@@ -49,15 +49,24 @@ pub struct Loss {
     pub what: String,
 }
 
-/// Whether a file's content is JSON as a bot would read it, without anything to put right: UTF-8 without a mark, one document,
-/// and no key of that document named twice. How deep it is and how long its numbers are does not matter.
+/// Whether a file's content is JSON as a bot reads it, without anything to put right: UTF-8 without a mark, one document, and
+/// no key of that document named twice.
+///
+/// What `json.load` of Python or `JSON.parse` of JavaScript reads is sound and never rewritten, even if other parsers (that of
+/// this program among them) refuse it: any depth of nesting, numbers of any length and size (`1e999`), halves of surrogate
+/// pairs (`"\ud800"`), and the words `NaN`, `Infinity` and `-Infinity`, which Python alone writes and reads. Keys of the
+/// document named twice are the exception: both read the last, and what else was there would be gone with the next write.
 pub fn is_sound(bytes: &[u8]) -> bool {
-    is_json(bytes) && !repeated::has_repeated(bytes)
+    is_value(bytes, Rigour::Read) && !repeated::has_repeated(bytes)
 }
 
 /// Whether it is one value by the grammar of RFC 8259.
 fn is_json(bytes: &[u8]) -> bool {
-    let end = scan::value(bytes, scan::space(bytes, 0), Rigour::Strict);
+    is_value(bytes, Rigour::Strict)
+}
+
+fn is_value(bytes: &[u8], rigour: Rigour) -> bool {
+    let end = scan::value(bytes, scan::space(bytes, 0), rigour);
     end.is_ok_and(|end| scan::space(bytes, end) == bytes.len())
 }
 
@@ -100,8 +109,15 @@ pub(super) fn members(text: &[u8]) -> Option<Vec<Member>> {
 ///   be read. An object that is a member is taken apart the same way if it is torn and `empty` has an object there, or all that
 ///   it holds are lists and objects.
 /// - **Damage that loses nothing**: a byte order mark, UTF-16, Windows-1252, NUL bytes or white space behind the document,
-///   commas too much, commas that lack between records, brackets too much at the end, a member that is there twice with the
-///   same value.
+///   commas too much, commas that lack between records (a piece taken out between two commas leaves no other trace), a
+///   member that is there twice with the same value, and brackets too much behind a document that certainly ends before
+///   them. Whatever else is put right is told, and the file is never called lossless then, nor if it holds nothing.
+/// - **Brackets that do not fit**: an opening bracket may be lost anywhere before, so that members of a record surface in the
+///   document. Of a document that is closed too early only what stands before the last member that `empty` names is kept, and
+///   that member if it cannot be meant; of a list nothing. The end is certain if the lines show it (what the document holds
+///   is indented, its last bracket stands first on a line) or, of one bracket too much, if the list holds objects alone or the
+///   document has every member of `empty`, a list or single value of these last. Where `empty` names none, the members before one
+///   bracket too much are kept, and told as uncertain.
 /// - **Gaps**: behind damage of which it cannot be told where it ends, reading goes on where the last brackets of the file,
 ///   read backwards, prove how deep the text lies. If those are lost too, the rest is. Records behind a gap in which the name
 ///   of another list may have stood are kept only if every list of `empty` is named elsewhere, or, if `empty` names none,
@@ -116,13 +132,17 @@ pub fn salvage(bytes: &[u8], empty: &[u8]) -> Salvaged {
     let expected = Expected::of(empty);
     let decoded = decode::decode(bytes);
     let text = decoded.text.as_ref();
-    if expected.kind.is_none() && is_sound(bytes) {
-        let kept = documents::records(bytes, scan::space(bytes, 0));
+    let open = scan::space(bytes, 0);
+    let found = bytes.get(open).copied().and_then(scan::Kind::opened_by);
+    if (expected.kind.is_none() || expected.kind == found) && is_sound(bytes) {
+        let kept = documents::records(bytes, open);
         return Salvaged { content: bytes.into(), kept, lost: Vec::new(), is_lossless: true };
     }
     match documents::saved(text, &expected) {
         // Whatever a file holds, what is not sound is never written.
-        Ok(saved) if !is_sound(&saved.content) => nothing(bytes, text, empty, Losses::default(), decoded.encoding),
+        Ok(saved) if !is_json(&saved.content) || repeated::has_repeated(&saved.content) => {
+            nothing(bytes, text, empty, Losses::default(), decoded.encoding)
+        }
         Ok(saved) => Salvaged {
             content: saved.content.into(),
             kept: saved.kept,
@@ -136,10 +156,12 @@ pub fn salvage(bytes: &[u8], empty: &[u8]) -> Salvaged {
 fn nothing(bytes: &[u8], text: &[u8], empty: &[u8], mut losses: Losses, encoding: Encoding) -> Salvaged {
     let content = if is_json(empty) { empty } else { b"null" };
     let holds_something = text.iter().any(|byte| !scan::is_blank(*byte));
-    if holds_something && losses.is_empty() {
+    if !holds_something {
+        losses.push(0, text.len(), || "whatever the file held: there is nothing in it".to_owned());
+    } else if losses.is_empty() {
         losses.push(0, text.len(), || {
             format!("the whole file, which begins with {}", account::excerpt(text, 0, text.len()))
         });
     }
-    Salvaged { content: content.into(), kept: 0, is_lossless: losses.is_empty(), lost: losses.told(bytes, encoding) }
+    Salvaged { content: content.into(), kept: 0, is_lossless: false, lost: losses.told(bytes, encoding) }
 }

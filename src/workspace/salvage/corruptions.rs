@@ -4,10 +4,14 @@
 //! that what comes out is sound and salvaging it again changes nothing, and, of a single damage:
 //!
 //! - cut off: exactly the records that were whole before the cut;
-//! - a NUL run, junk, a range taken out, a byte flipped or put in: every record before it that it neither touches nor adjoins is
-//!   kept (but for a range taken out, by which a document may seem closed too early); if it lies inside a flat record and takes no quote, so is every one behind it (elsewhere brackets may be lost, and where nothing proves
-//!   how deep the text lies it is told as lost); at most one record that is kept was never there (a changed digit is not to be
-//!   seen), none where NUL bytes stand;
+//! - a NUL run, junk, a byte flipped or put in: every record before it that it neither touches nor adjoins is kept, unless the
+//!   file's beginning then reads as a whole document with more behind it: then a bracket is lost or too much, and what
+//!   may lie deeper than it seems is told as lost (so it is with a range taken out anywhere);
+//! - any of them inside a flat record that it does not leave, and that takes, adds, escapes or bares no quote: every record
+//!   behind it too (elsewhere brackets may be lost, and where nothing proves how deep the text lies it is told as lost);
+//! - at most one record that is kept was never there, and that one stands in the file with the damage in it or beside it (a
+//!   changed digit is not to be seen); none where NUL bytes stand or the file is cut off;
+//! - what is told as lossless lacks no record, unless what is left is sound or differs from that by commas alone;
 //! - commas too much or too few between records, a mark, NUL bytes behind the end, another encoding: every record.
 
 use super::properties::{holds, records};
@@ -159,6 +163,13 @@ fn damage(dice: &mut Dice, text: &[u8], kind: Damage) -> (Vec<u8>, std::ops::Ran
     (bytes, start..end)
 }
 
+/// Whether a list that is expected has no name in a file.
+fn lacks_a_list(empty: &str, bytes: &[u8]) -> bool {
+    ["\"open_positions\"", "\"closed_positions\"", "\"trades\""]
+        .iter()
+        .any(|name| empty.contains(name) && !bytes.windows(name.len()).any(|window| window == name.as_bytes()))
+}
+
 /// One corruption; what does not hold, and how many records were kept and lost.
 fn play(seed: u64) -> Result<(usize, usize), String> {
     let mut dice = Dice(seed);
@@ -189,7 +200,10 @@ fn play(seed: u64) -> Result<(usize, usize), String> {
     }
     let is_near = |record: &[u8]| place(record) <= last + 2 && first <= place(record) + record.len() + 2;
     // A flat record that holds the damage whole: nothing else than it can be lost.
-    let is_quote = text.as_bytes()[first.min(text.len())..touched.end.min(text.len())].contains(&b'"');
+    let is_mark = |byte: &u8| matches!(byte, b'"' | b'\\');
+    let is_quote = text.as_bytes()[first.min(text.len())..touched.end.min(text.len())].contains(&b'"')
+        || touched.start.checked_sub(1).is_some_and(|at| text.as_bytes()[at] == b'\\')
+        || bytes.iter().filter(|byte| is_mark(byte)).count() != text.bytes().filter(|byte| is_mark(byte)).count();
     let is_inside = !is_quote
         && all.iter().any(|record| {
             let is_flat =
@@ -201,6 +215,8 @@ fn play(seed: u64) -> Result<(usize, usize), String> {
         return Err(told("a record is lost".to_owned()));
     }
     // What came out and was not there touches the damage; nothing is there more often.
+    let plain = |text: &[u8]| text.iter().copied().filter(|byte| !b", \n".contains(byte)).collect::<Vec<_>>();
+    let is_mended_by_commas = plain(&bytes) == plain(&found.content);
     let mut left = all.clone();
     let mut changed = 0;
     for record in &saved {
@@ -208,11 +224,28 @@ fn play(seed: u64) -> Result<(usize, usize), String> {
             Some(at) => {
                 left.remove(at);
             }
-            None => changed += 1,
+            None => {
+                changed += 1;
+                // It stands in the file, and the damage in it or beside it.
+                let end = if kind == Damage::TakenOut { touched.start } else { touched.end.max(touched.start + 1) };
+                let mut places = bytes.windows(record.len()).enumerate().filter(|(_, window)| window == record);
+                if bytes.is_ascii()
+                    && !is_mended_by_commas
+                    && !places.any(|(at, _)| at <= end + 2 && touched.start <= at + record.len() + 2)
+                {
+                    return Err(told(format!("{} was never there", String::from_utf8_lossy(record))));
+                }
+            }
         }
     }
     if changed > 1 || (changed > 0 && (kind == Damage::Cut || kind == Damage::Nul)) {
         return Err(told(format!("{changed} records were never there")));
+    }
+    // A piece taken out with nothing but commas around it leaves no trace.
+    let is_traceless =
+        is_sound(&bytes) || (kind == Damage::TakenOut && is_mended_by_commas && !lacks_a_list(empty, &bytes));
+    if found.is_lossless && !is_traceless && left.len() > changed {
+        return Err(told("told as lossless".to_owned()));
     }
     // The names of the lists tell where what follows a gap belongs; a bracket that closes a list of records tells its end.
     let is_told = match kind {
@@ -221,7 +254,9 @@ fn play(seed: u64) -> Result<(usize, usize), String> {
             .iter()
             .all(|name| !text.contains(name) || bytes.windows(name.len()).any(|window| window == name.as_bytes())),
     };
-    let edge = touched.start <= 2 || touched.end + 3 >= text.trim_end().len();
+    // What begins like a whole document may have lost an opening bracket or have a closing one too much.
+    let is_early = matches!(scan::value(&bytes, 0, Rigour::Lenient), Ok(end) if end < bytes.trim_ascii_end().len());
+    let edge = is_early || touched.start <= 2 || touched.end + 3 >= text.trim_end().len();
     if is_told && !edge && !is_whole {
         for record in &all {
             if (is_inside || (kind != Damage::TakenOut && place(record) < first))

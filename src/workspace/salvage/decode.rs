@@ -125,6 +125,8 @@ fn single(byte: u8) -> Option<char> {
             0 => return None,
             code => u32::from(code),
         },
+        // What erased memory holds, far more often than the letter.
+        0xFF => return None,
         _ => u32::from(byte),
     };
     char::from_u32(code)

@@ -22,7 +22,7 @@ pub(super) fn saved(text: &[u8], expected: &Expected) -> Result<Saved, Losses> {
     if let Some(without) = without {
         let open = space(&without, 0);
         if fits(&without, open, expected) {
-            return Ok(whole(&without, (open, without.len()), Losses::default()));
+            return Ok(complete(whole(&without, (open, without.len()), Losses::default()), expected));
         }
         return Err(Losses::default());
     }
@@ -45,7 +45,7 @@ pub(super) fn saved(text: &[u8], expected: &Expected) -> Result<Saved, Losses> {
         }
     }
     let kind = expected.kind.ok_or_else(Losses::default)?;
-    finished(walked(text, expected, kind, Walk::headless), Losses::default())
+    finished(walked(text, expected, kind, Walk::headless), expected, Losses::default())
 }
 
 fn from(text: &[u8], start: usize, expected: &Expected, mut losses: Losses) -> Result<Saved, Losses> {
@@ -89,7 +89,7 @@ fn from(text: &[u8], start: usize, expected: &Expected, mut losses: Losses) -> R
     if !is_certain && kind == Kind::Object && !expected.keys.is_empty() && !walk.seen.contains(&true) {
         return Err(losses);
     }
-    finished(walk, losses)
+    finished(walk, expected, losses)
 }
 
 /// Walks once, and again if what was met first shows that records in doubt cannot be kept.
@@ -104,14 +104,23 @@ fn walked<'a>(text: &'a [u8], expected: &'a Expected, kind: Kind, go: impl Fn(&m
     walk
 }
 
-fn finished(walk: Walk<'_>, mut losses: Losses) -> Result<Saved, Losses> {
+fn finished(walk: Walk<'_>, expected: &Expected, mut losses: Losses) -> Result<Saved, Losses> {
     let Walk { out, mut kept, losses: more, members, .. } = walk;
     losses.append(more);
     if kept == 0 {
         return Err(losses);
     }
     let content = repeated::once(out, &mut kept, &members, &mut losses);
-    Ok(Saved { content, kept, losses })
+    Ok(complete(Saved { content, kept, losses }, expected))
+}
+
+/// Where commas or brackets were put right, a member that is expected and not there may be lost with them.
+fn complete(mut saved: Saved, expected: &Expected) -> Saved {
+    let found = scan::keys(&saved.content, space(&saved.content, 0));
+    if expected.kind == Some(Kind::Object) && saved.losses.is_empty() && !expected.are_all_in(&found) {
+        saved.losses.push(0, 0, || "what may have been there: a member that is expected is not".to_owned());
+    }
+    saved
 }
 
 /// A document that is sound but for keys that it names twice, with the white space around it.

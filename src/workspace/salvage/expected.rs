@@ -46,6 +46,14 @@ impl Expected {
         kind.is_none_or(|kind| Kind::opened_by(first) == Some(kind))
     }
 
+    /// The index of the key of the member that `text` begins with, if it is expected and holds what it should.
+    pub(super) fn place(&self, text: &[u8]) -> Option<usize> {
+        let at = self.find(text)?;
+        let value = scan::key(text, 0, scan::Rigour::Strict).ok()?;
+        let kind = self.keys[at].1;
+        (kind.is_none() || kind == text.get(value).copied().and_then(Kind::opened_by)).then_some(at)
+    }
+
     pub(super) fn is_object(&self, text: &[u8]) -> bool {
         self.find(text).is_some_and(|at| self.keys[at].1 == Some(Kind::Object))
     }

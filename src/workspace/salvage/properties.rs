@@ -12,7 +12,9 @@ const EMPTIES: [&str; 6] =
 pub(super) fn holds(bytes: &[u8], empty: &[u8]) -> Result<Salvaged, String> {
     let found = salvage(bytes, empty);
     let kind = |text: &[u8]| text.iter().copied().find(|byte| !scan::is_space(*byte));
-    if !is_sound(&found.content) || serde_json::from_slice::<serde::de::IgnoredAny>(&found.content).is_err() {
+    // What Python reads and others refuse stays only if nothing else is wrong.
+    let is_read = *found.content == *bytes || serde_json::from_slice::<serde::de::IgnoredAny>(&found.content).is_ok();
+    if !is_sound(&found.content) || !is_read {
         return Err(format!("it is not sound: {}", String::from_utf8_lossy(&found.content)));
     }
     if !empty.starts_with(b"null") && kind(&found.content) != kind(empty) {

@@ -82,6 +82,8 @@ impl Open {
 pub(super) enum Rigour {
     /// As RFC 8259 has it.
     Strict,
+    /// The same and the words `NaN`, `Infinity` and `-Infinity`, which Python writes and reads.
+    Read,
     /// Words that are no values (`NaN`, `None`, `1.2.3`) and strings with control characters or unknown escapes pass too:
     /// damage that says nothing about the brackets around it.
     Lenient,
@@ -166,10 +168,11 @@ fn scalar(text: &[u8], at: usize, rigour: Rigour) -> Result<usize, usize> {
         let end = word(text, at);
         return if end > at { Ok(end) } else { Err(at) };
     }
-    for name in [&b"true"[..], b"false", b"null"] {
-        if text[at.min(text.len())..].starts_with(name) {
-            return Ok(at + name.len());
-        }
+    let rest = &text[at.min(text.len())..];
+    let starts = |names: &[&[u8]]| names.iter().find(|name| rest.starts_with(name)).map(|name| at + name.len());
+    let odd = || if rigour == Rigour::Read { starts(&[b"NaN", b"Infinity", b"-Infinity"]) } else { None };
+    if let Some(end) = starts(&[b"true", b"false", b"null"]).or_else(odd) {
+        return Ok(end);
     }
     number(text, at)
 }
@@ -209,7 +212,7 @@ pub(super) fn string(text: &[u8], at: usize, rigour: Rigour) -> Result<usize, us
     if text.get(at) != Some(&b'"') {
         return Err(at);
     }
-    let strict = rigour == Rigour::Strict;
+    let strict = rigour != Rigour::Lenient;
     let mut is_ascii = true;
     let mut end = at + 1;
     loop {
@@ -339,6 +342,19 @@ pub(super) fn members(text: &[u8], at: usize) -> impl Iterator<Item = Member> {
         let found = Member { start: at, key_end, value, end: space_before(text, next, value) };
         at = if text.get(next) == Some(&b',') { space(text, next + 1) } else { text.len() };
         Some(found)
+    })
+}
+
+/// Where each value begins and ends of the list that begins at `at` and is sound.
+pub(super) fn elements(text: &[u8], at: usize) -> impl Iterator<Item = (usize, usize)> {
+    let mut at = space(text, at + 1);
+    std::iter::from_fn(move || {
+        if text.get(at).is_none_or(|byte| Kind::closed_by(*byte).is_some()) {
+            return None;
+        }
+        let (start, end) = (at, item_end(text, at));
+        at = if text.get(end) == Some(&b',') { space(text, end + 1) } else { text.len() };
+        Some((start, space_before(text, end, start)))
     })
 }
 

@@ -3,11 +3,12 @@
 //! The document is the first level, a list or object directly in it the second; what lies deeper is kept or lost with the
 //! record that holds it. **Invariant:** only text that is whole by the grammar is copied, and only where its depth is known.
 
+mod mend;
+
 use super::account::{Losses, excerpt};
 use super::expected::Expected;
-use super::repeated::has_repeated;
 use super::scan::{self, Kind, Open, Rigour, is_blank, is_space, space, space_before};
-use super::tail::{self, Tail};
+use super::tail;
 
 /// What becomes of records behind a gap in which the name of another list may have stood.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +46,10 @@ struct Level {
     end: Option<usize>,
     /// Before the item that was copied last.
     last: Option<Mark>,
+    /// Where its value begins and ends in the text.
+    value: (usize, usize),
+    /// How many items are lists.
+    lists: usize,
     /// The items stand on lines of their own.
     is_wide: bool,
     /// Its opening bracket, if that is there.
@@ -91,6 +96,8 @@ pub(super) struct Walk<'a> {
     expected: &'a Expected,
     doubtful: Doubtful,
     is_trusted: bool,
+    /// Where reading stops.
+    until: usize,
     root: Level,
     inner: Option<Inner>,
     pub(super) out: Vec<u8>,
@@ -105,7 +112,7 @@ pub(super) struct Walk<'a> {
 
 impl Level {
     const fn new(kind: Kind, open: Option<usize>) -> Self {
-        Self { kind, items: 0, end: None, last: None, is_wide: false, open }
+        Self { kind, items: 0, end: None, last: None, value: (0, 0), lists: 0, is_wide: false, open }
     }
 }
 
@@ -116,6 +123,7 @@ impl<'a> Walk<'a> {
             expected,
             doubtful,
             is_trusted: false,
+            until: usize::MAX,
             root: Level::new(kind, None),
             inner: None,
             out: Vec::new(),
@@ -146,131 +154,6 @@ impl<'a> Walk<'a> {
         self.resume(tail.below_root);
     }
 
-    /// The document is closed; something may follow.
-    fn behind(&mut self, open: usize, end: usize) {
-        let rest = &self.text[end..];
-        if rest.iter().all(|byte| is_blank(*byte) || *byte == b',' || Kind::closed_by(*byte).is_some()) {
-            self.finish(end);
-            return;
-        }
-        let tail = tail::tail(self.text, end, end, self.root.kind);
-        let is_known = !self.expected.keys.is_empty();
-        let (has_any, has_all) = (self.seen.contains(&true), !self.seen.contains(&false));
-        let depth = tail.as_ref().map_or(usize::MAX, |tail| tail.open.len());
-        let goes_on = matches!(self.text.get(space(self.text, end)), Some(b',' | b']' | b':'));
-        let is_strange = self.root.kind == Kind::Object && is_known && !has_any;
-        match tail {
-            // What was read lies deeper than it seemed: it is no document at all.
-            tail if depth > 1 && (goes_on || is_strange) => {
-                let opener = self.out[0];
-                self.out = vec![opener];
-                (self.kept, self.root) = (0, Level::new(self.root.kind, None));
-                self.members.clear();
-                self.losses.rewind(0);
-                let next = tail.map_or(self.text.len(), |tail| tail.below_root);
-                self.lose(open, next);
-                self.resume(next);
-            }
-            // The bracket that closed it did not belong there.
-            Some(tail) if self.root.kind == Kind::Object && !(is_known && has_all) && tail.open.len() == 1 => {
-                self.go_on(end, tail.below_root);
-            }
-            // A document, and the end of an older, longer one: what a bot leaves that does not cut off what it writes over.
-            _ => {
-                self.finish(end);
-                self.lose_rest(end);
-            }
-        }
-    }
-
-    /// Goes on with the members behind a bracket too much, unless these repeat what was read: then they are of another document.
-    fn go_on(&mut self, end: usize, next: usize) {
-        let (mark, out, members) = (self.mark(), self.out.clone(), self.members.clone());
-        let items = self.root.items;
-        self.out.truncate(self.out.iter().rposition(|byte| *byte == self.root.kind.closer()).unwrap_or(0));
-        let before = self.text[end - 2];
-        if self.root.end == Some(end - 1) && !matches!(before, b'"' | b'}' | b']') {
-            self.drop_last();
-        }
-        self.lose(end - 1, next);
-        self.resume(next);
-        if has_repeated(&self.out) {
-            self.rewind(mark);
-            (self.out, self.members, self.root.items) = (out, members, items);
-            self.finish(end);
-            self.lose_rest(end);
-        }
-    }
-
-    /// Goes on behind a damage if the end of the document tells how deep that is.
-    fn mend(&mut self, broken: Broken) {
-        let Broken { from, at, deeper, suspect } = broken;
-        let mut open = vec![self.root.kind];
-        open.extend(self.inner.as_ref().map(|inner| inner.level.kind));
-        let found = tail::tail(self.text, from, at, self.root.kind);
-        let found = found.filter(|tail| !tail::may_be_inside(&tail.open_there, &open, &deeper));
-        let mut lost = from;
-        if let Some((start, value, end)) = suspect {
-            let is_nested = Kind::opened_by(self.text[value]).is_some();
-            if is_nested && found.as_ref().is_some_and(|tail| tail.open.len() <= open.len()) {
-                self.offer(start, value, end);
-            } else {
-                lost = start;
-            }
-        }
-        let Some(tail) = found else {
-            self.lose_rest(lost);
-            return;
-        };
-        self.reopen(&tail, from);
-        let same = self.inner.as_ref().is_some_and(|inner| tail.open.get(1) == Some(inner.level.kind));
-        let next = match tail.below_inner {
-            Some(next) if same => next,
-            _ => tail.below_root,
-        };
-        self.lose(lost, next);
-        if same {
-            self.damaged();
-        } else if self.inner.is_some() {
-            self.close_inner(None, from);
-        }
-        self.resume(next);
-    }
-
-    /// If the damage follows a list directly and its end lies inside one, a bracket too much has closed it.
-    fn reopen(&mut self, tail: &Tail, from: usize) {
-        let Some(member) = self.members.last().copied().filter(|member| member.is_whole) else { return };
-        let (Some(end), Some(mark), None) = (self.root.end, self.root.last, &self.inner) else { return };
-        let between = &self.text[end..from];
-        if tail.open.get(1) != Some(Kind::List)
-            || self.text[end - 1] != b']'
-            || !between.iter().all(|byte| is_space(*byte) || *byte == b',')
-        {
-            return;
-        }
-        let Ok(value) = scan::key(self.text, member.start, Rigour::Strict) else { return };
-        if self.text.get(value) != Some(&b'[') {
-            return;
-        }
-        self.out.pop();
-        self.kept -= 1;
-        self.members.pop();
-        let items = scan::count(self.text, value);
-        let first = space(self.text, value + 1);
-        let shape = (self.text.get(first) == Some(&b'{')).then(|| shape(self.text, first));
-        let level = Level { items, is_wide: first > value + 1, ..Level::new(Kind::List, Some(value)) };
-        self.inner = Some(Inner {
-            level,
-            mark,
-            start: member.start,
-            is_expected: true,
-            only_nested: true,
-            is_doubtful: true,
-            is_torn: true,
-            shape,
-        });
-    }
-
     fn resume(&mut self, next: usize) {
         self.is_trusted = true;
         self.level().end = None;
@@ -288,7 +171,7 @@ impl<'a> Walk<'a> {
         let from = from.min(text.len());
         let has_more = text[from..].iter().any(|byte| !is_blank(*byte) && *byte != b',');
         if has_more {
-            self.lose(from, text.len());
+            self.lose_brackets(from, text.len());
         } else if !self.out.is_empty() && !self.is_finished() {
             self.losses
                 .push(text.len(), text.len(), || "what followed: the file ends before its last bracket".to_owned());
@@ -297,6 +180,7 @@ impl<'a> Walk<'a> {
             self.close_inner(None, text.len());
         }
         if !self.out.is_empty() && !self.is_finished() {
+            self.drop_list();
             if self.root.is_wide {
                 self.out.push(b'\n');
             }
@@ -332,7 +216,7 @@ impl<'a> Walk<'a> {
                 at += 1;
             }
             let kind = self.level().kind;
-            let Some(byte) = self.text.get(at).copied() else {
+            let Some(byte) = self.text.get(at).copied().filter(|_| at < self.until) else {
                 return Ended::Broken(Broken { from: at, at, deeper: Open::default(), suspect: None });
             };
             let next = match Kind::closed_by(byte) {
@@ -483,6 +367,8 @@ impl<'a> Walk<'a> {
         level.items += 1;
         level.end = Some(end);
         level.last = Some(mark);
+        level.value = (start, end);
+        level.lists += usize::from(text[start] == b'[');
         level.is_wide = lead.contains(&b'\n');
     }
 
@@ -525,6 +411,9 @@ impl<'a> Walk<'a> {
 
     /// Closes the list or object one below the document, at its bracket or, if that is lost, before `end`.
     fn close_inner(&mut self, at: Option<usize>, end: usize) {
+        if at.is_none() {
+            self.drop_list();
+        }
         let Some(inner) = self.inner.take() else { return };
         let is_kept = inner.is_expected || (inner.only_nested && inner.level.items > 0);
         if !is_kept {
@@ -546,6 +435,7 @@ impl<'a> Walk<'a> {
         }
         self.root.end = at.map(|at| at + 1);
         self.root.last = Some(inner.mark);
+        self.root.value = (inner.start, end);
         if inner.level.kind == Kind::Object {
             self.kept = inner.mark.kept;
         }
