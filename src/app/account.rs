@@ -378,7 +378,9 @@ impl Step<'_> {
             Reason::GroupUnhealthy => {
                 "too few other members of its group are healthy to act on this one; recover one of them by hand"
             }
-            Reason::Unbound => "bind an action to this subsystem under `bindings`, or recover it by hand",
+            Reason::Unbound if episode.facts.source != IssueSource::FailurePoint => {
+                "bind an action to this subsystem under `bindings`, or recover it by hand"
+            }
             _ if episode.key.kind == *POLICY_NOT_FOLLOWED => {
                 "bring the bot to the policy by hand, then look at its hooks (`chiron policy hooks`)"
             }
