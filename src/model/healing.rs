@@ -298,6 +298,18 @@ pub enum HealingEnd {
     Interrupted,
 }
 
+/// A person has looked at what a healing could not keep, and does without it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// When.
+    pub at: Timestamp,
+    /// Who.
+    pub by: String,
+    /// Why, if it was said.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub reason: String,
+}
+
 /// One transaction on a workspace, as its own journal keeps it: planned, backed up, applied, finished (WSP-6).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Healing {
@@ -318,6 +330,9 @@ pub struct Healing {
     /// The healing that has undone it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undone_by: Option<Name>,
+    /// Who does without the records that it lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
     /// Its changes, in the order they are made.
     pub changes: Vec<ChangeRecord>,
 }

@@ -28,8 +28,8 @@ mod vitals;
 pub use access::{Caller, Role};
 pub use action::{ActionSpec, Autonomy, Means};
 pub use healing::{
-    ChangeKind, ChangeRecord, ChangeState, FindingCode, FindingState, Healing, HealingEnd, HealingReport, HealingStats,
-    HealingTrigger, PartScore, RECORDS_MAX, Validation, ValidationPart, WORKSPACE, WORKSPACE_UNREADABLE,
+    Acceptance, ChangeKind, ChangeRecord, ChangeState, FindingCode, FindingState, Healing, HealingEnd, HealingReport,
+    HealingStats, HealingTrigger, PartScore, RECORDS_MAX, Validation, ValidationPart, WORKSPACE, WORKSPACE_UNREADABLE,
     WorkspaceFinding,
 };
 pub use health::{Details, Health, Perfdata, Status};

@@ -3,10 +3,12 @@
 //! A file is written beside the one it replaces, made durable, read again, and then the two names are exchanged. What the
 //! exchange has displaced is looked at: if it is not the version that the plan was made for, or if somebody has it open for
 //! writing, the exchange is undone and the bot's file stands. Where the file system cannot exchange names (`EINVAL`), the
-//! file is looked at once more and then replaced by a rename, so a write in between would be lost to the backup's state;
-//! ext4, xfs, btrfs, f2fs and tmpfs can.
-//! **Invariant:** a file that is not the version that was looked at is left alone; a crash leaves the old file or the new.
+//! old file gets a second name before the new one takes its place, and is looked at there; where that cannot be done either,
+//! nothing that may hold positions or trades is replaced. ext4, xfs, btrfs, f2fs and tmpfs can exchange.
+//! **Invariant:** a file that is not the version that was looked at is left alone; a crash leaves the old file or the new;
+//! what is made counts as made, also if something after it went wrong.
 
+pub(super) mod aside;
 pub(super) mod attributes;
 pub(super) mod exchange;
 #[cfg(test)]
@@ -16,16 +18,17 @@ pub(super) mod process;
 mod tests;
 pub(super) mod transaction;
 
-use std::ffi::OsString;
+use std::cell::RefCell;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::fs::{AtFlags, FlockOperation, Mode, OFlags, RenameFlags, renameat_with};
 use rustix::io::Errno;
 
+use self::aside::{Aside, Known, unproven};
 use self::attributes::Attributes;
 use super::backup::Backups;
 use super::holders;
@@ -60,6 +63,29 @@ pub(super) struct Step {
     pub(super) before: Option<Version>,
     /// The command line of a process.
     pub(super) detail: String,
+    /// What a file with positions or trades held and will not hold any more.
+    pub(super) lost: Vec<String>,
+}
+
+impl Step {
+    /// Whether it is about what the bot writes, not about what people write.
+    fn is_bots(&self) -> bool {
+        !matches!(self.code, FindingCode::ConfigMissing | FindingCode::ConfigInvalid)
+    }
+
+    /// Whether the file may hold positions or trades.
+    fn may_hold_records(&self) -> bool {
+        self.is_bots() && self.code != FindingCode::HeartbeatStale
+    }
+}
+
+/// A change that was made.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Made {
+    /// The version that is there now, if the change has put one there.
+    pub(super) now: Option<Version>,
+    /// What is not right with it; empty if all is.
+    pub(super) detail: String,
 }
 
 /// Why a change was not made.
@@ -69,6 +95,13 @@ pub(super) enum Stop {
     Deferred(String),
     /// The system said no.
     Failed(String),
+}
+
+impl std::fmt::Display for Stop {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (Self::Deferred(why) | Self::Failed(why)) = self;
+        f.write_str(why)
+    }
 }
 
 impl From<Trouble> for Stop {
@@ -106,6 +139,8 @@ pub(super) struct Hands<'a> {
     pub(super) grace: Option<Duration>,
     /// Called at each step, by its name; a test does there what a bot might.
     pub(super) hook: &'a dyn Fn(&str),
+    /// What the change that is being made leaves besides.
+    pub(super) aside: RefCell<Aside>,
 }
 
 /// The name of the file that is written beside the one that change `n` is about.
@@ -131,50 +166,58 @@ impl Hands<'_> {
         Ok(())
     }
 
-    /// Makes change `n`. Returns the version that is there now, if it has put one there.
-    pub(super) fn make(&self, n: usize, step: &Step) -> Result<Option<Version>, Stop> {
+    /// Removes one of chiron's own names beside a place, or tells that it stays.
+    fn clear(&self, place: &Place, name: &OsStr, known: Option<Known<'_>>) {
+        self.aside.borrow_mut().clear(self.backups, place, name, known);
+    }
+
+    /// Makes change `n`.
+    pub(super) fn make(&self, n: usize, step: &Step) -> Result<Made, Stop> {
         match (step.kind, &step.path) {
-            (ChangeKind::EndProcess, _) => self.end_process(step).map(|()| None),
+            (ChangeKind::EndProcess, _) => self.end_process(step).map(|()| Made::default()),
             (_, None) => Err(Stop::Failed("it names no path".to_owned())),
-            (ChangeKind::CreateDirectory, Some(path)) => self.create_dir(path, step).map(|()| None),
-            (ChangeKind::RemoveDirectory, Some(path)) => self.remove_dir(path).map(|()| None),
-            (ChangeKind::CreateFile, Some(path)) => self.create(n, path, step).map(Some),
-            (ChangeKind::ReplaceFile, Some(path)) => self.replace(n, path, step).map(Some),
-            (ChangeKind::RemoveFile, Some(path)) => self.remove(n, path, step).map(|()| None),
+            (ChangeKind::CreateDirectory, Some(path)) => self.create_dir(path, step),
+            (ChangeKind::RemoveDirectory, Some(path)) => self.remove_dir(path),
+            (ChangeKind::CreateFile, Some(path)) => self.create(n, path, step),
+            (ChangeKind::ReplaceFile, Some(path)) => self.replace(n, path, step),
+            (ChangeKind::RemoveFile, Some(path)) => self.remove(n, path, step),
         }
     }
 
-    fn create_dir(&self, path: &RelPath, step: &Step) -> Result<(), Stop> {
+    fn create_dir(&self, path: &RelPath, step: &Step) -> Result<Made, Stop> {
         self.point("write.before")?;
-        match self.root.create_dir(path) {
-            Ok(()) => {}
+        let finished = match self.root.create_dir(path) {
+            Ok(finished) => finished,
             Err(Trouble::System(Errno::EXIST)) => return Err(appeared()),
             Err(trouble) => return Err(trouble.into()),
-        }
+        };
+        let mut detail = unproven(finished);
         if let Some(kept) = &step.restore {
-            let made = self.root.open_folder(Some(path))?;
-            Attributes::of_kept(kept).give(&made)?;
+            let made = self.root.open_folder(Some(path)).map_err(Stop::from);
+            if let Err(stop) = made.and_then(|made| Attributes::of_kept(kept).give(&made)) {
+                detail = stop.to_string();
+            }
         }
         // It is made; a step that is struck here can only kill.
         let _ = self.point("write.after");
-        Ok(())
+        Ok(Made { now: None, detail })
     }
 
-    fn remove_dir(&self, path: &RelPath) -> Result<(), Stop> {
+    fn remove_dir(&self, path: &RelPath) -> Result<Made, Stop> {
         self.point("write.before")?;
-        match self.root.remove_dir(path) {
-            Ok(()) => {}
+        let synced = match self.root.remove_dir(path) {
+            Ok(synced) => synced,
             Err(Trouble::System(Errno::NOTEMPTY | Errno::EXIST)) => {
                 return Err(Stop::Deferred("it is not empty by now, so it stays".to_owned()));
             }
             Err(Trouble::Missing) => return Err(gone()),
             Err(trouble) => return Err(trouble.into()),
-        }
+        };
         let _ = self.point("write.after");
-        Ok(())
+        Ok(Made { now: None, detail: unproven(synced) })
     }
 
-    fn create(&self, n: usize, path: &RelPath, step: &Step) -> Result<Version, Stop> {
+    fn create(&self, n: usize, path: &RelPath, step: &Step) -> Result<Made, Stop> {
         let content = step.content.as_deref().ok_or_else(|| Stop::Failed("it has no content".to_owned()))?;
         let place = Place { folder: self.root.open_folder(path.parent().as_ref())?, name: path.name().into() };
         if place.stat().is_ok() {
@@ -184,17 +227,14 @@ impl Hands<'_> {
         let beside = temporary(self.id, n);
         let written = self.write_beside(&place, &beside, content, attributes.as_ref(), None)?;
         let named = self.point("exchange.before").and_then(|()| give_name(&place, &beside));
-        if named.is_err() {
-            unlink(&place, &beside);
-        }
+        self.clear(&place, &beside, Some(Known::file(&written)));
         named?;
         // It is made; a step that is struck here can only kill.
         let _ = self.point("exchange.after").and_then(|()| self.point("checked"));
-        place.sync()?;
-        Ok(written)
+        Ok(Made { now: Some(written), detail: unproven(place.sync()) })
     }
 
-    fn replace(&self, n: usize, path: &RelPath, step: &Step) -> Result<Version, Stop> {
+    fn replace(&self, n: usize, path: &RelPath, step: &Step) -> Result<Made, Stop> {
         let content = step.content.as_deref().ok_or_else(|| Stop::Failed("it has no content".to_owned()))?;
         let before = step.before.as_ref().ok_or_else(|| Stop::Failed("it names no version".to_owned()))?;
         let place = match self.root.place(path) {
@@ -202,7 +242,7 @@ impl Hands<'_> {
             place => place?,
         };
         let old = open_again(&place)?;
-        self.must_rest(&old, before, true)?;
+        self.must_rest(&old, before, true, step)?;
         let attributes = match &step.restore {
             Some(kept) => Attributes::of_kept(kept),
             None => Attributes::read(&old)?,
@@ -212,21 +252,30 @@ impl Hands<'_> {
         let written = self.write_beside(&place, &beside, content, Some(&attributes), times)?;
         let exchanged = self.point("exchange.before").and_then(|()| {
             // Looked at again right before, so that an exchange seldom has to be undone.
-            self.must_rest(&open_again(&place)?, before, true)?;
-            self.exchange(&place, &beside, before, &written)
+            self.must_rest(&open_again(&place)?, before, true, step)?;
+            self.exchange(&place, &beside, step, before, &written)
         });
-        if exchanged.is_err() {
-            exchange::clear_up(self.backups, &place, &beside, &written);
+        // What an undone exchange has left there is told already.
+        if exchanged.is_err() && self.aside.borrow().left.is_empty() {
+            self.clear(&place, &beside, Some(Known::file(&written)));
         }
-        exchanged?;
-        Ok(written)
+        exchanged
     }
 
     /// Refuses to go on unless the file is exactly that version and nobody is writing it.
-    pub(super) fn must_rest(&self, file: &File, before: &Version, with_ctime: bool) -> Result<(), Stop> {
+    pub(super) fn must_rest(&self, file: &File, before: &Version, with_ctime: bool, step: &Step) -> Result<(), Stop> {
         // Whoever writes is asked for first: once nobody can write, what is read afterwards stays.
-        if let Some(writer) = holders::writers(before.device, before.inode).first() {
-            return Err(Stop::Deferred(format!("{writer} has it open for writing")));
+        match holders::writers(before.device, before.inode) {
+            Ok(writers) => {
+                if let Some(writer) = writers.first() {
+                    return Err(Stop::Deferred(format!("{writer} has it open for writing")));
+                }
+            }
+            Err(why) if step.is_bots() => {
+                return Err(Stop::Deferred(format!("whether a process is writing it cannot be told: {why}")));
+            }
+            // What people write is seldom open, and never for long.
+            Err(_) => {}
         }
         let now = hash_whole(file)?;
         if !is_same(&now, before, with_ctime) {
@@ -235,31 +284,40 @@ impl Hands<'_> {
         Ok(())
     }
 
+    /// Refuses to go on if a process has the lock file open at all: it may be about to lock it, which needs no writing.
+    fn must_be_closed(&self, before: &Version, step: &Step) -> Result<(), Stop> {
+        if step.code != FindingCode::LockStale {
+            return Ok(());
+        }
+        match holders::openers(before.device, before.inode) {
+            Ok(openers) => match openers.first() {
+                Some(opener) => Err(Stop::Deferred(format!("{opener} has it open"))),
+                None => Ok(()),
+            },
+            Err(why) => Err(Stop::Deferred(format!("whether a process has it open cannot be told: {why}"))),
+        }
+    }
+
     /// Writes a file beside another, durable and read again, with its attributes.
     fn write_beside(
         &self,
         place: &Place,
-        beside: &OsString,
+        beside: &OsStr,
         content: &[u8],
         attributes: Option<&Attributes>,
         times: Option<i128>,
     ) -> Result<Version, Stop> {
         self.point("write.before")?;
-        let written = write_new(place, beside, content, attributes, times);
-        if written.is_err() {
-            unlink(place, beside);
-        }
-        let written = written?;
+        let written = write_new(place, beside, content, attributes, times)?;
         let passed = self.point("write.after");
         if passed.is_err() {
-            unlink(place, beside);
+            self.clear(place, beside, Some(Known::file(&written)));
         }
-        passed?;
-        Ok(written)
+        passed.map(|()| written)
     }
 
     /// Removes a file: its name is taken away first, then what was behind it is looked at, then it goes or comes back.
-    fn remove(&self, n: usize, path: &RelPath, step: &Step) -> Result<(), Stop> {
+    fn remove(&self, n: usize, path: &RelPath, step: &Step) -> Result<Made, Stop> {
         let before = step.before.as_ref().ok_or_else(|| Stop::Failed("it names no version".to_owned()))?;
         let place = Place { folder: self.root.open_folder(path.parent().as_ref())?, name: path.name().into() };
         if place.stat().is_ok_and(|seen| seen.kind == Kind::Link) {
@@ -277,11 +335,13 @@ impl Hands<'_> {
             Err(Errno::WOULDBLOCK) => return Err(Stop::Deferred("a process holds a lock on it".to_owned())),
             Err(errno) => return Err(errno.into()),
         }
-        self.must_rest(&old, before, true)?;
+        self.must_be_closed(before, step)?;
+        self.must_rest(&old, before, true, step)?;
         self.point("write.before")?;
         self.point("write.after")?;
         self.point("exchange.before")?;
         let beside = temporary(self.id, n);
+        let taken = place.beside(&beside)?;
         match renameat_with(&place.folder, &place.name, &place.folder, &beside, RenameFlags::NOREPLACE) {
             Ok(()) => {}
             Err(Errno::INVAL | Errno::NOSYS) => {
@@ -290,44 +350,54 @@ impl Hands<'_> {
             Err(Errno::NOENT) => return Err(gone()),
             Err(errno) => return Err(errno.into()),
         }
-        let taken = Place { folder: place.folder.as_fd().try_clone_to_owned()?, name: beside.clone() };
         let checked = self.point("exchange.after").and_then(|()| {
-            self.must_rest(&open_again(&taken)?, before, false)?;
+            // Nobody can open it by its name any more; who was faster is seen.
+            self.must_be_closed(before, step)?;
+            self.must_rest(&open_again(&taken)?, before, false, step)?;
             self.point("checked")
         });
-        if checked.is_err() {
-            put_back(&place, &beside)?;
+        if let Err(stop) = checked {
+            let back = put_back(&mut self.aside.borrow_mut(), self.backups, &place, &beside);
+            return match back {
+                Ok(()) => Err(stop),
+                Err(why) => Ok(Made { now: None, detail: format!("{stop}, but it cannot be put back: {why}") }),
+            };
         }
-        checked?;
-        place.sync()?;
-        rustix::fs::unlinkat(&place.folder, &beside, AtFlags::empty())?;
-        place.sync()?;
-        Ok(())
+        let detail = unproven(place.sync());
+        self.clear(&place, &beside, Some(Known::file(before)));
+        let _ = place.sync();
+        Ok(Made { now: None, detail })
     }
 }
 
-/// Gives a file that was taken away its name back, unless the bot has made another under it meanwhile.
-pub(super) fn put_back(place: &Place, beside: &OsString) -> Result<(), Stop> {
+/// Gives a file that was taken away its name back, unless the bot has made another under it meanwhile; then it is kept as a
+/// copy.
+pub(super) fn put_back(aside: &mut Aside, backups: &Backups, place: &Place, beside: &OsStr) -> Result<(), Stop> {
     match give_name(place, beside) {
-        Err(Stop::Deferred(_)) => unlink(place, beside),
-        given => given?,
+        // One that has both names now loses the other.
+        Ok(()) | Err(Stop::Deferred(_)) => aside.clear(backups, place, beside, None),
+        Err(stop) => {
+            aside.leave(beside, "it could not be put back");
+            return Err(stop);
+        }
     }
-    Ok(place.sync()?)
+    // Should it not be durable, it is put back again when the healing is settled.
+    let _ = place.sync();
+    Ok(())
 }
 
-/// Renames `beside` to the place's own name if nothing stands there.
-fn give_name(place: &Place, beside: &OsString) -> Result<(), Stop> {
+/// Renames `beside` to the place's own name if nothing stands there. It may have both names then.
+fn give_name(place: &Place, beside: &OsStr) -> Result<(), Stop> {
     match renameat_with(&place.folder, beside, &place.folder, &place.name, RenameFlags::NOREPLACE) {
         Ok(()) => Ok(()),
         Err(Errno::EXIST) => Err(appeared()),
         // Without that rename a second name for the file says as surely whether the first is free.
         Err(Errno::INVAL | Errno::NOSYS) => {
             match rustix::fs::linkat(&place.folder, beside, &place.folder, &place.name, AtFlags::empty()) {
-                Ok(()) => unlink(place, beside),
-                Err(Errno::EXIST) => return Err(appeared()),
-                Err(errno) => return Err(errno.into()),
+                Ok(()) => Ok(()),
+                Err(Errno::EXIST) => Err(appeared()),
+                Err(errno) => Err(errno.into()),
             }
-            Ok(())
         }
         Err(errno) => Err(errno.into()),
     }
@@ -348,46 +418,59 @@ pub(super) fn is_same(now: &Version, before: &Version, with_ctime: bool) -> bool
     *now == Version { changed_nanos: inode_time, ..before.clone() }
 }
 
-pub(super) fn unlink(place: &Place, name: &OsString) {
-    // What cannot be removed has a name that everybody passes by, and is removed when the healing is settled.
-    let _ = rustix::fs::unlinkat(&place.folder, name, AtFlags::empty());
-}
-
 fn write_new(
     place: &Place,
-    name: &OsString,
+    name: &OsStr,
     content: &[u8],
     attributes: Option<&Attributes>,
     times: Option<i128>,
 ) -> Result<Version, Stop> {
+    let again = place.beside(name)?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let open = || rustix::fs::openat(&place.folder, name, flags, Mode::from_raw_mode(0o600));
-    let mut file = match open() {
-        // The names of healings are never used twice, so this is what a crash has left.
+    let mut file = match rustix::fs::openat(&place.folder, name, flags, Mode::from_raw_mode(0o600)) {
+        // The names of healings are never used twice, so whatever it is, it is not of this one.
         Err(Errno::EXIST) => {
-            unlink(place, name);
-            File::from(open()?)
+            let name = name.to_string_lossy();
+            return Err(Stop::Failed(format!("`{name}` is there already, expected no file of that name beside it")));
         }
         opened => File::from(opened?),
     };
+    let written = fill_new(&mut file, place, content, attributes, times).and_then(|expected| {
+        let written = hash_whole(&again.open()?)?;
+        if written.sha256 != sha256(content) || written.inode != expected.inode {
+            return Err(Stop::Failed("what was written reads back differently".to_owned()));
+        }
+        Ok(written)
+    });
+    // Half written, it is of no use to anybody; it goes if it is still the very file that was made here.
+    if written.is_err()
+        && let (Ok(made), Ok(stands)) = (version_of(&file), again.stat())
+        && (made.device, made.inode) == (stands.version.device, stands.version.inode)
+    {
+        // What cannot be removed has a name that everybody passes by, and is told when the healing is settled.
+        let _ = rustix::fs::unlinkat(&again.folder, &again.name, AtFlags::empty());
+    }
+    written
+}
+
+fn fill_new(
+    file: &mut File,
+    place: &Place,
+    content: &[u8],
+    attributes: Option<&Attributes>,
+    times: Option<i128>,
+) -> Result<Version, Stop> {
     file.write_all(content)?;
     match attributes {
-        Some(attributes) => attributes.give(&file)?,
+        Some(attributes) => attributes.give(&*file)?,
         None => {
-            belong_to(&file, &place.folder)?;
-            rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644))?;
+            belong_to(&*file, &place.folder)?;
+            rustix::fs::fchmod(&*file, Mode::from_raw_mode(0o644))?;
         }
     }
     if let Some(nanos) = times.or_else(|| attributes.and_then(|attributes| attributes.modified_nanos)) {
-        attributes::set_modified(&file, nanos)?;
+        attributes::set_modified(&*file, nanos)?;
     }
     file.sync_all()?;
-    let expected = version_of(&file)?;
-    drop(file);
-    let again = Place { folder: place.folder.as_fd().try_clone_to_owned()?, name: name.clone() };
-    let written = hash_whole(&again.open()?)?;
-    if written.sha256 != sha256(content) || written.inode != expected.inode {
-        return Err(Stop::Failed("what was written reads back differently".to_owned()));
-    }
-    Ok(written)
+    Ok(version_of(&*file)?)
 }

@@ -11,6 +11,7 @@ use std::io::{Read, Write};
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use rustix::fs::{Timespec, Timestamps, UTIME_NOW, UTIME_OMIT};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -26,8 +27,14 @@ const BACKUPS: &str = "backups";
 /// The file in `STATE_DIR` that tells the last good copy of each configuration file.
 const GOOD: &str = "good.json";
 
+/// Where it goes if its text is broken.
+const GOOD_BROKEN: &str = "good.broken.json";
+
 /// Its largest size.
 const GOOD_MAX: u64 = 16 << 20;
+
+/// Good copies of each configuration file that are kept.
+const GOOD_COPIES: usize = 3;
 
 /// The folder of copies: `STATE_DIR/backups/ab/abcdef...`, one file for each content.
 #[derive(Clone, Debug)]
@@ -38,18 +45,54 @@ pub struct Backups {
     copies: Option<Folder>,
 }
 
-/// Which copy of each configuration file is the last good one.
+/// Which copies of each configuration file are good.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct GoodIndex {
     format: u32,
     files: BTreeMap<RelPath, Good>,
 }
 
-/// One of them.
+/// The newest of them, and those before it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Good {
     sha256: String,
     at: Timestamp,
+    /// Newest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    older: Vec<OlderGood>,
+}
+
+/// One that has been good before.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct OlderGood {
+    sha256: String,
+    at: Timestamp,
+}
+
+impl Good {
+    /// Their hashes, the newest first.
+    fn hashes(&self) -> impl Iterator<Item = &String> {
+        std::iter::once(&self.sha256).chain(self.older.iter().map(|older| &older.sha256))
+    }
+}
+
+/// Why the index of good copies cannot be used.
+enum NoIndex {
+    /// Its text is broken.
+    Broken,
+    /// A newer chiron wrote it.
+    Newer(u32),
+    /// It cannot be read.
+    Unreadable(Trouble),
+}
+
+/// What may stay of copies that nothing needs any more.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spare {
+    /// Those written before that time go; `None`: none goes for its age.
+    pub(super) since: Option<Timestamp>,
+    /// Bytes that the rest may take; beyond, the oldest go first.
+    pub(super) room: u64,
 }
 
 /// Why a copy could not be had.
@@ -66,19 +109,20 @@ pub enum Lost {
     Unreadable(String, Trouble),
 }
 
-/// The last good copy of a configuration file, if one is kept; for the scan. A copy that is spoiled is none.
+/// The last good copy of a configuration file, if one is kept; for the scan. A copy that is spoiled is none; then it is the
+/// one before.
 pub fn good(settings: &Settings, path: &RelPath) -> Option<Arc<[u8]>> {
     let root = Root::open(&settings.workspace).ok()?;
     let state = Folder::open(settings, &root).ok()??;
     let backups = Backups::open(&state).ok()?;
-    let sha = backups.index()?.files.get(path)?.sha256.clone();
-    match backups.get(&sha, settings.file_max) {
+    let index = backups.index().ok()?;
+    index.files.get(path)?.hashes().find_map(|sha| match backups.get(sha, settings.file_max) {
         Ok(bytes) => Some(bytes),
         Err(lost) => {
-            tracing::warn!(path = %path, error = %lost, "the last good copy of a configuration file cannot be used");
+            tracing::warn!(path = %path, error = %lost, "a good copy of a configuration file cannot be used");
             None
         }
-    }
+    })
 }
 
 fn is_hash(text: &str) -> bool {
@@ -114,10 +158,28 @@ impl Backups {
 
     /// Keeps some bytes; durable when this returns. Returns their hash.
     pub fn put(&self, bytes: &[u8]) -> Result<String, Trouble> {
-        if self.get(&sha256(bytes), bytes.len() as u64).is_ok() {
-            return Ok(sha256(bytes));
+        let sha = sha256(bytes);
+        if self.holds(&sha)? {
+            return Ok(sha);
         }
         self.put_from(bytes)
+    }
+
+    /// Whether a whole copy of that content is there. It is durable then, and counts as written now.
+    fn holds(&self, sha: &str) -> Result<bool, Trouble> {
+        let (Some(copies), Some(shelf)) = (&self.copies, self.shelf(sha)?) else { return Ok(false) };
+        let Ok(copy) = shelf.file(sha) else { return Ok(false) };
+        if !hash_whole(&copy).is_ok_and(|version| version.sha256 == sha) {
+            return Ok(false);
+        }
+        // Whoever wrote it may have ended before it was durable.
+        let last_access = Timespec { tv_sec: 0, tv_nsec: UTIME_OMIT };
+        let last_modification = Timespec { tv_sec: 0, tv_nsec: UTIME_NOW };
+        rustix::fs::futimens(&copy, &Timestamps { last_access, last_modification })?;
+        copy.sync_all()?;
+        shelf.sync()?;
+        copies.sync()?;
+        Ok(true)
     }
 
     fn put_from(&self, mut source: impl Read) -> Result<String, Trouble> {
@@ -134,8 +196,7 @@ impl Backups {
         };
         let shelf = copies.make_folder(&sha[..2])?;
         // One that is there is as good only if it still holds what its name says; else this one takes its place.
-        let is_there = shelf.file(&sha).and_then(|file| hash_whole(&file)).is_ok_and(|version| version.sha256 == sha);
-        if is_there {
+        if self.holds(&sha)? {
             copies.remove(BESIDE)?;
             return Ok(sha);
         }
@@ -154,45 +215,76 @@ impl Backups {
         if sha256(&bytes) == sha { Ok(bytes) } else { Err(Lost::Spoiled(sha.to_owned())) }
     }
 
-    /// The index of last good copies; empty if there is none, `None` if it cannot be read.
-    fn index(&self) -> Option<GoodIndex> {
+    /// The index of good copies; empty if there is none.
+    fn index(&self) -> Result<GoodIndex, NoIndex> {
         match self.state.read(GOOD, GOOD_MAX) {
-            Ok(Some(bytes)) => serde_json::from_slice(&bytes).ok().filter(|index: &GoodIndex| index.format == 1),
-            Ok(None) => Some(GoodIndex { format: 1, ..GoodIndex::default() }),
-            Err(_) => None,
+            Ok(Some(bytes)) => {
+                let format = serde_json::from_slice(&bytes).map_err(|_| NoIndex::Broken);
+                let format = format.and_then(|value: serde_json::Value| {
+                    value.get("format").and_then(serde_json::Value::as_u64).ok_or(NoIndex::Broken)
+                })?;
+                match u32::try_from(format) {
+                    Ok(1) => serde_json::from_slice(&bytes).map_err(|_| NoIndex::Broken),
+                    Ok(newer) if newer > 1 => Err(NoIndex::Newer(newer)),
+                    _ => Err(NoIndex::Broken),
+                }
+            }
+            Ok(None) => Ok(GoodIndex { format: 1, ..GoodIndex::default() }),
+            Err(Trouble::TooLarge { .. }) => Err(NoIndex::Broken),
+            Err(trouble) => Err(NoIndex::Unreadable(trouble)),
         }
     }
 
-    /// The hashes of the last good copies; `None` if that cannot be told.
+    /// The hashes of the good copies; `None` if that cannot be told.
     pub(super) fn good_hashes(&self) -> Option<BTreeSet<String>> {
-        Some(self.index()?.files.into_values().map(|good| good.sha256).collect())
+        let index = self.index().ok()?;
+        Some(index.files.values().flat_map(Good::hashes).cloned().collect())
     }
 
     /// Whether exactly this content is already kept as the last good one.
     pub fn is_good(&self, path: &RelPath, sha: &str) -> bool {
-        self.index().is_some_and(|index| index.files.get(path).is_some_and(|good| good.sha256 == sha))
+        self.index().is_ok_and(|index| index.files.get(path).is_some_and(|good| good.sha256 == sha))
             && self.shelf(sha).ok().flatten().is_some_and(|shelf| shelf.len(sha).is_ok())
     }
 
-    /// Keeps the content as the last good one of a configuration file. Writes nothing if it is kept already.
+    /// Keeps the content as the last good one of a configuration file, and those before it. Writes nothing if it is kept
+    /// already.
     pub fn keep(&self, path: &RelPath, bytes: &[u8], now: Timestamp) -> Result<(), Error> {
-        let trouble = |trouble: Trouble| {
-            state(format!("the good copy of `{path}` cannot be kept in `{}`", self.folder.display()), &trouble)
-        };
+        let context = || format!("the good copy of `{path}` cannot be kept in `{}`", self.folder.display());
+        let trouble = |trouble: Trouble| state(context(), &trouble);
         let sha = sha256(bytes);
         if self.is_good(path, &sha) {
             return Ok(());
         }
+        let mut index = match self.index() {
+            Ok(index) => index,
+            // Begun anew, and what it named is lost but not overwritten.
+            Err(NoIndex::Broken) => {
+                tracing::warn!(folder = %self.state.path.display(), "`{GOOD}` is broken; it is moved to `{GOOD_BROKEN}`");
+                self.state.rename(GOOD, GOOD_BROKEN).and_then(|()| self.state.sync()).map_err(trouble)?;
+                GoodIndex { format: 1, ..GoodIndex::default() }
+            }
+            Err(NoIndex::Newer(format)) => {
+                let why = format!("{}: `{GOOD}` has format {format}, expected 1; a newer chiron wrote it", context());
+                return Err(Error::new(ErrorKind::State, why));
+            }
+            Err(NoIndex::Unreadable(why)) => return Err(trouble(why)),
+        };
         self.put(bytes).map_err(trouble)?;
-        // An index that cannot be read is begun anew: what it named is lost, not what is kept from now on.
-        let mut index = self.index().unwrap_or(GoodIndex { format: 1, ..GoodIndex::default() });
-        index.files.insert(path.clone(), Good { sha256: sha, at: now });
+        let before = index.files.remove(path);
+        let mut older: Vec<OlderGood> = before
+            .into_iter()
+            .flat_map(|good| std::iter::once(OlderGood { sha256: good.sha256, at: good.at }).chain(good.older))
+            .filter(|older| older.sha256 != sha)
+            .collect();
+        older.truncate(GOOD_COPIES - 1);
+        index.files.insert(path.clone(), Good { sha256: sha, at: now, older });
         let text = serde_json::to_vec_pretty(&index).map_err(|error| trouble(std::io::Error::from(error).into()))?;
         self.state.replace(GOOD, &text).map_err(trouble)
     }
 
-    /// Removes every copy but those.
-    pub(super) fn remove_others(&self, needed: &BTreeSet<String>) -> Result<u64, Error> {
+    /// Removes copies that are not among those: the old ones, and of the others those for which there is no room.
+    pub(super) fn remove_others(&self, needed: &BTreeSet<String>, spare: Spare) -> Result<u64, Error> {
         let trouble = |trouble: Trouble| {
             let context = format!("the copies in `{}` cannot be cleared up", self.folder.display());
             match trouble.errno() {
@@ -201,7 +293,7 @@ impl Backups {
             }
         };
         let Some(copies) = &self.copies else { return Ok(0) };
-        let mut removed = 0;
+        let mut others = Vec::new();
         for name in copies.names().map_err(trouble)? {
             if name.len() != 2 {
                 continue;
@@ -209,9 +301,22 @@ impl Backups {
             let Some(shelf) = copies.folder(&name).map_err(trouble)? else { continue };
             for sha in shelf.names().map_err(trouble)? {
                 if is_hash(&sha) && !needed.contains(&sha) {
-                    shelf.remove(&sha).map_err(trouble)?;
-                    removed += 1;
+                    let version = shelf.seen(&sha).map_err(trouble)?.version;
+                    others.push((version.modified(), version.len, name.clone(), sha));
                 }
+            }
+        }
+        // The newest first.
+        others.sort_by(|one, other| other.cmp(one));
+        let (mut bytes, mut removed) = (0_u64, 0);
+        for (modified, len, name, sha) in others {
+            bytes = bytes.saturating_add(len);
+            let is_old = spare.since.is_some_and(|since| modified < since);
+            if (is_old || bytes > spare.room)
+                && let Some(shelf) = copies.folder(&name).map_err(trouble)?
+            {
+                shelf.remove(&sha).map_err(trouble)?;
+                removed += 1;
             }
         }
         Ok(removed)

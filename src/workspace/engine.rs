@@ -141,12 +141,14 @@ impl Round<'_> {
         let root = Root::open(&self.settings.workspace)?;
         let dry_run = self.settings.dry_run;
         let mut report = self.blank(HealingTrigger::Rollback, dry_run, now);
-        let held = self.hold(&root)?.ok_or_else(|| unknown(id))?;
-        let (stored, undone_by) = held.ledger.find(id)?;
-        let undoing = undo::undoing(&root, &held.backups, &stored, undone_by, force)?;
+        let undoing;
         if dry_run {
+            undoing = undo::look_only(self.settings, &root, id, force)?;
             report.changes = undoing.steps.iter().map(step_record).collect();
         } else {
+            let held = self.hold(&root)?.ok_or_else(|| unknown(id))?;
+            let (stored, undone_by) = held.ledger.find(id)?;
+            undoing = undo::undoing(&root, &held.backups, &stored, undone_by, force)?;
             let transaction = Transaction {
                 root: &root,
                 ledger: &held.ledger,
@@ -158,7 +160,7 @@ impl Round<'_> {
                 grace: None,
                 hook: self.hook,
             };
-            let outcome = transaction.run(undoing.steps)?;
+            let outcome = transaction.run(undoing.steps.clone())?;
             report.id = Some(outcome.id);
             report.changes = outcome.changes;
         }
@@ -288,6 +290,7 @@ pub(super) fn step(change: &Change) -> Step {
         restore: None,
         before: change.before.clone(),
         detail: String::new(),
+        lost: Vec::new(),
     };
     match &change.remedy {
         Remedy::CreateDirectory => {}

@@ -38,10 +38,17 @@ pub(super) type FileId = (u64, u64);
 
 /// Processes that have the file open for writing, as far as this process may see: `process 4711 (python3)`. A file that
 /// is open for writing is not replaced. `inode` and `device` tell the file.
-pub fn writers(device: u64, inode: u64) -> Vec<String> {
+pub fn writers(device: u64, inode: u64) -> Result<Vec<String>, String> {
     let open = Open::of(&BTreeSet::from([(device, inode)]));
     let by = open.by.get(&(device, inode)).map(Vec::as_slice).unwrap_or_default();
-    by.iter().filter(|by| by.writes).map(|by| shown(by.pid)).collect()
+    Ok(by.iter().filter(|by| by.writes).map(|by| shown(by.pid)).collect())
+}
+
+/// Processes that have the file open at all, to read too: a lock file is open before it is locked.
+pub fn openers(device: u64, inode: u64) -> Result<Vec<String>, String> {
+    let open = Open::of(&BTreeSet::from([(device, inode)]));
+    let by = open.by.get(&(device, inode)).map(Vec::as_slice).unwrap_or_default();
+    Ok(by.iter().map(|by| shown(by.pid)).collect())
 }
 
 /// Whether a lock of the kernel is on the file, which none is if one can be taken on it now.

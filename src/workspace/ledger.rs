@@ -86,6 +86,14 @@ pub(super) fn stored(state_folder: &Folder) -> Result<Vec<Stored>, Error> {
     Ok(found)
 }
 
+/// The healing of that id, and who has undone it. Needs no lock.
+pub(super) fn find(state_folder: &Folder, id: &Name) -> Result<(Stored, Option<Name>), Error> {
+    let stored = stored(state_folder)?;
+    let told = told(&stored);
+    let found = stored.into_iter().zip(told).find(|(stored, _)| stored.head.id == *id);
+    found.map(|(stored, told)| (stored, told.undone_by)).ok_or_else(|| unknown(id))
+}
+
 fn open_healings(state_folder: &Folder) -> Result<Option<Folder>, Error> {
     let context = || format!("`{}` cannot be opened", state_folder.path.join(HEALINGS).display());
     state_folder.folder(HEALINGS).map_err(|trouble| state(context(), &trouble))
@@ -120,6 +128,10 @@ pub(super) fn read_file(folder: &Folder, name: &str) -> Result<Option<Stored>, E
         let lines = if torn { "its first line is spoiled" } else { "its first line is no plan" };
         spoiled(format!("is no healing that can be read: {lines}"))
     })?;
+    // The id leads to files in the workspace, so one that somebody made up is not believed.
+    if name.strip_suffix(".jsonl") != Some(&*stored.head.id) || Key::of(name).is_none() {
+        return Err(spoiled(format!("is of healing {:?}, expected the one that its name says", &*stored.head.id)));
+    }
     if stored.head.format > FORMAT {
         return Err(spoiled(format!(
             "has format {}, expected at most {FORMAT}; it was written by a newer chiron",
@@ -153,10 +165,9 @@ impl Key {
         };
         let is_time = time.len() == 16 && time.bytes().enumerate().all(shape);
         let is_number = number.len() >= 6 && number.bytes().all(|byte| byte.is_ascii_digit());
-        (is_time && is_number)
-            .then(|| number.parse().ok())
-            .flatten()
-            .map(|number| Self { time: time.to_owned(), number })
+        let number = (is_time && is_number).then(|| number.parse().ok()).flatten()?;
+        // Written exactly as it would be written again.
+        Some(Self { time: time.to_owned(), number }).filter(|key| key.file() == name)
     }
 
     /// The next one: never smaller than any before, whatever the clock does.
@@ -216,29 +227,37 @@ impl Ledger {
 
     /// The healing of that id, and who has undone it.
     pub fn find(&self, id: &Name) -> Result<(Stored, Option<Name>), Error> {
-        let stored = self.stored()?;
-        let told = told(&stored);
-        let found = stored.into_iter().zip(told).find(|(stored, _)| stored.head.id == *id);
-        found.map(|(stored, told)| (stored, told.undone_by)).ok_or_else(|| unknown(id))
+        find(&self.state, id)
     }
 
-    /// The newest healing if it has no end: a crash left it open. Older ones cannot be open, because nothing begins before
-    /// that is settled. A file without a whole plan is removed: nothing was begun.
-    pub fn unfinished(&self) -> Result<Option<Stored>, Error> {
-        let Some((_, name)) = files(&self.healings)?.pop() else { return Ok(None) };
-        let context = || format!("`{}` cannot be removed", self.healings.path.join(&name).display());
-        match read_file(&self.healings, &name) {
-            Ok(Some(stored)) => Ok(Some(stored).filter(|stored| stored.end.is_none())),
-            Ok(None) => {
-                let removed = self.healings.remove(&name).and_then(|()| self.healings.sync());
-                removed.map_err(|trouble| state(context(), &trouble))?;
-                Ok(None)
-            }
-            Err(error) => {
-                tracing::warn!(healing = %name, error = %error, "the last healing cannot be read, so it cannot be settled");
-                Ok(None)
+    /// Healings without an end, which a crash left open, oldest first. None is older than the newest that has an end, because
+    /// nothing begins before that is settled; one that cannot be read hides no older one. A file without a whole plan is
+    /// removed: nothing was begun.
+    pub fn unfinished(&self) -> Result<Vec<Stored>, Error> {
+        let mut open = Vec::new();
+        for (_, name) in files(&self.healings)?.into_iter().rev() {
+            let context = || format!("`{}` cannot be removed", self.healings.path.join(&name).display());
+            match read_file(&self.healings, &name) {
+                Ok(Some(stored)) if stored.end.is_some() => break,
+                Ok(Some(stored)) => open.push(stored),
+                Ok(None) => {
+                    let removed = self.healings.remove(&name).and_then(|()| self.healings.sync());
+                    removed.map_err(|trouble| state(context(), &trouble))?;
+                }
+                Err(error) => {
+                    tracing::warn!(healing = %name, error = %error, "a healing cannot be read, so it cannot be settled");
+                }
             }
         }
+        open.reverse();
+        Ok(open)
+    }
+
+    /// The newest healings that have an end, at most `max` of them.
+    pub(super) fn newest_finished(&self, max: usize) -> Result<Vec<Stored>, Error> {
+        let names = files(&self.healings)?.into_iter().rev().take(max);
+        let read = names.filter_map(|(_, name)| read_file(&self.healings, &name).ok().flatten());
+        Ok(read.filter(|stored| stored.end.is_some()).collect())
     }
 
     /// Begins a healing: its plan is durable when this returns, and there is room for what follows.

@@ -11,10 +11,11 @@ use std::sync::Arc;
 
 use super::apply::Step;
 use super::backup::Backups;
+use super::ledger::folder::{Folder, state};
 use super::ledger::record::{Kept, Stored, StoredChange};
 use super::root::{Kind, Root, Trouble};
 use super::scan::Version;
-use super::{Error, ErrorKind};
+use super::{Error, ErrorKind, Settings, ledger};
 use crate::model::{ChangeKind, ChangeRecord, ChangeState, Name};
 
 /// How many files an error names.
@@ -29,6 +30,15 @@ pub(super) struct Undoing {
     pub(super) told: Vec<ChangeRecord>,
     /// Files that changed since, and how.
     changed: Vec<String>,
+}
+
+/// What undoing that healing would take: nothing is locked, settled or written, not even below `STATE_DIR`.
+pub(super) fn look_only(settings: &Settings, root: &Root, id: &Name, force: bool) -> Result<Undoing, Error> {
+    let folder = Folder::open(settings, root)?.ok_or_else(|| ledger::unknown(id))?;
+    let context = || format!("the copies in `{}` cannot be read", folder.path.display());
+    let backups = Backups::open(&folder).map_err(|trouble| state(context(), &trouble))?;
+    let (stored, undone_by) = ledger::find(&folder, id)?;
+    undoing(root, &backups, &stored, undone_by, force)
 }
 
 /// Finds out what undoing takes, or why it is refused. Reads only.
@@ -128,6 +138,7 @@ fn undo_change(
         restore: kept.cloned(),
         before: None,
         detail: String::new(),
+        lost: Vec::new(),
     };
     let told = |detail: String| ChangeRecord {
         kind: planned.kind,

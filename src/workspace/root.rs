@@ -196,6 +196,15 @@ impl Place {
         Ok(seen(&rustix::fs::statat(&self.folder, &self.name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
+    /// Another name in the same folder. One that would lead out of it is refused: it may stem from a file that somebody forged.
+    pub fn beside(&self, name: &OsStr) -> Result<Self, Trouble> {
+        let bytes = name.as_bytes();
+        if matches!(bytes, b"" | b"." | b"..") || bytes.contains(&b'/') || bytes.contains(&0) {
+            return Err(Trouble::System(Errno::INVAL));
+        }
+        Ok(Self { folder: self.folder.as_fd().try_clone_to_owned()?, name: name.to_owned() })
+    }
+
     /// Opens the regular file of that name, never a link, never waiting.
     pub fn open(&self) -> Result<File, Trouble> {
         let found = self.stat()?.kind;
@@ -323,24 +332,18 @@ impl Root {
     }
 
     /// Makes a folder, whose own folder must be there. Its mode is 0755; if root makes it, it belongs to the owner of the
-    /// folder it lies in.
-    pub fn create_dir(&self, path: &RelPath) -> Result<(), Trouble> {
+    /// folder it lies in. What went wrong after it was made is the inner answer: it is there then, and may not be durable.
+    pub fn create_dir(&self, path: &RelPath) -> Result<Result<(), Trouble>, Trouble> {
         let parent = self.open_folder(path.parent().as_ref())?;
         rustix::fs::mkdirat(&parent, path.name(), Mode::from_raw_mode(0o755))?;
-        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let made = rustix::fs::openat(&parent, path.name(), flags, Mode::empty())?;
-        belong_to(&made, &parent)?;
-        // Whatever the mask of this process is.
-        rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
-        rustix::fs::fsync(&made)?;
-        Ok(rustix::fs::fsync(&parent)?)
+        Ok(finish_dir(&parent, path.name()))
     }
 
-    /// Removes a folder if it is empty.
-    pub fn remove_dir(&self, path: &RelPath) -> Result<(), Trouble> {
+    /// Removes a folder if it is empty. The inner answer is whether that is durable.
+    pub fn remove_dir(&self, path: &RelPath) -> Result<Result<(), Trouble>, Trouble> {
         let parent = self.open_folder(path.parent().as_ref())?;
         rustix::fs::unlinkat(&parent, path.name(), AtFlags::REMOVEDIR)?;
-        Ok(rustix::fs::fsync(&parent)?)
+        Ok(rustix::fs::fsync(&parent).map_err(Trouble::from))
     }
 
     /// Where the file of that path truly is: links are followed to the folder in which its name stands, so that it and not
@@ -370,6 +373,17 @@ impl Root {
         }
         Err(Trouble::Loop)
     }
+}
+
+/// Gives a folder that was just made its owner and mode, durably.
+fn finish_dir(parent: &OwnedFd, name: &str) -> Result<(), Trouble> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let made = rustix::fs::openat(parent, name, flags, Mode::empty())?;
+    belong_to(&made, parent)?;
+    // Whatever the mask of this process is.
+    rustix::fs::fchmod(&made, Mode::from_raw_mode(0o755))?;
+    rustix::fs::fsync(&made)?;
+    Ok(rustix::fs::fsync(parent)?)
 }
 
 /// The folder and the last name of a path.

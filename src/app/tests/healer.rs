@@ -84,6 +84,7 @@ fn healing(number: usize, changes: usize) -> Healing {
         undoes: None,
         end: Some(HealingEnd::Finished),
         undone_by: None,
+        accepted: None,
         changes: (0..changes).map(change).collect(),
     }
 }

@@ -121,6 +121,7 @@ fn healing() -> Healing {
         undoes: Some(other.clone()),
         end,
         undone_by: Some(other),
+        accepted: Some(Acceptance { at: NOW, by: "ana".to_owned(), reason: "r".to_owned() }),
         changes: vec![change()],
     }
 }

@@ -325,3 +325,168 @@ fn exactly_that_process_is_ended() {
     assert_eq!(polite.wait().expect("it is ours").signal(), Some(15));
     assert!(deaf.wait().expect("it is ours").signal().is_some());
 }
+
+/// The file that chiron has beside others just now.
+fn beside(at: &Fixture) -> std::path::PathBuf {
+    let name = at.tree().into_keys().find(|path| path.contains(super::TEMPORARY)).expect("one is there");
+    at.path(&name)
+}
+
+/// WSP-6: what the bot put under its name and an exchange displaced comes back although it cannot be opened.
+#[test]
+fn what_cannot_be_opened_comes_back() {
+    let at = Fixture::new();
+    at.write("a.json", "old");
+    let hook = |name: &str| {
+        if name == "exchange.after" {
+            let displaced = beside(&at);
+            std::fs::remove_file(&displaced).expect("it is there");
+            std::os::unix::fs::symlink("the bot's", displaced).expect("a link");
+        }
+    };
+    let outcome = at.heal(&[at.replace("a.json", "new")], &hook).expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Deferred], "{:?}", outcome.changes);
+    assert_eq!(std::fs::read_link(at.path("a.json")).expect("the bot's link").to_str(), Some("the bot's"));
+    assert!(is_clear(&at), "{:?}", at.tree().keys());
+}
+
+/// WSP-6: two versions of the bot in one moment and a full disk for copies: the newest stands, the other stays beside it and
+/// is told, until there is room for its copy; that copy is kept with the healing.
+#[test]
+fn a_full_disk_for_copies_loses_no_version() {
+    let mut at = Fixture::new();
+    let full = Mounted::new(&["-t", "tmpfs", "-o", "size=256k,mode=700", "tmpfs"], at.path(".chiron"));
+    at.settings.state_dir = full.0.clone();
+    at.write("a.json", "old");
+    let middle = "m".repeat(50_000);
+    let hook = |name: &str| {
+        if name == "exchange.after" {
+            // By a descriptor of the file that is displaced now, and then whole.
+            std::fs::write(beside(&at), &middle).expect("the bot writes");
+            std::fs::write(at.path("bot"), "newest").expect("the bot writes");
+            std::fs::rename(at.path("bot"), at.path("a.json")).expect("the bot renames");
+            let _ = std::fs::write(full.0.join("filling"), vec![1_u8; 1 << 20]);
+        }
+    };
+    let outcome = at.heal(&[at.replace("a.json", "new")], &hook).expect("there is room for the journal");
+    assert_eq!(at.read("a.json").as_deref(), Some("newest"));
+    assert_eq!(states(&outcome.changes), [ChangeState::Deferred]);
+    let detail = &outcome.changes[0].detail;
+    assert!(detail.contains("stays beside it") && detail.contains("No space left"), "{detail}");
+    assert_eq!(std::fs::read_to_string(beside(&at)).expect("it is there"), middle);
+    // Retention does not forget the healing while something of it lies there, and takes no copy that it kept.
+    std::fs::remove_file(full.0.join("filling")).expect("it is there");
+    at.heal(&[at.create("b.json", "b")], &nothing).expect("it is journaled");
+    assert!(is_clear(&at), "{:?}", at.tree().keys());
+    let ledger = at.ledger();
+    let backups = crate::workspace::backup::Backups::create(&ledger.state).expect("it is there");
+    let limits = crate::workspace::Retention::default();
+    crate::workspace::ledger::retention::expire(&ledger, &backups, &limits, at.clock.now()).expect("it works");
+    let copy = backups.get(&crate::workspace::root::sha256(middle.as_bytes()), 1 << 20);
+    assert_eq!(copy.as_deref().ok(), Some(middle.as_bytes()));
+    let (stored, _) = ledger.find(&outcome.id).expect("it is kept");
+    assert!(!stored.has_left() && stored.changes[0].done.as_ref().is_some_and(|done| done.strays.len() == 1));
+    drop((ledger, backups));
+    let old = std::fs::read(at.path("a.json")).expect("it is there");
+    assert_eq!(old, b"newest");
+}
+
+/// WSP-6: what goes wrong behind the exchange leaves the change made, so that it can be undone.
+#[test]
+fn what_is_made_counts_as_made() {
+    let at = Fixture::new();
+    let disk = Mounted::new(&["-t", "tmpfs", "-o", "size=256k,mode=755", "tmpfs"], at.path("disk"));
+    at.write("disk/a.json", "old");
+    let remount = |options: &str| {
+        let done = Command::new("mount").args(["-o", options]).arg(&disk.0).status().expect("`mount` starts");
+        assert!(done.success());
+    };
+    let hook = |name: &str| {
+        if name == "checked" {
+            remount("remount,ro");
+        }
+    };
+    let outcome = at.heal(&[at.replace("disk/a.json", "new")], &hook).expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Applied], "{:?}", outcome.changes);
+    assert!(outcome.changes[0].detail.contains("stays beside it"), "{:?}", outcome.changes);
+    assert_eq!(at.read("disk/a.json").as_deref(), Some("new"));
+    remount("remount,rw");
+    crate::workspace::engine::rollback(&at.settings, &outcome.id, false, None, &at.clock).expect("it can be undone");
+    assert_eq!(at.read("disk/a.json").as_deref(), Some("old"));
+    assert!(is_clear(&at));
+}
+
+/// WSP-6: where names cannot be exchanged, the old file has a second name until it was looked at; where it can have none,
+/// nothing that may hold positions is replaced.
+#[test]
+fn without_an_exchange_nothing_is_lost() {
+    use rustix::io::Errno;
+
+    use super::exchange::testing::REFUSED;
+    let at = Fixture::new();
+    at.write("a.json", "old");
+    at.write("beat.json", "old");
+    REFUSED.set((Some(Errno::INVAL), None));
+    let hook = |name: &str| {
+        if name == "exchange.after" {
+            std::fs::write(beside(&at), "the bot's").expect("the bot writes by an old descriptor");
+        }
+    };
+    let outcome = at.heal(&[at.replace("a.json", "new")], &hook).expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Deferred], "{:?}", outcome.changes);
+    assert_eq!(at.read("a.json").as_deref(), Some("the bot's"));
+    assert!(is_clear(&at), "{:?}", at.tree().keys());
+    let hook = |name: &str| {
+        if name == "exchange.after" {
+            std::fs::write(at.path("bot"), "newest").expect("the bot writes");
+            std::fs::rename(at.path("bot"), at.path("a.json")).expect("the bot renames");
+        }
+    };
+    at.heal(&[at.replace("a.json", "new")], &hook).expect("it is journaled");
+    assert_eq!(at.read("a.json").as_deref(), Some("newest"));
+    assert!(is_clear(&at), "{:?}", at.tree().keys());
+    REFUSED.set((Some(Errno::INVAL), Some(Errno::PERM)));
+    let changes = [at.replace("a.json", "new"), at.reset("beat.json", "new")];
+    let outcome = at.heal(&changes, &nothing).expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Deferred, ChangeState::Applied], "{:?}", outcome.changes);
+    assert!(outcome.changes[0].detail.contains("a second one"), "{:?}", outcome.changes);
+    REFUSED.set((Some(Errno::INVAL), None));
+    let outcome = at.heal(&[at.replace("a.json", "new")], &nothing).expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Applied], "{:?}", outcome.changes);
+    assert_eq!((at.read("a.json").as_deref(), is_clear(&at)), (Some("new"), true));
+    REFUSED.set((None, None));
+}
+
+/// WSP-6: a file with several names is neither replaced nor removed.
+#[test]
+fn a_file_with_several_names_is_deferred() {
+    let at = Fixture::new();
+    at.write("a.json", "old");
+    at.write("x.lock", "");
+    for (name, other) in [("a.json", "b.json"), ("x.lock", "y")] {
+        std::fs::hard_link(at.path(name), at.path(other)).expect("a second name");
+    }
+    let changes = [at.replace("a.json", "new"), at.remove("x.lock")];
+    let before = at.tree();
+    let outcome = at.heal(&changes, &nothing).expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Deferred; 2], "{:?}", outcome.changes);
+    assert!(outcome.changes[0].detail.contains("2 names"), "{:?}", outcome.changes);
+    assert_eq!(at.tree(), before);
+}
+
+/// WSP-2: a lock file that a process has merely open stays: `flock` opens it to read before it locks it.
+#[test]
+fn a_lock_that_is_open_stays() {
+    let at = Fixture::new();
+    at.write("x.lock", "");
+    let changes = [at.remove("x.lock")];
+    let opened = std::fs::File::open(at.path("x.lock")).expect("it is there");
+    let mut opener = Command::new("sleep").arg("600").stdin(opened).spawn().expect("`sleep` starts");
+    let outcome = at.heal(&changes, &nothing);
+    opener.kill().and_then(|()| opener.wait()).expect("it is ours");
+    let outcome = outcome.expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Deferred], "{:?}", outcome.changes);
+    assert!(at.path("x.lock").exists());
+    let outcome = at.heal(&[at.remove("x.lock")], &nothing).expect("it is journaled");
+    assert_eq!(states(&outcome.changes), [ChangeState::Applied], "{:?}", outcome.changes);
+}

@@ -3,6 +3,7 @@
 //! **Invariant:** nothing is changed before the plan and the copies are durable; each change is journaled before it is begun
 //! and after it has ended.
 
+use std::cell::RefCell;
 use std::time::Duration;
 
 use super::attributes::Attributes;
@@ -13,7 +14,7 @@ use crate::workspace::backup::Backups;
 use crate::workspace::ledger::Ledger;
 use crate::workspace::ledger::folder::state;
 use crate::workspace::ledger::record::{Done, Kept, Planned};
-use crate::workspace::root::{Root, Trouble, hash_whole, sha256};
+use crate::workspace::root::{Root, Trouble, hash_whole, seen, sha256};
 use crate::workspace::{Error, ErrorKind};
 
 /// What a transaction needs besides its steps.
@@ -70,8 +71,15 @@ impl Transaction<'_> {
             }
         };
         journal.backed_up(copies)?;
-        let hands =
-            Hands { root: self.root, backups: self.backups, id: &id, prefix, grace: self.grace, hook: self.hook };
+        let hands = Hands {
+            root: self.root,
+            backups: self.backups,
+            id: &id,
+            prefix,
+            grace: self.grace,
+            hook: self.hook,
+            aside: RefCell::default(),
+        };
         let mut changes = Vec::with_capacity(steps.len());
         for (n, (step, record)) in steps.iter().zip(records).enumerate() {
             let made = match stops[n].take() {
@@ -81,13 +89,15 @@ impl Transaction<'_> {
                     hands.make(n, step)
                 }
             };
-            let (state, detail, now) = match made {
-                Ok(now) => (ChangeState::Applied, String::new(), now),
+            let (state, mut detail, now) = match made {
+                Ok(made) => (ChangeState::Applied, made.detail, made.now),
                 Err(Stop::Deferred(why)) => (ChangeState::Deferred, why, None),
                 Err(Stop::Failed(why)) => (ChangeState::Failed, why, None),
             };
             struck("applied.before")?;
-            let done = Done { n, state, detail, now };
+            let aside = hands.aside.take();
+            aside.tell(&mut detail);
+            let done = Done { n, state, detail, now, strays: aside.strays, left: aside.left };
             journal.done(done.clone())?;
             struck("applied.after")?;
             let stored =
@@ -111,6 +121,7 @@ impl Transaction<'_> {
             before: None,
             after: step.content.as_deref().map(sha256),
             detail: step.detail.clone(),
+            lost: step.lost.clone(),
         };
         let stop = match (step.kind, &step.path, &step.before) {
             (ChangeKind::ReplaceFile | ChangeKind::RemoveFile, Some(path), Some(before)) => {
@@ -159,6 +170,11 @@ impl Transaction<'_> {
             Err(Trouble::Missing | Trouble::Dangling(_)) => return Err(super::gone()),
             Err(trouble) => return Err(trouble.into()),
         };
+        let names = seen(&rustix::fs::fstat(&file)?).names;
+        if names > 1 {
+            let why = format!("it has {names} names (hard links), and under the others it would stay as it is");
+            return Err(Stop::Deferred(why));
+        }
         let now = hash_whole(&file)?;
         // A scan that did not need the content has not hashed it.
         let sha256 = if before.sha256.is_empty() { now.sha256.clone() } else { before.sha256.clone() };

@@ -97,10 +97,10 @@ fn open_files_are_seen() {
     for (mode, writes) in [("r", false), ("r+", true), ("a", true)] {
         let (folder, root, path) = workspace("x");
         let version = root.stat(&path).unwrap().version;
-        assert_eq!(writers(version.device, version.inode), Vec::<String>::new());
+        assert_eq!(writers(version.device, version.inode), Ok(Vec::new()));
         let other = Other::start(folder.path(), &format!("f = open('f', '{mode}')"));
         let pid = other.pid().to_string();
-        let writers = writers(version.device, version.inode);
+        let writers = writers(version.device, version.inode).unwrap();
         assert_eq!(
             writers.iter().any(|who| who.starts_with(&format!("process {pid} ("))),
             writes,
@@ -115,7 +115,7 @@ fn open_files_are_seen() {
     let (folder, root, path) = workspace("x");
     let _file = fs::OpenOptions::new().append(true).open(folder.path().join("f")).unwrap();
     let version = root.stat(&path).unwrap().version;
-    assert_eq!(writers(version.device, version.inode), Vec::<String>::new());
+    assert_eq!(writers(version.device, version.inode), Ok(Vec::new()));
 }
 
 /// WSP-2: the process whose id stands in a lock file holds it while it lives, if it is that process; what cannot be

@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
 
 use crate::workspace::layout::RelPath;
-use crate::workspace::root::{Place, Root, Trouble, list, read_whole};
+use crate::workspace::root::{Place, Root, Seen, Trouble, list, read_whole, seen};
 use crate::workspace::{Error, ErrorKind, Settings};
 
 const FOLDER: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
@@ -54,11 +54,14 @@ impl Folder {
         let me = rustix::process::geteuid();
         let ours = stat.st_uid == me.as_raw() || me.is_root() && stat.st_uid == above.st_uid;
         if !ours {
+            let expected = match me.is_root() {
+                true => format!("root, as whom chiron runs, or user {}, to whom the workspace belongs", above.st_uid),
+                false => format!("user {}, as whom chiron runs", me.as_raw()),
+            };
             let context = format!(
-                "`{}` belongs to user {}, expected {}, as whom chiron runs; it is not used",
+                "`{}` belongs to user {}, expected {expected}; whoever owns it can forge what a healing did, so it is not used",
                 path.display(),
                 stat.st_uid,
-                me.as_raw()
             );
             return Err(Error::new(ErrorKind::State, context));
         }
@@ -74,7 +77,8 @@ impl Folder {
         }
         let path = &settings.state_dir;
         let made = match below(settings) {
-            Some(below) => root.create_dir(&below),
+            // What is not right with it then is found when it is opened.
+            Some(below) => root.create_dir(&below).map(|_| ()),
             None => rustix::fs::mkdirat(CWD, path, Mode::from_raw_mode(0o700)).map_err(Trouble::from),
         };
         match made {
@@ -179,8 +183,12 @@ impl Folder {
 
     /// Size of a file.
     pub fn len(&self, name: &str) -> Result<u64, Trouble> {
-        let stat = rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?;
-        Ok(u64::try_from(stat.st_size).unwrap_or(0))
+        Ok(self.seen(name)?.version.len)
+    }
+
+    /// What stands under a name, a link not followed.
+    pub fn seen(&self, name: &str) -> Result<Seen, Trouble> {
+        Ok(seen(&rustix::fs::statat(&*self.fd, name, AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
     /// Replaces a file durably: a crash leaves the old or the new.

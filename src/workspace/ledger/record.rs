@@ -7,7 +7,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    ChangeKind, ChangeRecord, ChangeState, FindingCode, Healing, HealingEnd, HealingTrigger, Name, Timestamp,
+    Acceptance, ChangeKind, ChangeRecord, ChangeState, FindingCode, Healing, HealingEnd, HealingTrigger, Name,
+    Timestamp,
 };
 use crate::workspace::layout::RelPath;
 use crate::workspace::root::sha256;
@@ -60,6 +61,18 @@ pub struct Planned {
     /// The command line of a process.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub detail: String,
+    /// What a file with positions or trades held and will not hold any more.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub lost: Vec<String>,
+}
+
+/// A copy that nobody planned: what the bot had written while a change was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stray {
+    /// SHA-256 of its content.
+    pub sha256: String,
+    /// Its size.
+    pub len: u64,
 }
 
 /// How one change ended.
@@ -75,6 +88,12 @@ pub struct Done {
     /// What is there now, if the change has put it there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub now: Option<Version>,
+    /// Copies that were kept although nobody planned it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub strays: Vec<Stray>,
+    /// Names beside the file under which something still lies that could neither be put back nor copied.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
 }
 
 /// How a healing begins.
@@ -123,6 +142,8 @@ pub enum Line {
         /// When.
         at: Timestamp,
     },
+    /// Behind the last one: a person does without what was lost.
+    Accepted(Acceptance),
 }
 
 /// A line as it is written, with its checksum and line end.
@@ -207,6 +228,8 @@ pub struct Stored {
     pub changes: Vec<StoredChange>,
     /// How it ended; `None` while it is under way.
     pub end: Option<HealingEnd>,
+    /// Who does without what it lost.
+    pub accepted: Option<Acceptance>,
 }
 
 impl Stored {
@@ -219,7 +242,7 @@ impl Stored {
         };
         let changes = head.changes.iter().cloned();
         let changes = changes.map(|planned| StoredChange { planned, is_begun: false, done: None }).collect();
-        let mut stored = Self { head, changes, end: None };
+        let mut stored = Self { head, changes, end: None, accepted: None };
         for line in lines {
             match line {
                 Line::Planned(_) | Line::BackedUp { .. } => {}
@@ -234,6 +257,7 @@ impl Stored {
                     }
                 }
                 Line::Finished { end, .. } => stored.end = Some(end),
+                Line::Accepted(acceptance) => stored.accepted = Some(acceptance),
             }
         }
         Some(stored)
@@ -249,8 +273,25 @@ impl Stored {
             undoes: self.head.undoes.clone(),
             end: self.end,
             undone_by: None,
+            accepted: self.accepted.clone(),
             changes: self.changes.iter().map(StoredChange::record).collect(),
         }
+    }
+
+    /// The changes that were made and lost records of a file with positions or trades.
+    pub fn losses(&self) -> impl Iterator<Item = &Planned> {
+        let made = self.changes.iter().filter(|change| change.state() == ChangeState::Applied);
+        made.map(|change| &change.planned).filter(|planned| !planned.lost.is_empty())
+    }
+
+    /// Whether it has lost records and nobody has accepted that: until then it, and a rollback of it, must be kept.
+    pub fn needs_person(&self) -> bool {
+        self.accepted.is_none() && self.losses().next().is_some()
+    }
+
+    /// Whether something of it still lies beside a file of the workspace.
+    pub fn has_left(&self) -> bool {
+        self.changes.iter().filter_map(|change| change.done.as_ref()).any(|done| !done.left.is_empty())
     }
 
     /// Whether it has undone everything of the healing that it undoes: nothing was deferred or failed but what no rollback

@@ -22,7 +22,12 @@ fn planned(at: &Fixture, kind: ChangeKind, path: &str, after: Option<&str>) -> P
         before: before.map(|version| Kept { version, xattrs: std::collections::BTreeMap::new() }),
         after: after.map(|after| sha256(after.as_bytes())),
         detail: String::new(),
+        lost: Vec::new(),
     }
+}
+
+fn done(n: usize, state: ChangeState) -> Done {
+    Done { n, state, detail: String::new(), now: None, strays: Vec::new(), left: Vec::new() }
 }
 
 fn begin(at: &Fixture, ledger: &Ledger, changes: Vec<Planned>) -> Writing {
@@ -39,7 +44,7 @@ fn a_torn_line_is_recognised() {
     let mut journal = begin(&at, &ledger, vec![planned(&at, ChangeKind::ReplaceFile, "a.json", Some("new"))]);
     journal.backed_up(1).expect("there is room");
     journal.applying(0).expect("there is room");
-    journal.done(Done { n: 0, state: ChangeState::Applied, detail: String::new(), now: None }).expect("there is room");
+    journal.done(done(0, ChangeState::Applied)).expect("there is room");
     let path = at.settings.state_dir.join(format!("healings/{}.jsonl", journal.id));
     journal.finish(HealingEnd::Finished, at.clock.now()).expect("there is room");
     let whole = std::fs::read(&path).expect("it is there");
@@ -173,8 +178,11 @@ fn what_a_crash_left_is_settled() {
         let (root, ledger) = (at.root(), at.ledger());
         let backups = Backups::create(&ledger.state).expect("it can be made");
         let settled = settle::settle(&root, &ledger, &backups, at.clock.now()).expect("it can be settled");
-        assert_eq!(settled, Some(id.clone()));
-        assert_eq!(settle::settle(&root, &ledger, &backups, at.clock.now()).expect("there is nothing left"), None);
+        assert_eq!(settled, [id.clone()]);
+        assert_eq!(
+            settle::settle(&root, &ledger, &backups, at.clock.now()).expect("there is nothing left"),
+            Vec::<Name>::new()
+        );
         let told = read(&at.settings, &id).expect("it is kept");
         assert_eq!(told.end, Some(HealingEnd::Interrupted), "{context}");
         assert_eq!(
@@ -196,7 +204,7 @@ fn a_torn_plan_was_nothing() {
     let path = at.settings.state_dir.join("healings/20251123T013456Z-000001.jsonl");
     std::fs::write(&path, "0123456789abcdef {\"planned\":{\"form").expect("it can be written");
     let (root, backups) = (at.root(), Backups::create(&ledger.state).expect("it can be made"));
-    assert_eq!(settle::settle(&root, &ledger, &backups, at.clock.now()).expect("it is nothing"), None);
+    assert_eq!(settle::settle(&root, &ledger, &backups, at.clock.now()).expect("it is nothing"), Vec::<Name>::new());
     assert!(!path.exists());
     let ending = |pid, started_ticks| Planned {
         path: None,
@@ -240,6 +248,9 @@ fn retention_keeps_what_is_needed() {
         for n in 0..4 {
             at.write("a.json", format!("{n}").repeat(10_000));
             at.heal(&[at.replace("a.json", "new")], &|_| {}).expect("it is journaled");
+            let copy = sha256(format!("{n}").repeat(10_000).as_bytes());
+            let nanos = i128::from(at.clock.now().millis()) * 1_000_000;
+            at.set_modified(&format!(".chiron/backups/{}/{copy}", &copy[..2]), nanos);
             at.clock.advance(day);
         }
         let ledger = at.ledger();
@@ -251,7 +262,10 @@ fn retention_keeps_what_is_needed() {
         assert_eq!(kept.last().map(|it| it.id.to_string()).as_deref(), Some("20251126T013456Z-000004"));
         for n in 0..4_usize {
             let copy = sha256(format!("{n}").repeat(10_000).as_bytes());
-            assert_eq!(backups.get(&copy, 1 << 20).is_ok(), n >= 4 - expected, "copy {n} under {limits:?}");
+            // A copy that nothing needs stays until it is old itself, or there is no room.
+            let is_forced = limits.keep < large.keep || limits.bytes_max < large.bytes_max;
+            let stays = n >= 4 - expected || !is_forced;
+            assert_eq!(backups.get(&copy, 1 << 20).is_ok(), stays, "copy {n} under {limits:?}");
         }
         assert!(backups.get(&sha256(b"good"), 100).is_ok());
     }
@@ -268,5 +282,110 @@ fn a_newer_format_is_refused() {
     let text = encode(&Line::Planned(Box::new(newer))).expect("it can be written");
     std::fs::write(at.settings.state_dir.join("healings/20251123T013457Z-000002.jsonl"), text).expect("it is written");
     assert_eq!(list(&at.settings).expect("it can be read").len(), 1);
-    assert_eq!(ledger.unfinished().expect("it is told in the log"), None);
+    assert_eq!(ledger.unfinished().expect("it is told in the log"), []);
+}
+
+/// WSP-6: a healing's file that somebody made up, whose id is not its name, is not read: the id names files in the workspace.
+#[test]
+fn a_forged_id_is_refused() {
+    let at = Fixture::new();
+    let ledger = at.ledger();
+    begin(&at, &ledger, Vec::new()).finish(HealingEnd::Finished, at.clock.now()).expect("there is room");
+    let (stored, _) = ledger.find(&Name::from("20251123T013456Z-000001")).expect("it is kept");
+    for (id, name) in [
+        ("../../../outside", "20251123T013457Z-000002"),
+        ("20251123T013456Z-000001", "20251123T013457Z-000002"),
+        ("20251123T013457Z-0000002", "20251123T013457Z-0000002"),
+    ] {
+        let forged = Head { id: Name::from(id), ..stored.head.clone() };
+        let text = encode(&Line::Planned(Box::new(forged))).expect("it can be written");
+        let path = at.settings.state_dir.join(format!("healings/{name}.jsonl"));
+        std::fs::write(&path, text).expect("it is written");
+        assert!(read_file(ledger.healings(), &format!("{name}.jsonl")).is_err(), "{id} in {name}");
+        assert_eq!(list(&at.settings).expect("it can be read").len(), 1, "{id} in {name}");
+        assert_eq!(ledger.unfinished().expect("it is told in the log"), [], "{id} in {name}");
+        std::fs::remove_file(path).expect("it is there");
+    }
+}
+
+/// WSP-6: a newest healing that cannot be read does not hide the one before, which a crash left open.
+#[test]
+fn an_unreadable_healing_hides_none() {
+    let at = Fixture::new();
+    at.write("a", "old");
+    let ledger = at.ledger();
+    let mut journal = begin(&at, &ledger, vec![planned(&at, ChangeKind::ReplaceFile, "a", Some("new"))]);
+    journal.applying(0).expect("there is room");
+    let id = journal.id.clone();
+    at.write(temporary(&id, 0).to_str().expect("it is text"), "ne");
+    std::fs::write(at.settings.state_dir.join("healings/20251124T013456Z-000002.jsonl"), "spoiled\n{}\n")
+        .expect("it is");
+    let spoiled = Head { format: FORMAT + 1, ..ledger.find(&id).expect("it is kept").0.head };
+    let spoiled = Head { id: Name::from("20251124T013456Z-000003"), ..spoiled };
+    let text = encode(&Line::Planned(Box::new(spoiled))).expect("it can be written");
+    std::fs::write(at.settings.state_dir.join("healings/20251124T013456Z-000003.jsonl"), text).expect("it is written");
+    let backups = Backups::create(&ledger.state).expect("it can be made");
+    let settled = settle::settle(&at.root(), &ledger, &backups, at.clock.now()).expect("it can be settled");
+    assert_eq!(settled, [id]);
+    assert_eq!(at.tree().len(), 1, "nothing lies beside: {:?}", at.tree().keys());
+}
+
+/// WSP-6: healings that changed nothing, and those that only set heartbeats back, do not push out the others; one that lost
+/// records nobody has accepted is never dropped.
+#[test]
+fn idle_healings_push_out_none() {
+    let at = Fixture::new();
+    at.write("a", "old");
+    let ledger = at.ledger();
+    let backups = Backups::create(&ledger.state).expect("it can be made");
+    let make = |code, lost: &[&str], state| {
+        let lost = lost.iter().map(|lost| (*lost).to_owned()).collect();
+        let change = Planned { code, lost, ..planned(&at, ChangeKind::ReplaceFile, "a", Some("new")) };
+        let mut journal = begin(&at, &ledger, vec![change]);
+        journal.done(done(0, state)).expect("there is room");
+        let id = journal.id.clone();
+        journal.finish(HealingEnd::Finished, at.clock.now()).expect("there is room");
+        id
+    };
+    let lossy = make(FindingCode::JsonCorrupt, &["BTCUSDT"], ChangeState::Applied);
+    let old = make(FindingCode::JsonCorrupt, &[], ChangeState::Applied);
+    for _ in 0..30 {
+        make(FindingCode::JsonCorrupt, &["BTCUSDT"], ChangeState::Deferred);
+    }
+    for _ in 0..110 {
+        make(FindingCode::HeartbeatStale, &[], ChangeState::Applied);
+    }
+    let limits = Retention::default();
+    assert_eq!(retention::expire(&ledger, &backups, &limits, at.clock.now()).expect("it can be cleared up"), 10 + 10);
+    assert!(ledger.find(&old).is_ok() && ledger.find(&lossy).is_ok());
+    let limits = Retention { healings_max: 5, ..limits };
+    retention::expire(&ledger, &backups, &limits, at.clock.now()).expect("it can be cleared up");
+    assert!(ledger.find(&old).is_err() && ledger.find(&lossy).is_ok());
+    let acceptance = crate::model::Acceptance { at: at.clock.now(), by: "anna".to_owned(), reason: String::new() };
+    ledger.resume(&lossy).expect("it is there").write(&Line::Accepted(acceptance)).expect("there is room");
+    retention::expire(&ledger, &backups, &limits, at.clock.now()).expect("it can be cleared up");
+    assert!(ledger.find(&lossy).is_err());
+}
+
+/// WSP-6: a clock that has jumped ahead makes no healing old for a day, across restarts; set right again, nothing is lost.
+#[test]
+fn a_clock_that_jumps_makes_nothing_old() {
+    let day = std::time::Duration::from_secs(86_400);
+    let at = Fixture::new();
+    let ledger = at.ledger();
+    let backups = Backups::create(&ledger.state).expect("it can be made");
+    let round = || {
+        begin(&at, &ledger, Vec::new()).finish(HealingEnd::Finished, at.clock.now()).expect("there is room");
+        let limits = Retention::default();
+        retention::expire(&ledger, &backups, &limits, at.clock.now()).expect("it can be cleared up")
+    };
+    assert_eq!((round(), round()), (0, 0));
+    at.clock.jump(400 * 86_400_000);
+    assert_eq!((round(), round()), (0, 0), "it has jumped");
+    at.clock.jump(-400 * 86_400_000);
+    assert_eq!(round(), 0, "it is set right");
+    at.clock.advance(29 * day);
+    assert_eq!(round(), 0, "nothing is old");
+    at.clock.advance(2 * day);
+    assert_eq!(round(), 2, "that is no jump");
 }

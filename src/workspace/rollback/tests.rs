@@ -146,3 +146,23 @@ fn what_cannot_be_undone_is_told() {
     assert_eq!((at.read("made/x"), at.read("made/y").as_deref()), (None, Some("the bot's")));
     assert!(ledger::read(&at.settings, &id).expect("it is kept").undone_by.is_some());
 }
+
+/// WSP-6: a rollback that is only looked at takes no lock, settles nothing and changes no mode.
+#[test]
+fn a_dry_rollback_only_reads() {
+    let mut at = Fixture::new();
+    at.write("a.json", "old");
+    let id = heal(&at, &[at.replace("a.json", "new")]);
+    let before = at.tree();
+    let held = at.ledger();
+    at.set_mode(".chiron", 0o755);
+    at.settings.dry_run = true;
+    let report = rollback(&at.settings, &id, false, None, &at.clock).expect("nothing is locked");
+    assert_eq!(report.changes.len(), 1);
+    assert_eq!(report.changes[0].state, ChangeState::Planned);
+    assert_eq!(at.tree(), before);
+    use std::os::unix::fs::PermissionsExt;
+    let mode = std::fs::metadata(&at.settings.state_dir).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o755);
+    drop(held);
+}

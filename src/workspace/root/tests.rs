@@ -37,6 +37,9 @@ fn nothing_leads_out() {
     assert!(matches!(root.stat(&rel("loop")), Err(Trouble::Loop)));
     assert!(matches!(root.stat(&rel("missing/x")), Err(Trouble::Missing)));
     let place = root.place(&rel("in")).expect("it is inside");
+    for name in ["../x", "/etc/passwd", "a/b", "..", ".", ""] {
+        assert!(place.beside(OsStr::new(name)).is_err(), "{name}");
+    }
     assert_eq!(place.name, "a.json");
     assert_eq!(place.stat().expect("it is there").kind, Kind::File);
 }
