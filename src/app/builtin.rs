@@ -109,7 +109,7 @@ impl Actuator for Restore {
         let (mut tries, mut rounds, mut done) = (0, 0, Vec::new());
         loop {
             let (settings, clock) = (self.settings.clone(), self.clock.clone());
-            let request = workspace::Request { trigger: HealingTrigger::Action, by: None, dry_run: false };
+            let request = workspace::Request::new(HealingTrigger::Action);
             let healed = super::tasks::blocking(move || workspace::heal(&settings, &request, &clock)).await;
             match healed {
                 // A file that has just been broken is left to the bot for a while: it may be writing it.

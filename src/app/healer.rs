@@ -294,7 +294,7 @@ impl Healer {
                         true => HealingTrigger::Schedule,
                     };
                     // Why there is no report was told already.
-                    drop(self.round(settings, Request { trigger, by: None, dry_run: false }, &stop).await);
+                    drop(self.round(settings, Request::new(trigger), &stop).await);
                 }
                 () = tokio::time::sleep(LOOK) => self.remind(&stop).await,
             }
@@ -305,7 +305,7 @@ impl Healer {
         let Ask { wish, by, answer } = ask;
         let result = match wish {
             Wish::Heal { dry_run } => {
-                let request = Request { trigger: HealingTrigger::Request, by: Some(by), dry_run };
+                let request = Request { by: Some(by), dry_run, ..Request::new(HealingTrigger::Request) };
                 self.round(settings, request, stop).await
             }
             Wish::Rollback { id, force } => self.roll_back(settings, id, force, by, stop).await,

@@ -110,7 +110,7 @@ pub(super) fn run(arguments: &GateArgs, console: &mut Console<'_>) -> anyhow::Re
         );
     };
     let dry_run = arguments.no_heal || place.is_dry();
-    let request = Request { trigger: HealingTrigger::Gate, by: None, dry_run };
+    let request = Request { dry_run, ..Request::new(HealingTrigger::Gate) };
     let begun = place.clock.since_boot();
     let mut said = None;
     loop {

@@ -3,14 +3,20 @@
 //! In: the settings. Out: a [`HealingReport`], as a table or as JSON.
 //! **Invariant:** decides nothing about the workspace; that is `workspace::engine`.
 
+use std::path::Path;
+
 use clap::Args;
 use serde_json::json;
 
 use super::output::{Console, Output, Tone, clean, count, toned, word};
 use super::workspace::{Place, critical, lost, say, score, sentence, what};
 use super::{CRITICAL, OK, SettingsArgs, WARNING};
+use crate::base::files;
 use crate::model::{ChangeState, FindingState, Healing, HealingEnd, HealingReport, HealingTrigger, Name};
-use crate::workspace::{Request, heal, ledger, rollback};
+use crate::workspace::{Request, accept_loss, heal, ledger, rollback};
+
+/// How much of the list of users is read.
+const USERS_MAX: u64 = 1 << 20;
 
 /// Heal a bot's workspace now: folders, files, locks, heartbeats, configuration.
 ///
@@ -25,6 +31,15 @@ pub(super) struct HealArgs {
     /// Tell the healings that are kept, latest first; changes nothing.
     #[arg(long, conflicts_with_all = ["rollback", "dry_run"])]
     list: bool,
+    /// Also heal what was undone by a rollback and has not changed since.
+    #[arg(long, conflicts_with_all = ["list", "rollback"])]
+    again: bool,
+    /// Do without the records that a healing could not keep: they are no finding any more.
+    #[arg(long, value_name = "ID", conflicts_with_all = ["list", "rollback", "again", "dry_run"])]
+    accept_loss: Option<String>,
+    /// With --accept-loss: why, for whoever asks later.
+    #[arg(long, value_name = "TEXT", requires = "accept_loss")]
+    reason: Option<String>,
     /// Undo an earlier healing, byte for byte; refused if what it changed has changed since.
     #[arg(long, value_name = "ID", conflicts_with = "dry_run")]
     rollback: Option<String>,
@@ -52,14 +67,39 @@ pub(super) fn run(arguments: &HealArgs, console: &mut Console<'_>) -> anyhow::Re
         undone(&place, &id, &report, console)?;
         return Ok(verdict_of_changes(&report));
     }
+    if let Some(id) = &arguments.accept_loss {
+        let id = Name::from(id.as_str());
+        let reason = arguments.reason.clone().unwrap_or_default();
+        let healing = place
+            .patiently(console.progress, || accept_loss(&place.heal, &id, user(), reason.clone(), &place.clock))?;
+        if console.output != Output::Table {
+            return console.json(&serde_json::to_value(&healing)?).map(|()| OK).map_err(Into::into);
+        }
+        console.line(&format!("accepted: what healing {} has lost is no finding any more", clean(&id)))?;
+        return Ok(OK);
+    }
     if place.heal.mode.is_none() {
         say("warning: no mode was given, so nothing is changed; say --mode paper or --mode real to heal");
     }
-    let request = Request { trigger: HealingTrigger::Command, by: None, dry_run: place.is_dry() };
+    let request = Request { dry_run: place.is_dry(), again: arguments.again, ..Request::new(HealingTrigger::Command) };
     let report = place.patiently(console.progress, || heal(&place.heal, &request, &place.clock))?;
     place.tell_operator(&report);
+    place.log_configuration(&report);
     told(&place, &report, console)?;
     Ok(verdict(&report))
+}
+
+/// Who runs chiron.
+fn user() -> String {
+    let id = rustix::process::getuid().as_raw();
+    let users = files::read_start(Path::new("/etc/passwd"), USERS_MAX).map(|(bytes, _)| bytes).unwrap_or_default();
+    let text = String::from_utf8_lossy(&users).into_owned();
+    let name = text.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(id)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| format!("user {id}"))
 }
 
 /// The exit code of a rollback: what is wrong once it is undone is no fault of it.
@@ -125,7 +165,7 @@ fn told(place: &Place, report: &HealingReport, console: &mut Console<'_>) -> any
         console.line("")?;
         console.line("critical, for a person:")?;
         for finding in critical(report) {
-            console.line(&format!("  {}", toned(&sentence(finding), Some(Tone::Worst))))?;
+            console.line(&format!("  {}", toned(&clean(&sentence(finding)), Some(Tone::Worst))))?;
         }
     }
     if !report.diff.is_empty() {
@@ -176,7 +216,7 @@ fn undone(place: &Place, id: &Name, report: &HealingReport, console: &mut Consol
     match &report.id {
         Some(by) => {
             console.line(&format!("undone: {}, by {by}", clean(id)))?;
-            console.line(&format!("to heal again: {}", clean(place.command("").trim_end())))?;
+            console.line(&format!("to heal again: {}", clean(&place.command("--again"))))?;
         }
         None if report.dry_run => console.line("nothing was changed: dry run")?,
         None => console.line(&format!("{}: there was nothing to undo", clean(id)))?,
@@ -210,6 +250,10 @@ fn list(healings: &[Healing], console: &mut Console<'_>) -> anyhow::Result<()> {
     for healing in healings {
         let state = match (&healing.undone_by, healing.end) {
             (Some(by), _) => format!("undone by {by}"),
+            (None, Some(_)) if healing.accepted.is_some() => {
+                let by = healing.accepted.as_ref().map_or("", |accepted| accepted.by.as_str());
+                format!("losses accepted by {by}")
+            }
             (None, Some(HealingEnd::Finished)) => "finished".to_owned(),
             (None, Some(HealingEnd::Interrupted)) => "interrupted".to_owned(),
             (None, None) => "under way".to_owned(),

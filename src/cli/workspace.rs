@@ -15,12 +15,15 @@ use super::output::clean;
 use crate::base::clock::Clock;
 use crate::base::files;
 use crate::config::load;
-use crate::model::{HealingReport, Name, PartScore, Reason, Severity, Timestamp, WORKSPACE, WorkspaceFinding};
-use crate::publish::{self, OperatorAlert};
+use crate::model::{
+    FindingCode, FindingState, HealingReport, Name, PartScore, Reason, Severity, Timestamp, WORKSPACE, WorkspaceFinding,
+};
+use crate::publish::{self, HealingStep, OperatorAlert, PointHealing};
 use crate::workspace::{Error, ErrorKind, Settings};
 
-/// How long a round waits for another chiron that heals the same workspace at this moment; a round takes milliseconds.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a round waits for another chiron that heals the same workspace at this moment; a round takes
+/// milliseconds, or two seconds if it looks twice.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How often it looks meanwhile.
 const LOOK: Duration = Duration::from_millis(50);
@@ -75,11 +78,11 @@ impl Place {
 
     /// Does `work` with this workspace, and again for a moment while another chiron is at it. On a terminal it shows that
     /// it takes its time.
-    pub(super) fn patiently(
+    pub(super) fn patiently<T: Send>(
         &self,
         progress: bool,
-        work: impl Fn() -> Result<HealingReport, Error> + Sync,
-    ) -> Result<HealingReport, Error> {
+        work: impl Fn() -> Result<T, Error> + Sync,
+    ) -> Result<T, Error> {
         let begun = self.clock.since_boot();
         let round = || loop {
             match work() {
@@ -124,6 +127,43 @@ impl Place {
             say(&format!("warning: the operator was not told in `{}`: {error}", log.display()));
         }
     }
+
+    /// Logs what became of configuration files (WSP-7). What cannot be written is said.
+    pub(super) fn log_configuration(&self, report: &HealingReport) {
+        let log = publish::placed(&self.log_dir.join(publish::HEALING_FILES[0]), &self.heal.state_dir);
+        let lines = report.findings.iter().filter_map(|finding| restored(finding, report.timestamp));
+        for line in lines.filter(|_| !report.dry_run) {
+            if let Err(error) = publish::points_healing(&log, &line) {
+                say(&format!(
+                    "warning: what became of a configuration file was not logged in `{}`: {error}",
+                    log.display()
+                ));
+            }
+        }
+    }
+}
+
+/// The line that a finding of a configuration file is worth: it came back, or could not.
+fn restored(finding: &WorkspaceFinding, now: Timestamp) -> Option<PointHealing> {
+    let is_config = matches!(finding.code, FindingCode::ConfigMissing | FindingCode::ConfigInvalid);
+    let step = match finding.state {
+        FindingState::Healed => HealingStep::Restored,
+        FindingState::Failed => HealingStep::Failed,
+        // Nobody has said what would stand there, and the bot does not start without it.
+        FindingState::Standing if finding.severity >= Severity::High => HealingStep::Failed,
+        FindingState::Standing | FindingState::Planned | FindingState::Deferred => return None,
+    };
+    is_config.then(|| PointHealing {
+        timestamp: now,
+        category: Name::from("configuration"),
+        symbol: None,
+        action: None,
+        step,
+        detail: format!("{}: {}", finding.path, what(finding)),
+        episode: None,
+        run: None,
+        seq: None,
+    })
 }
 
 /// What was told to the operator and still stands, in chiron's own folder.
@@ -163,7 +203,11 @@ fn alert(finding: &WorkspaceFinding, now: Timestamp) -> OperatorAlert {
         severity: finding.severity,
         description: sentence(finding),
         reason: Reason::Manual,
-        advice: if finding.code.is_dangerous() {
+        advice: if finding.code == FindingCode::RecordsLost {
+            "compare the file with its backup and with the exchange; then undo the healing, or accept the loss with \
+             `chiron heal --accept-loss`"
+                .to_owned()
+        } else if finding.code.is_dangerous() {
             "look at these records and put them right by hand; chiron never writes files with such findings".to_owned()
         } else {
             "look at it and put it right by hand; `chiron heal --list` tells what was changed, and a rollback undoes it"
@@ -229,7 +273,6 @@ fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{FindingCode, FindingState};
 
     fn finding(code: FindingCode, records: &[&str]) -> WorkspaceFinding {
         WorkspaceFinding {

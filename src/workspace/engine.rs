@@ -3,25 +3,32 @@
 //! **Invariant:** every step towards the workspace is durable in the ledger before it is taken. Blocking: keep it off the
 //! async threads.
 
+mod memory;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+use self::memory::Memory;
 
 use super::apply::Step;
 use super::apply::transaction::Transaction;
 use super::backup::Backups;
+use super::layout::RelPath;
 use super::ledger::folder::Folder;
-use super::ledger::record::ProcessId;
-use super::ledger::{Ledger, retention, settle, unknown};
+use super::ledger::record::{Line, ProcessId};
+use super::ledger::{self, Ledger, retention, settle, unknown};
+pub use super::plan::Scope;
 use super::plan::{Change, Plan, Remedy};
-use super::root::{Root, sha256};
+use super::root::{Kind, Root, Trouble, sha256};
 use super::scan::{Entry, Scan};
 use super::{Error, ErrorKind, Settings, plan, rollback as undo, scan, validation};
 use crate::base::clock::Clock;
+use crate::base::redact;
 use crate::model::{
-    ChangeKind, ChangeRecord, ChangeState, FindingCode, FindingState, HealingReport, HealingStats, HealingTrigger,
-    Mode, Name, Severity, Timestamp, WorkspaceFinding,
+    Acceptance, ChangeKind, ChangeRecord, ChangeState, FindingCode, FindingState, Healing, HealingReport, HealingStats,
+    HealingTrigger, Mode, Name, Severity, Timestamp, WorkspaceFinding,
 };
 
 /// Why a round is made.
@@ -33,7 +40,34 @@ pub struct Request {
     pub by: Option<String>,
     /// Plan only, whatever the settings say.
     pub dry_run: bool,
+    /// What the round is about; `None`: everything.
+    pub only: Option<Scope>,
+    /// Also heals what a person has undone.
+    pub again: bool,
 }
+
+impl Request {
+    /// A round about everything.
+    pub const fn new(trigger: HealingTrigger) -> Self {
+        Self { trigger, by: None, dry_run: false, only: None, again: false }
+    }
+
+    /// Whether nobody stands there: then a configuration file that is broken may be one that somebody is editing.
+    const fn is_unattended(&self) -> bool {
+        matches!(self.trigger, HealingTrigger::Start | HealingTrigger::Schedule)
+    }
+}
+
+/// How long a configuration file must have been broken or missing before a round that nobody asked for restores it, if
+/// `heal.quiet` is not longer: whoever edits it saves it half done now and then.
+pub const CONFIG_REST: Duration = Duration::from_secs(120);
+
+/// A file with positions or trades that is missing from a folder which changed within this time may be on its way to its
+/// place: a scheduled round looks twice.
+const FRESH: Duration = Duration::from_secs(60);
+
+/// The longest time between those two looks.
+const SECOND_LOOK: Duration = Duration::from_secs(2);
 
 /// One round.
 pub fn heal(settings: &Settings, request: &Request, clock: &Clock) -> Result<HealingReport, Error> {
@@ -51,13 +85,47 @@ pub fn rollback(
     Round { settings, clock, planner: &planner(settings), hook: &|_| {} }.rollback(id, force, by)
 }
 
-/// What a scan shows, and what to do about it.
-type Planner<'a> = dyn Fn(&Root, Timestamp) -> Result<(Scan, Plan), Error> + 'a;
+/// A person does without the records that the healing `id` could not keep; what it has lost is no finding any more.
+pub fn accept_loss(
+    settings: &Settings,
+    id: &Name,
+    by: String,
+    reason: String,
+    clock: &Clock,
+) -> Result<Healing, Error> {
+    let settled = |why: &str| Err(Error::new(ErrorKind::Settled, format!("healing `{id}` {why}")));
+    let root = Root::open(&settings.workspace)?;
+    let round = Round { settings, clock, planner: &planner(settings), hook: &|_| {} };
+    let held = round.hold(&root).map_err(|refused| refused.error)?.ok_or_else(|| unknown(id))?;
+    let (stored, undone_by) = held.ledger.find(id)?;
+    if stored.losses().next().is_none() {
+        return settled("has lost no records, so there is nothing to accept");
+    }
+    if let Some(by) = undone_by {
+        return settled(&format!("has been undone by `{by}`, so nothing is lost"));
+    }
+    if stored.accepted.is_some() {
+        return settled("has been accepted already");
+    }
+    held.ledger.resume(id)?.write(&Line::Accepted(Acceptance { at: clock.now(), by, reason }))?;
+    ledger::read(settings, id)
+}
 
-fn planner(settings: &Settings) -> impl Fn(&Root, Timestamp) -> Result<(Scan, Plan), Error> {
-    move |root, now| {
-        let scanned = scan::scan(root, settings, now)?;
-        let plan = plan::plan(&settings.layout, &scanned, settings.mode, settings.quiet, now);
+/// What a look is for.
+struct Look<'a> {
+    now: Timestamp,
+    request: &'a Request,
+    memory: &'a Memory,
+}
+
+/// What a scan shows, and what to do about it.
+type Planner<'a> = dyn Fn(&Root, &Look<'_>) -> Result<(Scan, Plan), Error> + 'a;
+
+fn planner(settings: &Settings) -> impl Fn(&Root, &Look<'_>) -> Result<(Scan, Plan), Error> {
+    move |root, look| {
+        let scanned = scan::scan(root, settings, look.now)?;
+        let at = memory::circumstances(root, settings, &scanned, look);
+        let plan = plan::plan(&settings.layout, &scanned, &at);
         Ok((scanned, plan))
     }
 }
@@ -77,62 +145,157 @@ struct Held {
     backups: Backups,
 }
 
+/// Why nothing can be written, or told of earlier healings.
+struct Refused {
+    error: Error,
+    /// What may be wrong without being seen.
+    severity: Severity,
+}
+
+impl Refused {
+    fn high(error: Error) -> Self {
+        Self { error, severity: Severity::High }
+    }
+
+    fn critical(error: Error) -> Self {
+        Self { error, severity: Severity::Critical }
+    }
+
+    fn why(&self) -> String {
+        let text = match &self.error.source {
+            Some(source) => format!("{}: {source}", self.error),
+            None => self.error.to_string(),
+        };
+        redact::line(&text, 400)
+    }
+
+    fn finding(&self, settings: &Settings) -> WorkspaceFinding {
+        let below = settings.state_dir.strip_prefix(&settings.workspace).unwrap_or(&settings.state_dir);
+        WorkspaceFinding {
+            code: FindingCode::Inaccessible,
+            severity: self.severity,
+            path: below.display().to_string(),
+            description: format!("chiron's own folder cannot be used: {}", self.why()),
+            records: Vec::new(),
+            state: FindingState::Standing,
+            detail: "without it nothing is changed; it is to belong to the user chiron runs as".to_owned(),
+        }
+    }
+}
+
 impl Round<'_> {
     fn heal(&self, request: &Request) -> Result<HealingReport, Error> {
         let begun = self.clock.since_boot();
         let now = self.clock.now();
         let root = Root::open(&self.settings.workspace)?;
         let dry_run = request.dry_run || self.settings.dry_run || self.settings.mode.is_none();
-        // A folder of healings that cannot be used matters only if there is something to write into it.
-        let held = if dry_run { Ok(None) } else { self.hold(&root) };
-        let held = match held {
-            Err(error) if error.kind == ErrorKind::Busy => return Err(error),
-            held => held,
-        };
-        let (mut scanned, mut plan) = (self.planner)(&root, now)?;
+        let mut refused = None;
+        let mut held = None;
+        if !dry_run {
+            match self.hold(&root) {
+                Ok(found) => held = found,
+                Err(busy) if busy.error.kind == ErrorKind::Busy => return Err(busy.error),
+                Err(other) => refused = Some(other),
+            }
+        }
+        let memory = Memory::read(self.settings, &root).unwrap_or_else(|error| {
+            // What earlier healings have lost is not known then, so it is not known that nothing is.
+            refused = Some(Refused::critical(error));
+            Memory::default()
+        });
+        let look = Look { now, request, memory: &memory };
+        let (mut scanned, mut plan) = (self.planner)(&root, &look)?;
+        if !dry_run && request.trigger == HealingTrigger::Schedule && self.is_fresh(&root, &plan, now) {
+            (self.hook)("second_look");
+            std::thread::sleep(self.settings.quiet.min(SECOND_LOOK));
+            (scanned, plan) = (self.planner)(&root, &look)?;
+        }
         let mut report = self.blank(request.trigger, dry_run, now);
+        let mut losses = memory.losses();
         if dry_run {
             report.diff = plan::diff(&plan, &scanned);
             report.changes = plan.changes.iter().map(planned_record).collect();
         } else {
-            let held = match held {
-                Err(error) if !plan.changes.is_empty() => return Err(error),
-                Err(error) => {
-                    tracing::warn!(error = %error, "good copies of configuration files cannot be kept");
-                    None
-                }
-                Ok(None) if !plan.changes.is_empty() || !plan.keep.is_empty() => {
-                    Some(self.hold_new(&root).map_err(|error| (error, plan.changes.is_empty())))
-                        .transpose()
-                        .or_else(|(error, is_idle)| if is_idle { Ok(None) } else { Err(error) })?
-                }
-                Ok(held) => held,
-            };
-            if let Some(held) = &held {
-                self.keep_good(held, &plan, &scanned);
-                if plan.changes.is_empty() {
-                    self.expire(held, now, false)?;
-                } else {
-                    let outcome = self.apply(&root, held, request, &plan)?;
-                    report.stats = stats(&outcome.changes);
-                    settle_findings(&mut plan, &outcome.changes);
-                    report.id = Some(outcome.id);
-                    report.changes = outcome.changes;
-                    let (again, fresh) = (self.planner)(&root, self.clock.now())?;
-                    // What was restored or repaired may be good by now.
-                    self.keep_good(held, &fresh, &again);
-                    join(&mut plan.findings, fresh.findings);
-                    let visited = scanned.visited;
-                    scanned = again;
-                    scanned.visited = scanned.visited.max(visited);
-                    self.expire(held, now, true)?;
+            let layout = &self.settings.layout;
+            let has_notes = !plan.keep.is_empty() || memory.had_records(layout, &scanned) != memory.had_records;
+            if held.is_none() && refused.is_none() && (has_notes || !plan.changes.is_empty()) {
+                match self.hold_new(&root) {
+                    Ok(made) => held = Some(made),
+                    Err(busy) if busy.error.kind == ErrorKind::Busy => return Err(busy.error),
+                    Err(other) => refused = Some(other),
                 }
             }
+            if let Some(held) = &held {
+                self.keep_good(held, &plan, &scanned);
+            }
+            let applied = match &held {
+                Some(held) if !plan.changes.is_empty() => match self.apply(&root, held, request, &plan) {
+                    Ok(outcome) => {
+                        report.id = Some(outcome.id);
+                        Some(outcome.changes)
+                    }
+                    Err(error) => {
+                        refused = Some(Refused::high(error));
+                        None
+                    }
+                },
+                _ => None,
+            };
+            if !plan.changes.is_empty() {
+                let why = refused.as_ref().map(Refused::why).unwrap_or_default();
+                report.changes =
+                    applied.unwrap_or_else(|| plan.changes.iter().map(|it| found_out(&root, it, &why)).collect());
+                report.stats = stats(&report.changes);
+                settle_findings(&mut plan, &report.changes, report.id.as_ref());
+                let memory = Memory::read(self.settings, &root).unwrap_or_default();
+                let look = Look { now: self.clock.now(), request, memory: &memory };
+                let (again, mut fresh) = (self.planner)(&root, &look)?;
+                // What was restored or repaired may be good by now.
+                if let Some(held) = &held {
+                    self.keep_good(held, &fresh, &again);
+                }
+                // What is lost by a change is told by the ledger from now on, and what was not changed is not lost.
+                let changed: BTreeSet<&str> = report.changes.iter().map(|change| change.path.as_str()).collect();
+                let stays = |finding: &WorkspaceFinding| {
+                    finding.code != FindingCode::RecordsLost || !changed.contains(finding.path.as_str())
+                };
+                plan.findings.retain(stays);
+                fresh.findings.retain(stays);
+                losses = memory.losses();
+                join(&mut plan.findings, fresh.findings);
+                let visited = scanned.visited;
+                scanned = again;
+                scanned.visited = scanned.visited.max(visited);
+            }
+            if let Some(held) = &held {
+                let seen = memory.had_records(layout, &scanned);
+                if seen != memory.had_records {
+                    memory::note(&held.ledger.state, &seen);
+                }
+                self.expire(held, now, !plan.changes.is_empty());
+            }
         }
+        add_losses(&mut plan.findings, losses);
+        plan.findings.extend(refused.map(|refused| refused.finding(self.settings)));
         self.fill(&mut report, plan.findings, &scanned);
         report.success = report.critical == 0 && report.failed == 0;
         report.duration_ms = millis(self.clock.since_boot().saturating_sub(begun));
         Ok(report)
+    }
+
+    /// Whether a file with positions or trades is to be made from nothing in a folder that changed just now: the bot may be
+    /// about to put it there.
+    fn is_fresh(&self, root: &Root, plan: &Plan, now: Timestamp) -> bool {
+        let is_money =
+            |path: &RelPath| self.settings.layout.file(path.as_str()).is_some_and(|spec| spec.role.holds_money());
+        let made = plan.changes.iter().filter(|change| matches!(change.remedy, Remedy::CreateFile(_)));
+        let mut since =
+            made.filter_map(|change| change.path.as_ref()).filter(|path| is_money(path)).filter_map(|path| {
+                let changed = memory::folder_changed(root, path.parent().as_ref())?;
+                Some(i128::from(now.millis()) * 1_000_000 - changed)
+            });
+        let fresh = i128::try_from(FRESH.as_nanos()).unwrap_or(i128::MAX);
+        since.any(|rested| rested < fresh)
     }
 
     fn rollback(&self, id: &Name, force: bool, by: Option<String>) -> Result<HealingReport, Error> {
@@ -146,7 +309,7 @@ impl Round<'_> {
             undoing = undo::look_only(self.settings, &root, id, force)?;
             report.changes = undoing.steps.iter().map(step_record).collect();
         } else {
-            let held = self.hold(&root)?.ok_or_else(|| unknown(id))?;
+            let held = self.hold(&root).map_err(|refused| refused.error)?.ok_or_else(|| unknown(id))?;
             let (stored, undone_by) = held.ledger.find(id)?;
             undoing = undo::undoing(&root, &held.backups, &stored, undone_by, force)?;
             let transaction = Transaction {
@@ -165,7 +328,11 @@ impl Round<'_> {
             report.changes = outcome.changes;
         }
         report.changes.extend(undoing.told);
-        let (scanned, plan) = (self.planner)(&root, self.clock.now())?;
+        let memory = Memory::read(self.settings, &root)?;
+        let request = Request::new(HealingTrigger::Rollback);
+        let look = Look { now: self.clock.now(), request: &request, memory: &memory };
+        let (scanned, mut plan) = (self.planner)(&root, &look)?;
+        add_losses(&mut plan.findings, memory.losses());
         self.fill(&mut report, plan.findings, &scanned);
         // What a rollback cannot do by its nature is told, and does not make it fail.
         let is_beyond = |change: &ChangeRecord| {
@@ -177,18 +344,19 @@ impl Round<'_> {
     }
 
     /// Opens and locks what is there, and settles what a crash has left; `None` if nothing is there.
-    fn hold(&self, root: &Root) -> Result<Option<Held>, Error> {
-        match Folder::open(self.settings, root)? {
+    fn hold(&self, root: &Root) -> Result<Option<Held>, Refused> {
+        match Folder::open(self.settings, root).map_err(Refused::critical)? {
             Some(_) => self.hold_new(root).map(Some),
             None => Ok(None),
         }
     }
 
-    fn hold_new(&self, root: &Root) -> Result<Held, Error> {
-        let folder = Folder::create(self.settings, root)?;
-        let ledger = Ledger::lock(folder)?;
-        let backups = Backups::create(&ledger.state)?;
-        settle::settle(root, &ledger, &backups, self.clock.now())?;
+    fn hold_new(&self, root: &Root) -> Result<Held, Refused> {
+        let folder = Folder::create(self.settings, root).map_err(Refused::high)?;
+        let ledger = Ledger::lock(folder).map_err(Refused::high)?;
+        let backups = Backups::create(&ledger.state).map_err(Refused::high)?;
+        // What was changed and what was not is not known until then.
+        settle::settle(root, &ledger, &backups, self.clock.now()).map_err(Refused::critical)?;
         Ok(Held { ledger, backups })
     }
 
@@ -212,7 +380,8 @@ impl Round<'_> {
             grace: grace.filter(|_| self.settings.mode == Some(Mode::Paper)),
             hook: self.hook,
         };
-        transaction.run(plan.changes.iter().map(step).collect())
+        let steps = plan.changes.iter().map(|change| Step { lost: lost(plan, change), ..step(change) });
+        transaction.run(steps.collect())
     }
 
     /// Keeps good configuration files as copies. It is a convenience for later, so its failure stops nothing.
@@ -226,16 +395,17 @@ impl Round<'_> {
         }
     }
 
-    fn expire(&self, held: &Held, now: Timestamp, has_written: bool) -> Result<(), Error> {
+    fn expire(&self, held: &Held, now: Timestamp, has_written: bool) {
         let limits = &self.settings.retention;
-        if has_written || retention::is_due(&held.ledger, limits, now)? {
-            let gone = retention::expire(&held.ledger, &held.backups, limits, now);
-            if let Err(error) = gone {
-                // What is kept too long is no harm yet; the next round tries again.
-                tracing::warn!(error = %error, "old healings cannot be removed");
-            }
+        let is_due = if has_written { Ok(true) } else { retention::is_due(&held.ledger, limits, now) };
+        let gone = is_due.and_then(|is_due| match is_due {
+            true => retention::expire(&held.ledger, &held.backups, limits, now),
+            false => Ok(0),
+        });
+        if let Err(error) = gone {
+            // What is kept too long is no harm yet; the next round tries again.
+            tracing::warn!(error = %error, "old healings cannot be removed");
         }
-        Ok(())
     }
 
     fn blank(&self, trigger: HealingTrigger, dry_run: bool, now: Timestamp) -> HealingReport {
@@ -312,6 +482,42 @@ pub(super) fn step(change: &Change) -> Step {
     step
 }
 
+/// What the file of a change held and will not hold any more, if it is one with positions or trades.
+fn lost(plan: &Plan, change: &Change) -> Vec<String> {
+    let Some(path) = &change.path else { return Vec::new() };
+    let of_it = |finding: &&WorkspaceFinding| finding.code == FindingCode::RecordsLost && finding.path == path.as_str();
+    plan.findings.iter().find(of_it).map(|finding| finding.records.clone()).unwrap_or_default()
+}
+
+/// What became of a change whose journal could not be written to its end: found out by looking.
+fn found_out(root: &Root, change: &Change, why: &str) -> ChangeRecord {
+    let mut record = planned_record(change);
+    let is_made = match (&change.path, record.kind) {
+        (Some(path), ChangeKind::CreateDirectory) => root.stat(path).is_ok_and(|seen| seen.kind == Kind::Directory),
+        (Some(path), ChangeKind::RemoveFile) => matches!(root.stat(path), Err(Trouble::Missing)),
+        (Some(path), _) => root.hash(path).is_ok_and(|version| Some(version.sha256) == record.after),
+        (None, _) => false,
+    };
+    if is_made {
+        record.state = ChangeState::Applied;
+    } else {
+        record.state = ChangeState::Failed;
+        why.clone_into(&mut record.detail);
+    }
+    record
+}
+
+/// Adds what earlier healings have lost; one finding for each file.
+fn add_losses(findings: &mut Vec<WorkspaceFinding>, losses: Vec<WorkspaceFinding>) {
+    for loss in losses {
+        let known = findings.iter_mut().find(|finding| (finding.code, &finding.path) == (loss.code, &loss.path));
+        match known {
+            Some(known) => known.detail = loss.detail,
+            None => findings.push(loss),
+        }
+    }
+}
+
 fn planned_record(change: &Change) -> ChangeRecord {
     step_record(&step(change))
 }
@@ -358,7 +564,7 @@ fn rank(state: FindingState) -> u8 {
 }
 
 /// Tells each finding what became of its changes.
-fn settle_findings(plan: &mut Plan, records: &[ChangeRecord]) {
+fn settle_findings(plan: &mut Plan, records: &[ChangeRecord], id: Option<&Name>) {
     let mut answers: Vec<Option<(FindingState, String)>> = vec![None; plan.findings.len()];
     for (change, record) in plan.changes.iter().zip(records) {
         let state = match record.state {
@@ -384,6 +590,11 @@ fn settle_findings(plan: &mut Plan, records: &[ChangeRecord]) {
         };
         if !why.is_empty() {
             finding.detail = why;
+        }
+        // Whoever has edited the file wants to know where it is now.
+        let is_config = matches!(finding.code, FindingCode::ConfigMissing | FindingCode::ConfigInvalid);
+        if let Some(id) = id.filter(|_| is_config && finding.state == FindingState::Healed) {
+            finding.detail.push_str(&format!("; to undo it: `chiron heal --rollback {id}`"));
         }
     }
 }

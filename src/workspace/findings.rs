@@ -6,15 +6,15 @@
 //! ```
 //! **Invariant:** pure; dangerous findings (WSP-3) never come with a remedy, and no file that one names is changed.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::layout::{Layout, RelPath, Role};
-use super::plan::Remedy;
+use super::plan::{Circumstances, Remedy, Scope};
 use super::scan::{Entry, FileSeen, Scan, Version};
 use crate::base::redact;
-use crate::model::{FindingCode, FindingState, Mode, RECORDS_MAX, Severity, Timestamp, WorkspaceFinding};
+use crate::model::{FindingCode, FindingState, RECORDS_MAX, Severity, Timestamp, WorkspaceFinding};
 
 pub mod configuration;
 pub mod dangerous;
@@ -44,15 +44,18 @@ impl Found {
     }
 }
 
-/// Everything that is wrong. `quiet` is how long a file must have rested to be touched.
-pub fn findings(layout: &Layout, scan: &Scan, mode: Option<Mode>, quiet: Duration, now: Timestamp) -> Vec<Found> {
+pub use configuration::is_good_config;
+
+/// Everything that is wrong.
+pub fn findings(layout: &Layout, scan: &Scan, at: &Circumstances) -> Vec<Found> {
+    let now = at.now;
     let mut found = layout::inaccessible(layout, scan);
     found.extend(layout::folders(layout, scan));
     for (path, known) in watched(layout, scan) {
-        found.extend(file(layout, scan, &path, &known, now));
+        found.extend(file(layout, scan, &path, &known, at));
     }
     found.extend(runtime::locks(layout, scan, now));
-    found.extend(runtime::orphans(layout, scan, mode, now));
+    found.extend(runtime::orphans(layout, scan, at.mode, now));
     let dangers = dangerous::dangers(layout, scan);
     let mut named = BTreeMap::new();
     for danger in &dangers {
@@ -62,12 +65,11 @@ pub fn findings(layout: &Layout, scan: &Scan, mode: Option<Mode>, quiet: Duratio
     }
     found.extend(dangers.into_iter().map(|danger| Found::standing(danger.finding)));
     for found in &mut found {
-        hold(found, scan, &named, quiet, now);
+        hold(found, layout, scan, &named, at);
     }
-    // What the bot may be writing at this moment is not lost yet.
-    let waiting: BTreeSet<String> = found.iter().filter(|f| is_deferred(f)).map(|f| f.finding.path.clone()).collect();
-    found.retain(|f| f.finding.code != FindingCode::RecordsLost || !waiting.contains(&f.finding.path));
     let parents = layout::parents(scan, &found);
+    // A folder that is needed now is made, whatever else was to be said of it.
+    found.retain(|one| one.remedy.is_some() || parents.iter().all(|parent| !is_same_place(one, parent)));
     found.extend(parents);
     found.sort_by(|one, other| order(&one.finding).cmp(&order(&other.finding)));
     found
@@ -78,8 +80,8 @@ pub(super) fn order(finding: &WorkspaceFinding) -> (FindingCode, &str, &str) {
     (finding.code, &finding.path, &finding.description)
 }
 
-fn is_deferred(found: &Found) -> bool {
-    found.finding.state == FindingState::Deferred
+fn is_same_place(one: &Found, other: &Found) -> bool {
+    (one.finding.code, &one.finding.path) == (other.finding.code, &other.finding.path)
 }
 
 /// Files that are looked into: those of the layout, heartbeats, and JSON files that a pattern names; no lock among the
@@ -114,12 +116,13 @@ fn holds_lines(path: &RelPath) -> bool {
     name.ends_with(".jsonl") || name.ends_with(".ndjson")
 }
 
-fn file(layout: &Layout, scan: &Scan, path: &RelPath, known: &Known, now: Timestamp) -> Vec<Found> {
+fn file(layout: &Layout, scan: &Scan, path: &RelPath, known: &Known, at: &Circumstances) -> Vec<Found> {
+    let had_records = at.had_records.contains(path);
     let spec = known.spec.and_then(|index| layout.files.get(index));
     let seen = match (scan.entries.get(path), spec) {
         (Some(Entry::File(seen)), _) => seen,
         (Some(Entry::Missing), Some(spec)) if spec.role == Role::Config => return configuration::missing(spec, scan),
-        (Some(Entry::Missing), Some(spec)) => return layout::missing(spec),
+        (Some(Entry::Missing), Some(spec)) => return layout::missing(spec, had_records),
         // What stands there instead, and what may not be read, was told already; it is never missing.
         _ => return Vec::new(),
     };
@@ -131,13 +134,13 @@ fn file(layout: &Layout, scan: &Scan, path: &RelPath, known: &Known, now: Timest
     };
     let mut draft = Draft::new(path, original);
     if let Some(spec) = spec {
-        layout::fill(&mut draft, spec);
+        layout::fill(&mut draft, spec, had_records);
     }
     if known.json || spec.is_some_and(layout::is_json) {
         runtime::corrupt(&mut draft, spec);
     }
     if known.heartbeat && !spec.is_some_and(|spec| spec.role.holds_money()) {
-        runtime::heartbeat(&mut draft, &seen.version, layout.heartbeat_age, now);
+        runtime::heartbeat(&mut draft, &seen.version, layout.heartbeat_age, at.now);
     }
     if let Some(spec) = spec {
         layout::keys(&mut draft, spec);
@@ -195,11 +198,19 @@ impl<'a> Draft<'a> {
 }
 
 /// Takes the remedy away where nothing may be touched now, and says why.
-fn hold(found: &mut Found, scan: &Scan, named: &BTreeMap<RelPath, FindingCode>, quiet: Duration, now: Timestamp) {
-    let (Some(remedy), Ok(path)) = (&found.remedy, RelPath::parse(&found.finding.path)) else { return };
-    if matches!(remedy, Remedy::EndProcess { .. }) {
-        return;
-    }
+fn hold(found: &mut Found, layout: &Layout, scan: &Scan, named: &BTreeMap<RelPath, FindingCode>, at: &Circumstances) {
+    let Some(remedy) = &found.remedy else { return };
+    let only = at.only.map(|Scope::Configuration| (FindingState::Deferred, "this round is about configuration files"));
+    let path = match (remedy, RelPath::parse(&found.finding.path)) {
+        (Remedy::EndProcess { .. }, _) | (_, Err(_)) => {
+            if let Some((state, why)) = only {
+                (found.remedy, found.finding.state, found.finding.detail) = (None, state, why.to_owned());
+            }
+            return;
+        }
+        (_, Ok(path)) => path,
+    };
+    let is_config = layout.file(path.as_str()).is_some_and(|spec| spec.role == Role::Config);
     let seen = match scan.entries.get(&path) {
         Some(Entry::File(seen)) => Some(seen),
         _ => None,
@@ -207,11 +218,22 @@ fn hold(found: &mut Found, scan: &Scan, named: &BTreeMap<RelPath, FindingCode>, 
     let may_write = seen.is_none_or(|seen| seen.access.write || *remedy == Remedy::RemoveFile);
     let (state, why) = if let Some(code) = named.get(&path) {
         (FindingState::Standing, format!("left alone: `{}` names the file, and a person must look", code.as_str()))
-    } else if let Err(why) = layout::can_write_in(scan, path.parent()) {
+    } else if let Some(by) = rolled_back(at, &path, seen) {
+        let why = format!(
+            "left alone until it changes: a person has undone its healing (`{by}`); `chiron heal --again` heals it again"
+        );
         (FindingState::Standing, why)
+    } else if let Some((state, why)) = only.filter(|_| !is_config) {
+        (state, why.to_owned())
+    } else if let Err((state, why)) = layout::can_write_in(scan, path.parent()) {
+        (state, why)
     } else if !may_write {
         (FindingState::Standing, "the file may not be written".to_owned())
-    } else if let Some(why) = seen.and_then(|seen| is_young(&seen.version, quiet, now)) {
+    } else if let Some(why) = seen.and_then(|seen| is_young(&seen.version, at.quiet, at.now)) {
+        (FindingState::Deferred, why)
+    } else if let Some(why) = at.config_rest.filter(|_| is_config).and_then(|rest| is_edited(at, &path, seen, rest)) {
+        // Until then the bot would start without it.
+        found.finding.severity = found.finding.severity.max(Severity::High);
         (FindingState::Deferred, why)
     } else {
         return;
@@ -219,6 +241,31 @@ fn hold(found: &mut Found, scan: &Scan, named: &BTreeMap<RelPath, FindingCode>, 
     found.remedy = None;
     found.finding.state = state;
     found.finding.detail = why;
+}
+
+/// The rollback that has left the path as it is now.
+fn rolled_back<'a>(at: &'a Circumstances, path: &RelPath, seen: Option<&FileSeen>) -> Option<&'a crate::model::Name> {
+    let left = at.rolled_back.get(path)?;
+    let is_as_left = match (&left.sha256, seen) {
+        (Some(sha256), Some(seen)) => *sha256 == seen.version.sha256,
+        (None, None) => true,
+        _ => false,
+    };
+    is_as_left.then_some(&left.by)
+}
+
+/// Why a configuration file that is broken or missing is left to the person who may be at it.
+fn is_edited(at: &Circumstances, path: &RelPath, seen: Option<&FileSeen>, rest: Duration) -> Option<String> {
+    if at.edited.contains(path) {
+        return Some("an editor has it open, as a file of its beside it tells".to_owned());
+    }
+    let since = match seen {
+        Some(seen) => return is_young(&seen.version, rest, at.now),
+        None => *at.gone_since.get(path)?,
+    };
+    let rested = i128::from(at.now.millis()) * 1_000_000 - since;
+    let is_long = rested >= i128::try_from(rest.as_nanos()).unwrap_or(i128::MAX);
+    (!is_long).then(|| format!("its folder changed less than {} ago, somebody may be at it", span(rest)))
 }
 
 /// Why a file has not rested long enough. A modification time far ahead of the clock was set by somebody and says nothing;
@@ -278,7 +325,7 @@ fn count(number: usize, noun: &str) -> String {
 }
 
 /// What JSON can be to every reader alike; `Err` says what is wrong.
-fn sound(bytes: &[u8]) -> Result<(), String> {
+pub(super) fn sound(bytes: &[u8]) -> Result<(), String> {
     if let Err(error) = std::str::from_utf8(bytes) {
         return Err(format!("byte {} is no UTF-8", error.valid_up_to()));
     }
@@ -306,8 +353,36 @@ fn breach(schema: &jsonschema::Validator, content: &[u8]) -> Option<String> {
     Some(format!("{place}: {}{more}", redact::line(&first.masked().to_string(), 200)))
 }
 
+/// What a reader that is not strict makes JSON of: without a byte order mark and blanks or NUL bytes at the end, and of a
+/// key that stands twice the last. `None` if no reader can.
+pub(super) fn readable(bytes: &[u8]) -> Option<&[u8]> {
+    let mut bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    while let [rest @ .., 0 | b' ' | b'\t' | b'\n' | b'\r'] = bytes {
+        bytes = rest;
+    }
+    let text = std::str::from_utf8(bytes).ok()?;
+    let is_read = || serde_json::from_str::<serde::de::IgnoredAny>(text).is_ok();
+    (sound(bytes).is_ok() || is_read()).then_some(bytes)
+}
+
+/// Whether a file with positions or trades says more than its empty structure does: records, or a number that is not zero.
+pub(super) fn has_records(bytes: &[u8]) -> bool {
+    let is_filled = |node: &json::Node| match node {
+        json::Node::List(items) => !items.is_empty(),
+        json::Node::Object(members) => !members.is_empty(),
+        json::Node::Number(text) => decimal::Decimal::parse(text) != decimal::Decimal::parse("0"),
+        json::Node::Deep => true,
+        json::Node::Null | json::Node::Bool(_) | json::Node::Text(_) => false,
+    };
+    match json::parse(bytes) {
+        Some(json::Node::Object(members)) => members.iter().any(|(_, node)| is_filled(node)),
+        Some(node) => is_filled(&node),
+        None => false,
+    }
+}
+
 /// Whether a file holds nothing at all: no bytes, or only blanks and NUL bytes, behind a byte order mark or not.
-fn is_blank(bytes: &[u8]) -> bool {
+pub(super) fn is_blank(bytes: &[u8]) -> bool {
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
     bytes.iter().all(|byte| byte.is_ascii_whitespace() || *byte == 0)
 }

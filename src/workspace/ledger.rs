@@ -53,7 +53,7 @@ pub(super) fn unknown(id: &Name) -> Error {
 }
 
 /// Healings with who has undone each: the last rollback that was whole and is not itself undone.
-fn told(stored: &[Stored]) -> Vec<Healing> {
+pub(super) fn told(stored: &[Stored]) -> Vec<Healing> {
     let mut healings: Vec<Healing> = stored.iter().map(Stored::healing).collect();
     // From the newest on, so that a rollback that is itself undone is known as such when it is looked at.
     for at in (0..stored.len()).rev() {

@@ -32,7 +32,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use engine::{Request, heal, rollback};
+pub use engine::{Request, Scope, accept_loss, heal, rollback};
 pub use layout::Layout;
 
 use crate::model::Mode;

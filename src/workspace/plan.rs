@@ -1,6 +1,7 @@
 //! From findings to changes, one for each path, in the order they are made.
 //!
-//! **Invariant:** pure; no path that a dangerous finding names is changed, and nothing is planned twice.
+//! **Invariant:** pure; no path that a dangerous finding names is changed, nothing is planned twice, and no change of a file
+//! that a bot can read makes a dangerous finding.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -8,10 +9,10 @@ use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
 
-use super::findings::{Found, configuration, dangerous, order};
+use super::findings::{self, Found, configuration, dangerous, order};
 use super::layout::{Layout, RelPath};
 use super::scan::{Access, Entry, FileSeen, Scan, Version};
-use crate::model::{FindingCode, FindingState, Mode, Timestamp, WorkspaceFinding};
+use crate::model::{FindingCode, FindingState, Mode, Name, Severity, Timestamp, WorkspaceFinding};
 
 mod diff;
 #[cfg(test)]
@@ -74,30 +75,113 @@ pub struct Plan {
     pub keep: Vec<RelPath>,
 }
 
+/// What only part of a round is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// Configuration files (WSP-7), and the folders they lie in.
+    Configuration,
+}
+
+/// What a path holds since a person has undone a healing of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RolledBack {
+    /// SHA-256 of the content, hex; `None` if nothing is there.
+    pub sha256: Option<String>,
+    /// The rollback.
+    pub by: Name,
+}
+
+/// What deciding needs to know besides the layout and the scan.
+#[derive(Clone, Debug, Default)]
+pub struct Circumstances {
+    /// Whether money is at stake.
+    pub mode: Option<Mode>,
+    /// How long a file must have rested to be touched.
+    pub quiet: Duration,
+    /// How long a configuration file must have been broken or missing; `None`: a person stands there, so `quiet` is enough.
+    pub config_rest: Option<Duration>,
+    /// When it is.
+    pub now: Timestamp,
+    /// What the round is about; `None`: everything.
+    pub only: Option<Scope>,
+    /// Files with positions or trades that had records when they were last seen whole.
+    pub had_records: BTreeSet<RelPath>,
+    /// What a person has brought back: it is left alone until it changes.
+    pub rolled_back: BTreeMap<RelPath, RolledBack>,
+    /// When something last came into or went from the folder of a configuration file that is missing, nanoseconds.
+    pub gone_since: BTreeMap<RelPath, i128>,
+    /// Configuration files beside which an editor keeps a file of its own.
+    pub edited: BTreeSet<RelPath>,
+}
+
 /// Decides what to do about what a scan shows.
-pub fn plan(layout: &Layout, scan: &Scan, mode: Option<Mode>, quiet: Duration, now: Timestamp) -> Plan {
-    let mut found = super::findings::findings(layout, scan, mode, quiet, now);
+pub fn plan(layout: &Layout, scan: &Scan, at: &Circumstances) -> Plan {
+    let mut found = findings::findings(layout, scan, at);
     bound(&mut found);
-    let mut plan = assemble(scan, &found);
-    // What the changes bring to light is told in the same round: files that a finding names now are not changed, so every
-    // dangerous finding of now is among those of then.
-    let then = after(scan, &plan);
     let known: BTreeSet<String> = found.iter().map(|found| key(&found.finding)).collect();
-    let dangers = dangerous::dangers(layout, &then).into_iter().map(|danger| danger.finding);
-    let new: Vec<Found> = dangers
-        .filter(|finding| !known.contains(&key(finding)))
-        .map(|finding| Found { finding, remedy: None })
-        .collect();
-    if !new.is_empty() {
-        found.extend(new);
-        found.sort_by(|one, other| order(&one.finding).cmp(&order(&other.finding)));
-        plan = assemble(scan, &found);
-    }
+    // What the changes bring to light is told in the same round: files that a finding names now are not changed, so every
+    // dangerous finding of now is among those of then. What a bot can read as it is is left as it is if a change of it is
+    // part of a danger; each turn takes a remedy away, so it ends.
+    let new = loop {
+        let then = after(scan, &assemble(scan, &found));
+        let mut new = dangerous::dangers(layout, &then);
+        new.retain(|danger| !known.contains(&key(&danger.finding)));
+        let mut is_stable = true;
+        for danger in &new {
+            for path in danger.files.iter().filter(|path| can_be_read(scan, path)) {
+                is_stable &= !leave(&mut found, path, danger.finding.code);
+            }
+        }
+        if is_stable {
+            break new;
+        }
+    };
+    found.extend(new.into_iter().map(|danger| Found { finding: danger.finding, remedy: None }));
+    only_what_is_lost(scan, &mut found);
+    found.sort_by(|one, other| order(&one.finding).cmp(&order(&other.finding)));
+    let mut plan = assemble(scan, &found);
     let changed: BTreeSet<&RelPath> = plan.changes.iter().filter_map(|change| change.path.as_ref()).collect();
-    let mut keep = configuration::keep(layout, scan, quiet, now);
+    let mut keep = configuration::keep(layout, scan, at.quiet, at.now);
     keep.retain(|path| !changed.contains(path));
     plan.keep = keep;
     plan
+}
+
+/// Whether a bot can read the file as it is, whatever is wrong with it.
+fn can_be_read(scan: &Scan, path: &RelPath) -> bool {
+    let Some(Entry::File(FileSeen { content: Some(content), .. })) = scan.entries.get(path) else { return false };
+    findings::readable(content).is_some()
+}
+
+/// Takes the remedies of a file away, because they would make a danger; whether there were any.
+fn leave(found: &mut [Found], path: &RelPath, code: FindingCode) -> bool {
+    let mut has_left = false;
+    for found in found.iter_mut().filter(|found| found.remedy.is_some() && found.finding.path == path.as_str()) {
+        found.remedy = None;
+        found.finding.state = FindingState::Standing;
+        found.finding.severity = Severity::Critical;
+        found.finding.detail =
+            format!("left alone: with it put right there would be a `{}`, so a person must look", code.as_str());
+        has_left = true;
+    }
+    has_left
+}
+
+/// What stands in a file that is not changed is not lost yet.
+fn only_what_is_lost(scan: &Scan, found: &mut Vec<Found>) {
+    let planned: BTreeSet<String> =
+        found.iter().filter(|found| found.remedy.is_some()).map(|found| found.finding.path.clone()).collect();
+    let is_waiting = |found: &&Found| found.finding.state == FindingState::Deferred;
+    let waiting: BTreeSet<String> = found.iter().filter(is_waiting).map(|found| found.finding.path.clone()).collect();
+    let holds_something = |path: &str| match RelPath::parse(path).ok().and_then(|path| scan.entries.get(&path)) {
+        Some(Entry::File(FileSeen { content: Some(content), .. })) => !findings::is_blank(content),
+        _ => false,
+    };
+    found.retain(|Found { finding, .. }| {
+        let path = &finding.path;
+        let is_kept = planned.contains(path) || !waiting.contains(path) && !holds_something(path);
+        finding.code != FindingCode::RecordsLost || is_kept
+    });
 }
 
 fn key(finding: &WorkspaceFinding) -> String {
@@ -114,27 +198,23 @@ fn place(found: &Found) -> Option<(u8, String, u32)> {
     }
 }
 
-/// Leaves the remedies that one round makes. What was found of the rest is deferred, and what would be lost by it is not
-/// lost yet.
-fn bound(found: &mut Vec<Found>) {
+/// Leaves the remedies that one round makes. What was found of the rest is deferred.
+fn bound(found: &mut [Found]) {
     let places: BTreeSet<_> = found.iter().filter_map(place).collect();
     // A path that is to be a folder and a file at once can only be the folder.
     let folders: BTreeSet<String> = places.iter().filter(|place| place.0 == 0).map(|place| place.1.clone()).collect();
     let late: BTreeSet<_> = places.into_iter().skip(CHANGES_MAX).collect();
-    let mut waiting = BTreeSet::new();
     for found in found.iter_mut() {
         let Some(place) = place(found) else { continue };
         if late.contains(&place) {
             found.remedy = None;
             found.finding.state = FindingState::Deferred;
             found.finding.detail = format!("a round makes at most {CHANGES_MAX} changes, the next one goes on");
-            waiting.insert(found.finding.path.clone());
         } else if place.0 == 1 && folders.contains(&place.1) {
             found.remedy = None;
             "the layout names a folder of the same path".clone_into(&mut found.finding.detail);
         }
     }
-    found.retain(|f| f.finding.code != FindingCode::RecordsLost || !waiting.contains(&f.finding.path));
 }
 
 /// One change for each path, in the order they are made.

@@ -5,6 +5,7 @@ mod disks;
 mod findings;
 mod live;
 mod rollback;
+mod standing;
 
 use std::process::Command;
 

@@ -1,6 +1,8 @@
 //! The order of a round: nothing in a dry run, everything journaled else, and a report that tells what is so now.
 #![expect(clippy::disallowed_methods, reason = "the tests make files, and start this program anew to be killed")]
 
+mod standing;
+
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::process::Command;
@@ -44,7 +46,7 @@ fn should_be(at: &Fixture, files: &[(FindingCode, &str, &str)]) -> Plan {
 }
 
 fn request(dry_run: bool) -> Request {
-    Request { trigger: HealingTrigger::Command, by: None, dry_run }
+    Request { dry_run, ..Request::new(HealingTrigger::Command) }
 }
 
 fn round(at: &Fixture, planner: &Planner<'_>, dry_run: bool) -> Result<HealingReport, Error> {
@@ -81,7 +83,7 @@ fn a_round_heals_once() {
     let at = Fixture::new();
     at.write("a.json", "[");
     at.write("c.json", "{");
-    let planner = |_: &Root, _| Ok((Scan::default(), should_be(&at, &FILES)));
+    let planner = |_: &Root, _: &Look<'_>| Ok((Scan::default(), should_be(&at, &FILES)));
     let before = at.tree();
     let mut unset = Fixture::new();
     unset.settings = Settings { mode: None, ..at.settings.clone() };
@@ -105,7 +107,8 @@ fn a_round_heals_once() {
     assert_eq!((at.tree(), kept(&at)), (healed, written), "a second round writes nothing");
 }
 
-/// WSP-6: a workspace with nothing to heal gets no folder of healings; one whose folder cannot be had is not healed at all.
+/// WSP-6: a workspace with nothing to heal gets no folder of healings; one whose folder cannot be had is not healed at all,
+/// and everything that was found is told with the reason.
 #[test]
 fn no_change_without_a_journal() {
     let at = Fixture::new();
@@ -114,9 +117,13 @@ fn no_change_without_a_journal() {
     assert!(!at.settings.state_dir.exists());
     at.write("a.json", "[");
     at.write(".chiron", "a file");
-    let planner = |_: &Root, _| Ok((Scan::default(), should_be(&at, &FILES)));
-    let refused = round(&at, &planner, false).expect_err("nothing can be journaled");
-    assert_eq!(refused.kind, ErrorKind::State);
+    let planner = |_: &Root, _: &Look<'_>| Ok((Scan::default(), should_be(&at, &FILES)));
+    let report = round(&at, &planner, false).expect("it is looked at all the same");
+    assert!(!report.success && report.id.is_none() && report.failed == 3, "{report:#?}");
+    assert!(report.changes.iter().all(|change| change.state == ChangeState::Failed && !change.detail.is_empty()));
+    let last = report.findings.last().expect("there are some");
+    assert_eq!((last.code, last.path.as_str()), (FindingCode::Inaccessible, ".chiron"));
+    assert_eq!((last.severity, last.state), (Severity::Critical, FindingState::Standing), "{last:?}");
     assert_eq!(at.read("a.json").as_deref(), Some("["));
     let held = Fixture::new();
     let lock = held.ledger();
@@ -134,7 +141,7 @@ fn findings_tell_what_became_of_them() {
         at.write(path, "old");
     }
     let looks = Cell::new(0);
-    let planner = |_: &Root, _| {
+    let planner = |_: &Root, _: &Look<'_>| {
         looks.set(looks.get() + 1);
         let wanted = [
             (FindingCode::HeartbeatStale, "beat", "reset"),
@@ -148,6 +155,7 @@ fn findings_tell_what_became_of_them() {
             plan.findings.push(WorkspaceFinding {
                 severity: Severity::Critical,
                 state: FindingState::Standing,
+                records: vec!["p-1".to_owned()],
                 ..critical
             });
         } else {
@@ -163,8 +171,8 @@ fn findings_tell_what_became_of_them() {
         (FindingCode::HeartbeatStale, FindingState::Standing),
         (FindingCode::JsonCorrupt, FindingState::Failed),
         (FindingCode::JsonCorrupt, FindingState::Deferred),
-        (FindingCode::RecordsLost, FindingState::Standing),
         (FindingCode::KeysMissing, FindingState::Deferred),
+        (FindingCode::RecordsLost, FindingState::Standing),
     ];
     assert_eq!(told, expected);
     assert_eq!((report.healed, report.failed, report.critical, report.success), (0, 1, 1, false));
@@ -178,7 +186,7 @@ const CHILD: &str = "CHIRON_TEST_HEALING";
 fn child(task: &str) {
     let (what, workspace) = task.split_once(':').expect("the parent says both");
     let at = Fixture::new().at(std::path::Path::new(workspace));
-    let planner = |_: &Root, _| Ok((Scan::default(), should_be(&at, &FILES)));
+    let planner = |_: &Root, _: &Look<'_>| Ok((Scan::default(), should_be(&at, &FILES)));
     let round = Round { settings: &at.settings, clock: &at.clock, planner: &planner, hook: &|_| {} };
     if what == "heal" {
         round.heal(&request(false)).expect("it is healed");
@@ -202,7 +210,7 @@ fn a_kill_at_every_step() {
             at.write("a.json", "[");
             at.write("c.json", "{");
             let old = at.tree();
-            let planner = |_: &Root, _| Ok((Scan::default(), should_be(&at, &FILES)));
+            let planner = |_: &Root, _: &Look<'_>| Ok((Scan::default(), should_be(&at, &FILES)));
             if is_rollback {
                 round(&at, &planner, false).expect("it is healed");
             }

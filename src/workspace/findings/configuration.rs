@@ -5,6 +5,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::json::{self, Node};
 use super::{Found, finding, layout};
 use crate::model::{FindingCode, Severity, Timestamp};
 use crate::workspace::edit;
@@ -39,10 +40,29 @@ fn wrong(spec: &FileSpec, content: &[u8], scan: &Scan) -> Option<String> {
     if let Some(wrong) = invalid(spec, content) {
         return Some(wrong);
     }
-    // An object without members is valid if the schema says so or nobody knows anything better.
-    let is_fuller = |(source, _): (Arc<[u8]>, _)| !super::is_bare(&source);
-    let is_empty = spec.schema.is_none() && super::is_bare(content) && source(spec, scan).is_some_and(is_fuller);
-    is_empty.then(|| "the file holds `{}`, expected the configuration".to_owned())
+    // One that says nothing is valid if nobody knows anything better.
+    let hollow = hollow(spec, content)?;
+    let is_fuller = |(source, _): (Arc<[u8]>, _)| self::hollow(spec, &source).is_none();
+    source(spec, scan).is_some_and(is_fuller).then(|| format!("the file holds {hollow}, expected the configuration"))
+}
+
+/// What a JSON file holds that configures nothing: `{}`, `[]`, null, or a value that is neither object nor list.
+fn hollow(spec: &FileSpec, content: &[u8]) -> Option<String> {
+    if !layout::is_json(spec) {
+        return None;
+    }
+    match json::parse(content)? {
+        Node::Object(members) => members.is_empty().then(|| "`{}`".to_owned()),
+        Node::List(items) => items.is_empty().then(|| "`[]`".to_owned()),
+        Node::Deep => None,
+        other => Some(other.kind().to_owned()),
+    }
+}
+
+/// Whether a content is fit to be kept as the last good copy of a configuration file: sound for every reader, in keeping
+/// with its schema, and more than nothing.
+pub fn is_good_config(content: &[u8], spec: &FileSpec) -> bool {
+    invalid(spec, content).is_none() && hollow(spec, content).is_none()
 }
 
 /// What is wrong with a content by itself.
@@ -62,8 +82,9 @@ fn invalid(spec: &FileSpec, content: &[u8]) -> Option<String> {
 
 /// What a file is restored from, and what that is called. With the missing keys, so that nothing is left to do.
 fn source(spec: &FileSpec, scan: &Scan) -> Option<(Arc<[u8]>, &'static str)> {
+    let good = scan.good.get(&spec.path).filter(|content| hollow(spec, content).is_none());
     let sources = [
-        (scan.good.get(&spec.path), "restored from its last good copy"),
+        (good, "restored from its last good copy"),
         (spec.empty.as_ref(), "restored from the default in the settings"),
     ];
     sources.into_iter().find_map(|(content, words)| {
@@ -100,8 +121,7 @@ pub(in crate::workspace) fn keep(layout: &Layout, scan: &Scan, quiet: Duration, 
         let Some(Entry::File(seen)) = scan.entries.get(&spec.path) else { continue };
         let Some(content) = &seen.content else { continue };
         let is_known = scan.good.get(&spec.path) == Some(content);
-        let is_good = wrong(spec, content, scan).is_none();
-        if !is_known && is_good && super::is_young(&seen.version, quiet, now).is_none() {
+        if !is_known && is_good_config(content, spec) && super::is_young(&seen.version, quiet, now).is_none() {
             keep.push(spec.path.clone());
         }
     }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{Draft, Found, bounded, finding};
-use crate::model::{FindingCode, Severity};
+use crate::model::{FindingCode, FindingState, Severity, WorkspaceFinding};
 use crate::workspace::layout::{FileSpec, Layout, RelPath, Role};
 use crate::workspace::plan::Remedy;
 use crate::workspace::scan::{Entry, Scan};
@@ -47,16 +47,19 @@ pub(super) fn parents(scan: &Scan, found: &[Found]) -> Vec<Found> {
 }
 
 /// Whether something can be made or replaced in a folder, which may be one that is made first; `None` is the workspace.
-pub(super) fn can_write_in(scan: &Scan, folder: Option<RelPath>) -> Result<(), String> {
+pub(super) fn can_write_in(scan: &Scan, folder: Option<RelPath>) -> Result<(), (FindingState, String)> {
+    let stands = |why| Err((FindingState::Standing, why));
     let mut place = folder;
     while let Some(path) = place {
         match scan.entries.get(&path) {
             Some(Entry::Directory(access)) if access.write => return Ok(()),
-            Some(Entry::Directory(_)) => return Err(format!("the folder `{path}` may not be written")),
+            Some(Entry::Directory(_)) => {
+                return Err((FindingState::Failed, format!("the folder `{path}` may not be written")));
+            }
             Some(Entry::Missing) => place = path.parent(),
-            Some(Entry::File(_) | Entry::Other(_)) => return Err(format!("`{path}` is no folder")),
-            Some(Entry::Unreadable(why)) => return Err(format!("the folder `{path}` cannot be read: {why}")),
-            None => return Err(format!("the folder `{path}` was not looked at")),
+            Some(Entry::File(_) | Entry::Other(_)) => return stands(format!("`{path}` is no folder")),
+            Some(Entry::Unreadable(why)) => return stands(format!("the folder `{path}` cannot be read: {why}")),
+            None => return stands(format!("the folder `{path}` was not looked at")),
         }
     }
     Ok(())
@@ -136,7 +139,7 @@ fn empty(spec: &FileSpec) -> Option<Arc<[u8]>> {
 }
 
 /// A file that is not there.
-pub(super) fn missing(spec: &FileSpec) -> Vec<Found> {
+pub(super) fn missing(spec: &FileSpec, had_records: bool) -> Vec<Found> {
     let content = empty(spec);
     let severity = match (&content, spec.required) {
         (None, false) => return Vec::new(),
@@ -148,16 +151,37 @@ pub(super) fn missing(spec: &FileSpec) -> Vec<Found> {
     if content.is_none() {
         "the layout does not say what it would hold".clone_into(&mut finding.detail);
     }
-    vec![Found { finding, remedy: content.map(Remedy::CreateFile) }]
+    let mut found = vec![Found { finding, remedy: content.map(Remedy::CreateFile) }];
+    if had_records && spec.role.holds_money() {
+        found
+            .push(Found::standing(all_lost(&spec.path, "the file is missing, and had records when it was last whole")));
+    }
+    found
+}
+
+/// A file with positions or trades that holds nothing any more.
+fn all_lost(path: &RelPath, what: &str) -> WorkspaceFinding {
+    let description = format!("{what}: they may be positions or trades");
+    let mut finding = finding(FindingCode::RecordsLost, Severity::Critical, path.as_str(), description);
+    finding.records = vec!["everything that the file held".to_owned()];
+    finding
 }
 
 /// A file that holds nothing gets its empty structure.
-pub(super) fn fill(draft: &mut Draft<'_>, spec: &FileSpec) {
+pub(super) fn fill(draft: &mut Draft<'_>, spec: &FileSpec, had_records: bool) {
     let is_blank = super::is_blank(&draft.content);
     let content = empty(spec);
     let is_bare = super::is_bare(&draft.content) && content.as_ref().is_some_and(|content| !super::is_bare(content));
     if !is_blank && !is_bare {
         return;
+    }
+    // Blanks and NUL bytes are what a crash leaves of a file; one without bytes is new if nothing else is known of it.
+    if is_blank && spec.role.holds_money() && (had_records || !draft.content.is_empty()) {
+        let what = match draft.content.is_empty() {
+            true => "the file has no bytes, and had records when it was last whole",
+            false => "the file has blanks or NUL bytes alone where records may have stood",
+        };
+        draft.standing.push(all_lost(draft.path, what));
     }
     let what = if is_blank { super::blank_words(&draft.content) } else { "the file holds `{}`".to_owned() };
     let finding = |severity| {

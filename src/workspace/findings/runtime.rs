@@ -77,6 +77,9 @@ fn records_lost(draft: &Draft<'_>, saved: &Salvaged) -> crate::model::WorkspaceF
     let description = format!("{what} of this file cannot be read and may be positions or trades: compare its backup");
     let mut finding = finding(FindingCode::RecordsLost, Severity::Critical, draft.path.as_str(), description);
     finding.records = bounded(saved.lost.iter().map(loss));
+    if finding.records.is_empty() {
+        finding.records = vec![what];
+    }
     finding
 }
 
@@ -145,7 +148,9 @@ pub(super) fn orphans(layout: &Layout, scan: &Scan, mode: Option<Mode>, now: Tim
         let since = process.started;
         let description = format!("`{command}` runs since {since} without parent, supervisor or heartbeat");
         let path = process.pid.to_string();
-        let mut finding = finding(FindingCode::OrphanProcess, Severity::Medium, &path, description);
+        // Two bots that trade with real money are worse than one, and chiron may end none.
+        let severity = if mode == Some(Mode::Real) { Severity::High } else { Severity::Medium };
+        let mut finding = finding(FindingCode::OrphanProcess, severity, &path, description);
         let remedy = match mode {
             Some(Mode::Paper) => Some(Remedy::EndProcess { pid: process.pid, started_ticks: process.started_ticks }),
             Some(Mode::Real) => {

@@ -76,7 +76,7 @@ fn dangerous_files_are_left_alone() {
     put(&mut scan, PORTFOLIO, file(b"{\"open_position_count\": 2}", OLD));
     let mut layout = layout();
     layout.files[1].keys = vec![("trades".to_owned(), "[]".to_owned())];
-    let plan = crate::workspace::plan::plan(&layout, &scan, None, QUIET, NOW);
+    let plan = plan(&layout, &scan, None, QUIET, NOW);
     let told: Vec<String> = plan.findings.iter().map(line).collect();
     let expected = [
         "medium keys_missing standing logs/portfolio_futures.json: the file lacks `trades` [left alone: `state_mismatch` names the file, and a person must look] [\"trades\"]",

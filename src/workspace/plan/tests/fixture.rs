@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use crate::model::{Mode, Timestamp, WorkspaceFinding};
 use crate::workspace::layout::{BotPattern, FileSpec, Layout, Patterns, RelPath, Role};
-use crate::workspace::plan::{Plan, plan};
+use crate::workspace::plan::{Circumstances, Plan};
 use crate::workspace::scan::{Access, BotProcess, Entry, FileSeen, Holder, Scan, Version};
 
 /// 2025-11-23T01:34:56Z.
@@ -172,6 +172,11 @@ pub(super) fn orphan(pid: u32) -> BotProcess {
 
 pub(super) fn planned(scan: &Scan) -> Plan {
     plan(&layout(), scan, Some(Mode::Paper), QUIET, NOW)
+}
+
+/// The plan of a round that a person asked for, with nothing remembered.
+pub(super) fn plan(layout: &Layout, scan: &Scan, mode: Option<Mode>, quiet: Duration, now: Timestamp) -> Plan {
+    crate::workspace::plan::plan(layout, scan, &Circumstances { mode, quiet, now, ..Circumstances::default() })
 }
 
 /// One finding on one line, everything of it.

@@ -2,7 +2,7 @@
 
 use super::fixture::*;
 use crate::model::{Mode, Timestamp};
-use crate::workspace::plan::{Remedy, after, plan};
+use crate::workspace::plan::{Remedy, after};
 use crate::workspace::scan::{Access, Entry, Holder, Scan};
 use crate::workspace::{edit, salvage};
 
@@ -87,6 +87,7 @@ pub(super) const FAULTS: &[Fault] = &[
         told: &[
             "medium file_empty planned logs/portfolio_futures.json: the file has 512 bytes of blanks or NUL alone, expected its empty structure",
             "critical state_mismatch standing logs/positions_futures.json: the file holds 2 open positions, the portfolio `logs/portfolio_futures.json` counts 0 [\"p-1\", \"p-2\"]",
+            "critical records_lost standing logs/portfolio_futures.json: the file has blanks or NUL bytes alone where records may have stood: they may be positions or trades [\"everything that the file held\"]",
         ],
         after: |_| vec![(PORTFOLIO, holds(EMPTY_PORTFOLIO))],
     },
@@ -461,10 +462,12 @@ fn orphans_are_told_apart() {
     let end = |pid| Remedy::EndProcess { pid, started_ticks: 99 };
     assert_eq!(ended, [&end(3), &end(5)]);
     assert!(after(&scan, &paper).processes.is_empty());
-    for (mode, why) in [(Some(Mode::Real), "real mode"), (None, "`mode` is not set")] {
+    use crate::model::Severity::{High, Medium};
+    for (mode, why, severity) in [(Some(Mode::Real), "real mode", High), (None, "`mode` is not set", Medium)] {
         let plan = plan(&layout(), &scan, mode, QUIET, NOW);
         assert_eq!(plan.changes, Vec::new());
         assert!(plan.findings.len() == 2 && plan.findings.iter().all(|finding| finding.detail.contains(why)));
+        assert!(plan.findings.iter().all(|finding| finding.severity == severity));
     }
     let changed: [fn(&mut crate::workspace::scan::BotProcess); 5] = [
         |process| process.has_parent = true,
@@ -521,6 +524,7 @@ fn what_is_not_touched_now() {
     assert_eq!(plan.changes, Vec::new());
     assert_eq!(plan.findings.len(), 3, "{:#?}", plan.findings);
     assert!(plan.findings.iter().all(|finding| finding.detail == "the folder `state` may not be written"));
+    assert!(plan.findings.iter().all(|finding| finding.state == crate::model::FindingState::Failed));
 }
 
 /// WSP-2: a positions file that the bot is writing at this moment is not told as lost records yet.
@@ -536,12 +540,12 @@ fn half_written_records_are_not_lost_yet() {
     assert_told("young", &told, &expected);
 }
 
-/// WSP-7: a good configuration that is not the copy is kept, once it has rested; a broken one never.
+/// WSP-7: a good configuration that is not the copy is kept, once it has rested; a broken one, or one that says nothing,
+/// never.
 #[test]
 fn good_configurations_are_kept() {
     let mut scan = healthy();
-    assert_eq!(planned(&scan).keep, [OPTIONAL_CONFIG, PLAIN_CONFIG, CONFIG].map(path));
-    scan.good.insert(path(OPTIONAL_CONFIG), b"{}".as_slice().into());
+    assert_eq!(planned(&scan).keep, [PLAIN_CONFIG, CONFIG].map(path));
     scan.good.insert(path(CONFIG), b"{\"max_positions\": 9}".as_slice().into());
     put(&mut scan, PLAIN_CONFIG, file(b"{\"hour\": 8}", 1));
     assert_eq!(planned(&scan).keep, [path(CONFIG)]);
