@@ -42,10 +42,25 @@ impl Process {
 
     /// When it began, by the host's clock as it is set now.
     pub fn began(&self) -> Timestamp {
-        let clock = Clock::system();
-        let begun = Duration::from_millis(self.started.saturating_mul(1000 / TICKS));
-        clock.now().minus(clock.since_boot().saturating_sub(begun))
+        Clock::system().now().minus(self.age())
     }
+
+    /// How long ago it began, however the host's clock was set meanwhile.
+    pub fn age(&self) -> Duration {
+        let begun = Duration::from_millis(self.started.saturating_mul(1000 / TICKS));
+        Clock::system().since_boot().saturating_sub(begun)
+    }
+}
+
+/// Whose files a process may write, and its ids, as `/proc/PID/status` has them for everybody to read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// Its effective user.
+    pub user: u32,
+    /// Its effective group and all others it is in.
+    pub groups: Vec<u32>,
+    /// Its id in the innermost namespace of ids that it is in: 1 for the first process of a container.
+    pub inner_pid: i32,
 }
 
 /// The process of that id, if there is one.
@@ -94,10 +109,33 @@ pub fn arguments(pid: i32) -> Option<Vec<String>> {
 
 /// The user that a process runs as.
 pub fn user(pid: i32) -> Option<u32> {
-    let status = String::from_utf8(read(pid, "status")?).ok()?;
-    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    status(pid).map(|status| status.user)
+}
+
+/// Whose files a process may write, and its ids.
+pub fn status(pid: i32) -> Option<Status> {
+    parse_status(pid, &String::from_utf8_lossy(&read(pid, "status")?))
+}
+
+fn parse_status(pid: i32, text: &str) -> Option<Status> {
+    let field = |name: &str| {
+        let rest = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'))?;
+        Some(rest.split_ascii_whitespace())
+    };
     // Real, effective, saved, file system: whose files it could write counts.
-    ids.split_ascii_whitespace().nth(1)?.parse().ok()
+    let user = field("Uid")?.nth(1)?.parse().ok()?;
+    let group = field("Gid")?.nth(1)?.parse().ok()?;
+    let others = field("Groups").into_iter().flatten().filter_map(|word| word.parse().ok());
+    let groups = std::iter::once(group).chain(others).collect();
+    let inner_pid = field("NSpid").and_then(|mut ids| ids.next_back()?.parse().ok()).unwrap_or(pid);
+    Some(Status { user, groups, inner_pid })
+}
+
+/// Whether this process is in the machine's first namespace of process ids, so that every process of it can be seen. `false` in
+/// a container of its own, and when that cannot be told.
+pub fn is_first_namespace() -> bool {
+    // `PROC_PID_INIT_INO` of the kernel, the same on every machine.
+    std::fs::read_link("/proc/self/ns/pid").is_ok_and(|link| link.as_os_str() == "pid:[4026531836]")
 }
 
 /// The fields after the command's name, which is in brackets and may itself contain brackets and blanks.
@@ -128,6 +166,16 @@ mod tests {
     }
 
     #[test]
+    fn a_status_tells_user_groups_and_inner_id() {
+        let text = "Name:\tx\nUid:\t1\t1000\t1\t1\nGid:\t2\t1001\t2\t2\nGroups:\t27 30 \nNSpid:\t4711\t7\n";
+        let expected = Status { user: 1000, groups: vec![1001, 27, 30], inner_pid: 7 };
+        assert_eq!(parse_status(4711, text), Some(expected));
+        let short = "Uid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\n";
+        assert_eq!(parse_status(9, short), Some(Status { user: 0, groups: vec![0], inner_pid: 9 }));
+        assert_eq!(parse_status(9, "Name:\tx\n"), None);
+    }
+
+    #[test]
     fn this_process_is_found_alive() {
         let me = i32::try_from(std::process::id()).unwrap();
         let found = process(me).unwrap();
@@ -138,6 +186,7 @@ mod tests {
         let words: Vec<String> = std::env::args().collect();
         assert_eq!(arguments(me), Some(words));
         assert!(found.began() <= Clock::system().now());
+        assert_eq!(user(me), Some(rustix::process::geteuid().as_raw()));
         assert_eq!((process(i32::MAX), arguments(i32::MAX)), (None, None));
     }
 }

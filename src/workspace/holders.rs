@@ -1,196 +1,154 @@
-//! Who holds a file: locks of the kernel, open descriptors, the process whose id stands in it.
+//! Who holds a file: locks of the kernel, open descriptors, memory, the process whose id stands in it.
 //!
-//! A lock of the kernel is looked for in two ways: `/proc/locks` names it, and taking it for an instant proves that nobody has one,
-//! also nobody in another container, whose locks `/proc/locks` does not show.
+//! ```text
+//!  locks: /proc/locks, F_GETLK ---------+
+//!  open: descriptors and mappings ------+--> holder, writers, openers
+//!  inside: whose id stands in the file -+
+//! ```
+//!
 //! **Invariant:** reads only, never waits; what cannot be found out is never "nobody".
 #![expect(clippy::disallowed_methods, reason = "reads /proc")]
 
 mod inside;
+mod locks;
+mod open;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fs::File;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::path::Path;
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use rustix::fs::{AtFlags, CWD, FlockOperation, Mode, OFlags, StatxFlags};
 use rustix::io::Errno;
 use rustix::process::Pid;
 
 use self::inside::Inside;
+pub use self::locks::is_locked;
+use self::locks::{Table, is_seen_locked};
+use self::open::{Open, Unseen, WITHIN};
 use super::layout::RelPath;
-use super::root::{Root, Trouble};
+use super::root::Root;
 use super::scan::{Holder, Version};
-use crate::base::{files, procfs};
+use crate::base::procfs;
 
-/// A process that began this much after a file was written cannot be the one whose id was written. Start times are
+/// A process that began this much after a file was written may still be the one whose id was written. Start times are
 /// counted in hundredths of a second, and a file's time in ticks of the kernel.
 const TOLERANCE: Duration = Duration::from_secs(1);
-/// Longer than any sane table of locks: about 200,000 of them.
-const LOCKS_BYTES_MAX: u64 = 16 << 20;
+/// One that began up to this much after it gets the benefit of the doubt: clocks are set, and a server has its own.
+pub(super) const DOUBT: Duration = Duration::from_secs(600);
 /// Holders that are named; the rest is counted.
 const NAMED_MAX: usize = 5;
 
 /// Which file: its file system and its number there.
 pub(super) type FileId = (u64, u64);
 
-/// Processes that have the file open for writing, as far as this process may see: `process 4711 (python3)`. A file that
-/// is open for writing is not replaced. `inode` and `device` tell the file.
+/// Processes that have the file open for writing, or mapped so that they write it: `process 4711 (python3)`. A file that
+/// is being written is not replaced. `inode` and `device` tell the file; whose it is, is told by a descriptor of this
+/// process. `Err` says why it cannot be told: a process that may not be looked into could write it.
 pub fn writers(device: u64, inode: u64) -> Result<Vec<String>, String> {
-    let open = Open::of(&BTreeSet::from([(device, inode)]));
-    let by = open.by.get(&(device, inode)).map(Vec::as_slice).unwrap_or_default();
-    Ok(by.iter().filter(|by| by.writes).map(|by| shown(by.pid)).collect())
+    asked((device, inode), Use::Write)
 }
 
-/// Processes that have the file open at all, to read too: a lock file is open before it is locked.
+/// The same of all that have it open or mapped, to read it too.
 pub fn openers(device: u64, inode: u64) -> Result<Vec<String>, String> {
-    let open = Open::of(&BTreeSet::from([(device, inode)]));
-    let by = open.by.get(&(device, inode)).map(Vec::as_slice).unwrap_or_default();
-    Ok(by.iter().map(|by| shown(by.pid)).collect())
+    asked((device, inode), Use::Any)
 }
 
-/// Whether a lock of the kernel is on the file, which none is if one can be taken on it now.
-pub fn is_locked(root: &Root, path: &RelPath) -> Result<bool, String> {
-    let file = match root.open_file(path) {
-        Ok(file) => file,
-        // Somebody has a lease on it: opening it would have to wait.
-        Err(Trouble::System(Errno::AGAIN)) => return Ok(true),
-        Err(Trouble::System(Errno::ACCESS | Errno::PERM)) => {
-            let seen = root.stat(path).map_err(|trouble| trouble.to_string())?;
-            return match listed(seen.version.device, seen.version.inode)?.is_empty() {
-                true => Err("it may not be read, so no lock can be tried on it".to_owned()),
-                false => Ok(true),
-            };
-        }
-        Err(trouble) => return Err(trouble.to_string()),
-    };
-    let stat = rustix::fs::fstat(&file).map_err(|errno| errno.to_string())?;
-    // Asked first: it disturbs nobody.
-    let witness = listed(stat.st_dev, stat.st_ino);
-    if witness.as_ref().is_ok_and(|held| !held.is_empty()) {
-        return Ok(true);
-    }
-    probe(&file, witness.is_ok())
-}
-
-/// Tries both kinds of locks, for an instant. `has_witness`: no lock of this file is listed, so one that cannot be tried is not
-/// there either, as far as this system goes.
-fn probe(file: &File, has_witness: bool) -> Result<bool, String> {
-    // A lock that excludes everybody needs a descriptor to write through, on some file systems for `flock` too. Nothing
-    // is written, and the file's times stay.
-    let name = format!("/proc/self/fd/{}", file.as_raw_fd());
-    let flags = OFlags::WRONLY | OFlags::NONBLOCK | OFlags::NOCTTY | OFlags::CLOEXEC;
-    let writable: Result<OwnedFd, Errno> = rustix::fs::open(name.as_str(), flags, Mode::empty());
-    let tried = match &writable {
-        Ok(writable) => {
-            let posix = tried(rustix::fs::fcntl_lock(writable, FlockOperation::NonBlockingLockExclusive));
-            posix.and_then(|held| {
-                Ok(held || tried(rustix::fs::flock(writable, FlockOperation::NonBlockingLockExclusive))?)
-            })
-        }
-        Err(Errno::AGAIN) => return Ok(true),
-        Err(errno) if has_witness => {
-            // Against those who write, a lock to read will do; those who only read are in the table.
-            let posix = tried(rustix::fs::fcntl_lock(file, FlockOperation::NonBlockingLockShared));
-            let both = posix
-                .and_then(|held| Ok(held || tried(rustix::fs::flock(file, FlockOperation::NonBlockingLockExclusive))?));
-            both.map_err(|_| *errno)
-        }
-        Err(errno) => Err(*errno),
-    };
-    tried.map_err(|errno| format!("no lock can be tried on it: {}", std::io::Error::from(errno)))
-}
-
-/// Whether somebody else has the lock that was asked for.
-fn tried(answer: Result<(), Errno>) -> Result<bool, Errno> {
-    match answer {
-        Ok(()) => Ok(false),
-        Err(Errno::AGAIN | Errno::ACCESS) => Ok(true),
-        Err(errno) => Err(errno),
-    }
-}
-
-/// Processes that hold a lock on the file by the kernel's table, 0 for one without a process of its own.
-fn listed(device: u64, inode: u64) -> Result<Vec<u32>, String> {
-    let path = Path::new("/proc/locks");
-    let (bytes, _) =
-        files::read_bounded(path, LOCKS_BYTES_MAX).map_err(|problem| format!("`/proc/locks`: {problem}"))?;
-    Ok(listed_in(&String::from_utf8_lossy(&bytes), device, inode))
-}
-
-/// The same from the table's text: `1: POSIX  ADVISORY  WRITE 708 08:01:1234 0 EOF`, `1: -> ...` for one who waits.
-fn listed_in(table: &str, device: u64, inode: u64) -> Vec<u32> {
-    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
-    let of = |line: &str| {
-        let words: Vec<&str> = line.split_ascii_whitespace().skip(1).filter(|word| *word != "->").collect();
-        let [_, _, _, pid, file, ..] = *words else { return None };
-        let mut parts = file.split(':');
-        let hex = |part: Option<&str>| u32::from_str_radix(part?, 16).ok();
-        let (of_major, of_minor) = (hex(parts.next())?, hex(parts.next())?);
-        let is_file = parts.next()?.parse() == Ok(inode);
-        // File systems without a device of their own (btrfs, overlays) say one thing to `stat` and another here.
-        let is_there = (of_major, of_minor) == (major, minor) || of_major == 0 || major == 0;
-        (is_file && is_there).then(|| pid.parse().unwrap_or(0))
-    };
-    table.lines().filter_map(of).collect()
-}
-
-/// A descriptor of some process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OpenBy {
-    pid: i32,
-    writes: bool,
+enum Use {
+    Write,
+    Any,
 }
 
-/// Who has which file open, as far as this process may see.
-#[derive(Debug, Default)]
-pub(super) struct Open {
-    by: BTreeMap<FileId, Vec<OpenBy>>,
-    /// Users with a process that may not be looked into.
-    unseen: BTreeSet<u32>,
-    /// Processes of other users are not even listed (`hidepid`).
-    hides: bool,
+fn asked(file: FileId, wanted: Use) -> Result<Vec<String>, String> {
+    let open = Open::of(&BTreeSet::from([file]), WITHIN);
+    let by = open.by.get(&file).map(Vec::as_slice).unwrap_or_default();
+    let found: Vec<String> = by.iter().filter(|by| by.writes || wanted == Use::Any).map(|by| shown(by.pid)).collect();
+    // Who is found is there, whatever else cannot be told.
+    match open.unsure(file.0, rights_of(file).as_ref(), wanted, own_user()).filter(|_| found.is_empty()) {
+        Some(why) => Err(why),
+        None => Ok(found),
+    }
+}
+
+/// Whose a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Rights {
+    uid: u32,
+    gid: u32,
+    mode: u32,
+}
+
+/// Whose the file is, if this process has it open; who asks for writers usually has.
+fn rights_of(file: FileId) -> Option<Rights> {
+    std::fs::read_dir("/proc/self/fd").ok()?.flatten().find_map(|entry| {
+        let stat = rustix::fs::stat(entry.path()).ok()?;
+        let found = Rights { uid: stat.st_uid, gid: stat.st_gid, mode: stat.st_mode };
+        ((stat.st_dev, stat.st_ino) == file).then_some(found)
+    })
 }
 
 impl Open {
-    /// Looks through the descriptors of every process but this one, once for all these files.
-    pub(super) fn of(files: &BTreeSet<FileId>) -> Self {
-        let mut open = Self { hides: !Path::new("/proc/1/stat").exists(), ..Self::default() };
-        let own = i32::try_from(std::process::id()).unwrap_or(0);
-        for pid in procfs::all().filter(|process| process.lives() && process.pid != own).map(|process| process.pid) {
-            let Ok(entries) = std::fs::read_dir(format!("/proc/{pid}/fd")) else {
-                // One that has ended meanwhile has no user any more.
-                open.unseen.extend(procfs::user(pid));
-                continue;
-            };
-            for entry in entries.flatten() {
-                // Never asks a server that does not answer.
-                let flags = AtFlags::STATX_DONT_SYNC;
-                let Ok(stat) = rustix::fs::statx(CWD, entry.path(), flags, StatxFlags::INO) else { continue };
-                let file = (rustix::fs::makedev(stat.stx_dev_major, stat.stx_dev_minor), stat.stx_ino);
-                if files.contains(&file) {
-                    let writes = writes(pid, &entry.file_name().to_string_lossy());
-                    let by = open.by.entry(file).or_default();
-                    match by.iter_mut().find(|by| by.pid == pid) {
-                        Some(by) => by.writes |= writes,
-                        None => by.push(OpenBy { pid, writes }),
-                    }
-                }
-            }
+    /// Why it cannot be told who has a file; `None` if everybody who could was looked at.
+    ///
+    /// A process that may not be looked into counts if it runs as the file's owner, or is in the file's group and that may.
+    /// Those of `own`, this process's user, do not: what hides from its own user (an agent for keys, a log-in) is no bot.
+    /// Root's do for root's files only; its services are on every machine, and none of them is told from a bot.
+    fn unsure(&self, device: u64, rights: Option<&Rights>, wanted: Use, own: u32) -> Option<String> {
+        if self.is_cut {
+            return Some(format!("not all processes could be looked at within {} s", WITHIN.as_secs()));
         }
-        open
+        let group_bits = if wanted == Use::Write { 0o020 } else { 0o060 };
+        let could = |unseen: &&Unseen| {
+            let may = match rights {
+                Some(rights) => {
+                    let is_member = unseen.groups.contains(&rights.gid) && rights.mode & group_bits != 0;
+                    unseen.user == rights.uid || (is_member && unseen.user != 0)
+                }
+                None => unseen.user != 0,
+            };
+            unseen.user != own && may
+        };
+        if let Some(unseen) = self.unseen.iter().find(could) {
+            let user = unseen.user;
+            return Some(format!(
+                "{} of user {user} may not be looked into, and could have it open",
+                shown(unseen.pid)
+            ));
+        }
+        let foreign = match rights {
+            Some(rights) if rights.uid == own => return None,
+            Some(rights) => format!("user {}", rights.uid),
+            None => "another user".to_owned(),
+        };
+        if self.hides {
+            return Some(format!("the system hides the processes of other users, and it may be that of {foreign}"));
+        }
+        // Whoever runs as its owner runs elsewhere, and shares this volume.
+        let is_elsewhere = rights.is_some_and(|rights| !self.users.contains(&rights.uid)) && is_volume(device);
+        (self.is_container && is_elsewhere).then(|| {
+            format!("it belongs to {foreign}, who runs nothing in this container, and its volume may be shared")
+        })
     }
 }
 
-/// Whether a descriptor was opened for writing; one that cannot be asked counts as such.
-fn writes(pid: i32, descriptor: &str) -> bool {
-    let Some(bytes) = procfs::read(pid, &format!("fdinfo/{descriptor}")) else { return true };
-    let text = String::from_utf8_lossy(&bytes).into_owned();
-    let flags = text.lines().find_map(|line| u32::from_str_radix(line.strip_prefix("flags:")?.trim(), 8).ok());
-    // `O_WRONLY` and `O_RDWR`; a path alone (`O_PATH`) says neither.
-    flags.is_none_or(|flags| flags & 0o3 != 0)
+/// Whether a file system is another than that of the container itself.
+fn is_volume(device: u64) -> bool {
+    rustix::fs::stat("/").is_ok_and(|root| root.st_dev != device)
+}
+
+fn own_user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
+/// Whether a device as `/proc` writes it (`fe:00`) is that of a file. File systems without a device of their own (btrfs,
+/// overlays) say one thing to `stat` and another there.
+fn is_on(place: &str, device: u64) -> bool {
+    let hex = |part: &str| u32::from_str_radix(part, 16).ok();
+    let Some((major, minor)) = place.split_once(':').and_then(|(major, minor)| Some((hex(major)?, hex(minor)?))) else {
+        return false;
+    };
+    let (of_major, of_minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    (major, minor) == (of_major, of_minor) || major == 0 || of_major == 0
 }
 
 /// A process with its name.
@@ -201,87 +159,145 @@ pub(super) fn shown(pid: i32) -> String {
     }
 }
 
+/// Everything that is asked of `/proc` for a scan's lock files, once.
+#[derive(Debug)]
+pub(super) struct Look {
+    open: Open,
+    table: Table,
+    /// The bot lives, in some way or other.
+    bot_lives: bool,
+}
+
+impl Look {
+    /// Looks at who has these files.
+    pub(super) fn at(files: &BTreeSet<FileId>, bot_lives: bool) -> Self {
+        Self { open: Open::of(files, WITHIN), table: Table::read(), bot_lives }
+    }
+}
+
+/// Who holds a lock file, and the ids of those who do, or may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Held {
+    pub(super) holder: Holder,
+    pub(super) pids: BTreeSet<i32>,
+}
+
+impl Held {
+    fn of(holder: Holder, pids: impl IntoIterator<Item = i32>) -> Self {
+        Self { holder, pids: pids.into_iter().collect() }
+    }
+
+    fn unknown(why: impl Into<String>) -> Self {
+        Self::of(Holder::Unknown(why.into()), [])
+    }
+}
+
 /// Who holds a lock file. `content` is what stands in it, `None` if it was too large; `is_bot` tells whether a command line
 /// is the bot's.
 pub(super) fn holder(
     root: &Root,
     path: &RelPath,
     (version, content): (&Version, Option<&[u8]>),
-    open: &Open,
+    look: &Look,
     is_bot: impl Fn(i32) -> bool,
-) -> Holder {
-    match is_locked(root, path) {
+) -> Held {
+    let (open, file) = (&look.open, (version.device, version.inode));
+    match is_seen_locked(root, path, &look.table) {
         Ok(false) => {}
-        Ok(true) => return Holder::Process(locked_by(version)),
-        Err(why) => return Holder::Unknown(why),
+        Ok(true) => {
+            let pids = look.table.holders(file);
+            let who = if pids.is_empty() { "a process that cannot be seen".to_owned() } else { several(&pids) };
+            return Held::of(Holder::Process(format!("{who} (it has a lock of the kernel on the file)")), pids);
+        }
+        Err(why) => return Held::unknown(why),
     }
-    if let Some(by) = open.by.get(&(version.device, version.inode)) {
-        return Holder::Process(format!("{} (it has the file open)", several(by.iter().map(|by| by.pid))));
+    if let Some(by) = open.by.get(&file) {
+        let pids = by.iter().map(|by| by.pid).collect();
+        return Held::of(Holder::Process(format!("{} (it has the file open)", several(&pids))), pids);
     }
     let Some(content) = content else {
-        return Holder::Unknown("it is too large, or may not be read, to see whose id stands in it".to_owned());
+        return Held::unknown("it is too large, or may not be read, to see whose id stands in it");
     };
     match inside::inside(content) {
+        Inside::Nobody if look.bot_lives => {
+            return Held::unknown("the bot lives and the lock says nothing about who holds it");
+        }
         Inside::Nobody => {}
-        Inside::Unclear(why) => return Holder::Unknown(why),
-        Inside::Process { pid, host } => match named(pid, host.as_deref(), version, is_bot) {
-            Holder::Nobody => {}
-            held => return held,
-        },
+        Inside::Unclear(why) => return Held::unknown(why),
+        Inside::Process { pid, host } => {
+            let held = named(pid, host.as_deref(), version, open, is_bot);
+            if held.holder != Holder::Nobody {
+                return held;
+            }
+        }
     }
-    if open.unseen.contains(&version.uid) {
+    if open.is_cut {
+        return Held::unknown(format!("not all processes could be looked at within {} s", WITHIN.as_secs()));
+    }
+    if open.unseen.iter().any(|unseen| unseen.user == version.uid) {
         let uid = version.uid;
-        return Holder::Unknown(format!(
+        return Held::unknown(format!(
             "a process of its owner, user {uid}, may not be looked into, and may have it open"
         ));
     }
-    if open.hides && rustix::process::geteuid().as_raw() != version.uid {
-        return Holder::Unknown("the system hides the processes of other users, its owner is another user".to_owned());
+    if open.hides && own_user() != version.uid {
+        return Held::unknown("the system hides the processes of other users, its owner is another user");
     }
-    Holder::Nobody
+    Held::of(Holder::Nobody, [])
 }
 
-/// Who has the kernel's lock, if the table tells.
-fn locked_by(version: &Version) -> String {
-    let pids = listed(version.device, version.inode).unwrap_or_default();
-    let pids: BTreeSet<i32> =
-        pids.into_iter().filter_map(|pid| i32::try_from(pid).ok()).filter(|pid| *pid > 0).collect();
-    match pids.is_empty() {
-        true => "a process that cannot be seen (it has a lock of the kernel on the file)".to_owned(),
-        false => format!("{} (it has a lock of the kernel on the file)", several(pids.into_iter())),
-    }
-}
-
-fn several(pids: impl Iterator<Item = i32>) -> String {
-    let pids: Vec<i32> = pids.collect();
+fn several(pids: &BTreeSet<i32>) -> String {
     let named: Vec<String> = pids.iter().take(NAMED_MAX).map(|pid| shown(*pid)).collect();
     let more = pids.len().saturating_sub(NAMED_MAX);
     if more > 0 { format!("{} and {more} more", named.join(", ")) } else { named.join(", ") }
 }
 
 /// Whether the process whose id stands in a file still is the one that was meant.
-fn named(pid: u32, host: Option<&str>, version: &Version, is_bot: impl Fn(i32) -> bool) -> Holder {
+fn named(pid: u32, host: Option<&str>, version: &Version, open: &Open, is_bot: impl Fn(i32) -> bool) -> Held {
     if let Some(host) = host.filter(|host| !is_own(host)) {
         let own = own_host();
-        return Holder::Unknown(format!("it names process {pid} of host `{host}`, and this is `{own}`"));
+        return Held::unknown(format!("it names process {pid} of host `{host}`, and this is `{own}`"));
     }
-    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Holder::Nobody };
+    let Some(id) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return Held::of(Holder::Nobody, []) };
     let pid = id.as_raw_nonzero().get();
-    match procfs::process(pid) {
-        Some(process) if !process.lives() => Holder::Nobody,
-        Some(process) if process.began() <= version.modified().plus(TOLERANCE) => {
-            Holder::Process(format!("{} (its id stands in the file)", shown(pid)))
+    let is_self = u32::try_from(pid) == Ok(std::process::id());
+    let unknown = |pid: i32, why: &str| Held::of(Holder::Unknown(format!("{}{why}", shown(pid))), [pid]);
+    match procfs::process(pid).filter(|_| !is_self) {
+        Some(process) if process.lives() => {
+            let (began, written) = (process.began(), version.modified());
+            if began <= written.plus(TOLERANCE) {
+                return Held::of(Holder::Process(format!("{} (its id stands in the file)", shown(pid))), [pid]);
+            }
+            // Another process has the id now, unless a clock was set.
+            let after = ", whose id stands in it, began after it was written, but ";
+            if procfs::user(pid).is_none_or(|user| user == version.uid) {
+                return unknown(pid, &format!("{after}is of its owner's"));
+            }
+            if is_bot(pid) {
+                return unknown(pid, &format!("{after}is a process of the bot"));
+            }
+            if began <= written.plus(DOUBT) {
+                return unknown(pid, &format!("{after}less than {} min", DOUBT.as_secs() / 60));
+            }
         }
-        // Another process has the id now. One of the bot gets the benefit of the doubt: the host's clock may have been
-        // set forward since the file was written.
-        Some(_) if is_bot(pid) => {
-            Holder::Unknown(format!("{} began after the file was written, but is a process of the bot", shown(pid)))
-        }
-        Some(_) => Holder::Nobody,
+        Some(_) => {}
+        None if is_self => {}
         None => match rustix::process::test_kill_process(id) {
-            Err(Errno::SRCH) => Holder::Nobody,
-            _ => Holder::Unknown(format!("process {pid}, whose id stands in it, is there but cannot be seen")),
+            Err(Errno::SRCH) => {}
+            _ => return unknown(pid, ", whose id stands in it, is there but cannot be seen"),
         },
+    }
+    // Nobody here. An id says nothing of other containers unless the file names this one.
+    if open.is_container && host.is_none_or(is_nameless) {
+        return Held::unknown(format!(
+            "process {pid}, whose id stands in it, does not run in this container, but may in another"
+        ));
+    }
+    let inner = open.inner.get(&pid).into_iter().flatten().copied();
+    let mut inner = inner.filter(|pid| procfs::user(*pid) == Some(version.uid) || is_bot(*pid));
+    match inner.next() {
+        Some(outer) => unknown(outer, &format!(" has the id {pid}, which stands in it, in its container")),
+        None => Held::of(Holder::Nobody, []),
     }
 }
 
@@ -290,21 +306,36 @@ fn own_host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
+/// Names that every machine has for itself.
+fn is_nameless(host: &str) -> bool {
+    matches!(host.to_ascii_lowercase().as_str(), "localhost" | "127.0.0.1" | "::1")
+}
+
 /// Whether a name means this machine: its name, with or without its domain.
 pub(super) fn is_own(host: &str) -> bool {
     let own = own_host().to_ascii_lowercase();
     let host = host.to_ascii_lowercase();
     let label = |name: &str| name.split('.').next().unwrap_or_default().to_owned();
     let is_short = !host.contains('.') || !own.contains('.');
-    matches!(host.as_str(), "localhost" | "127.0.0.1" | "::1")
-        || host == own
-        || (is_short && label(&host) == label(&own))
+    is_nameless(&host) || host == own || (is_short && label(&host) == label(&own))
 }
 
-/// The process of this host that a text names, if it names one.
-pub(super) fn named_in(content: &[u8]) -> Option<u32> {
+/// What a text says of the process that wrote it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Naming {
+    /// It names no process, or not so that it is understood.
+    Nobody,
+    /// That one of this host.
+    Process(u32),
+    /// One of another host.
+    Elsewhere,
+}
+
+/// Which process a text names.
+pub(super) fn naming(content: &[u8]) -> Naming {
     match inside::inside(content) {
-        Inside::Process { pid, host } if host.as_deref().is_none_or(is_own) => Some(pid),
-        _ => None,
+        Inside::Process { pid, host } if host.as_deref().is_none_or(is_own) => Naming::Process(pid),
+        Inside::Process { .. } => Naming::Elsewhere,
+        Inside::Nobody | Inside::Unclear(_) => Naming::Nobody,
     }
 }

@@ -4,13 +4,14 @@
 //!
 //! ```text
 //!  patterns --> walk: names that match --+
-//!  layout: folders and files ------------+--> look: what stands there --> holders of old locks, processes of the bot
+//!  layout: folders and files ------------+--> look: what stands there --> processes of the bot --> holders of old locks
 //! ```
 //!
 //! Links inside the workspace are followed where a path names them: in the layout, in the fixed part of a pattern, and
 //! for a file whose name matches. Nothing is walked through a link besides, so no loop can be entered.
 //! **Invariant:** reads only; follows no link that leaves the workspace; never waits on a FIFO, device or lock.
 
+mod editors;
 mod look;
 mod processes;
 #[cfg(test)]
@@ -20,10 +21,14 @@ mod walk;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::fs::AtFlags;
+use rustix::io::Errno;
 
 use self::look::Look;
-use super::holders::{self, Open};
-use super::layout::{FileSpec, RelPath, Role};
+use super::holders;
+use super::layout::{RelPath, Role};
 use super::root::Root;
 use super::{Error, ErrorKind, Settings, backup};
 use crate::base::procfs;
@@ -45,8 +50,12 @@ pub struct Scan {
     pub json: Vec<RelPath>,
     /// Processes whose command line is the bot's.
     pub processes: Vec<BotProcess>,
-    /// The last good copy of each configuration file, for those that are missing or broken.
+    /// The last good copy of each configuration file that does not hold exactly that.
     pub good: BTreeMap<RelPath, Arc<[u8]>>,
+    /// Configuration files that somebody has open in an editor, by what editors leave beside them.
+    pub edited: BTreeSet<RelPath>,
+    /// What chiron may do with the folder of the workspace itself.
+    pub root_access: Access,
     /// Names that cannot be handled: not UTF-8, or of a folder that cannot be listed. Path as it can be shown, and why.
     pub refused: Vec<(String, String)>,
     /// Files and folders that were looked at.
@@ -75,6 +84,13 @@ pub struct Access {
     pub read: bool,
     /// Write it, or make files in it.
     pub write: bool,
+}
+
+impl Default for Access {
+    /// Everything: nothing was found to stand in the way.
+    fn default() -> Self {
+        Self { read: true, write: true }
+    }
 }
 
 /// A regular file.
@@ -174,18 +190,56 @@ pub fn scan(root: &Root, settings: &Settings, now: Timestamp) -> Result<Scan, Er
         // Young ones are not read: most locks live for less than that.
         look.file_older(path, now, layout.lock_age);
     }
-    let locks = held(root, settings, &look.entries, &locks, now);
     look.folders_above();
-    let processes = processes::of_bot(root, settings, || {
-        processes::named(root, &look.entries, &heartbeats, (&locks, &found.pid_files), layout.heartbeat_age, now)
-    });
     let (entries, unread) = (look.entries, look.refused);
-    let good = layout.files.iter().filter(|file| file.role == Role::Config && !is_sound(file, entries.get(&file.path)));
-    let good = good.filter_map(|file| Some((file.path.clone(), backup::good(settings, &file.path)?))).collect();
+    let by_age = Locks::of(&entries, &locks, now, layout.lock_age);
+    let mut processes = processes::of_bot(root, settings, now, || {
+        let from = (&by_age, &*found.pid_files);
+        let within = (&*layout.directories, layout.heartbeat_age);
+        processes::named(root, &entries, &heartbeats, from, within, now)
+    });
+    let beats = heartbeats.iter().any(|path| {
+        matches!(entries.get(path), Some(Entry::File(file)) if now.since(file.version.modified()) < layout.heartbeat_age)
+    });
+    let bot_lives = beats || processes.iter().any(|process| process.in_workspace);
+    let held = held(root, settings, &by_age, bot_lives);
+    for process in &mut processes {
+        let pid = i32::try_from(process.pid).unwrap_or(0);
+        process.is_named |= held.values().any(|held| held.pids.contains(&pid));
+    }
+    let locks = held.into_iter().map(|(path, held)| (path, held.holder)).collect();
+    let mut edited = BTreeSet::new();
+    let mut good = BTreeMap::new();
+    for path in layout.files.iter().filter(|file| file.role == Role::Config).map(|file| &file.path) {
+        if editors::is_edited(root, path, now) {
+            edited.insert(path.clone());
+        }
+        let is = |copy: &Arc<[u8]>| matches!(entries.get(path), Some(Entry::File(FileSeen { content: Some(content), .. })) if content == copy);
+        good.extend(backup::good(settings, path).filter(|copy| !is(copy)).map(|copy| (path.clone(), copy)));
+    }
     let visited = found.visited.saturating_add(entries.len() as u64);
     let refused = found.refused.into_iter().chain(unread).collect();
     let (heartbeats, json) = (heartbeats.into_iter().collect(), json.into_iter().collect());
-    Ok(Scan { at: now, entries, locks: locks.old, heartbeats, json, processes, good, refused, visited })
+    let root_access = root_access(root)?;
+    Ok(Scan { at: now, entries, locks, heartbeats, json, processes, good, edited, root_access, refused, visited })
+}
+
+/// What chiron may do with the folder of the workspace.
+fn root_access(root: &Root) -> Result<Access, Error> {
+    let may = |wish: rustix::fs::Access| match rustix::fs::accessat(
+        &*root.fd,
+        ".",
+        wish | rustix::fs::Access::EXEC_OK,
+        AtFlags::EACCESS,
+    ) {
+        Ok(()) => Ok(true),
+        Err(Errno::ACCESS | Errno::ROFS | Errno::PERM) => Ok(false),
+        Err(errno) => {
+            let context = format!("what may be done with `{}` cannot be told", root.path.display());
+            Err(Error::io(ErrorKind::Workspace, context, errno.into()))
+        }
+    };
+    Ok(Access { read: may(rustix::fs::Access::READ_OK)?, write: may(rustix::fs::Access::WRITE_OK)? })
 }
 
 /// A folder that was removed can still be open, and what is made in it is lost.
@@ -201,35 +255,38 @@ fn must_be_there(root: &Root) -> Result<(), Error> {
 
 /// The lock files, by age.
 #[derive(Debug, Default)]
-struct Locks {
-    /// Old enough to look at, and who holds each.
-    old: BTreeMap<RelPath, Holder>,
+struct Locks<'a> {
+    /// Old enough to look at.
+    old: Vec<(&'a RelPath, &'a FileSeen)>,
     /// The others.
-    young: Vec<RelPath>,
+    young: Vec<(&'a RelPath, &'a FileSeen)>,
 }
 
-/// Who holds each old lock file.
-fn held(
-    root: &Root,
-    settings: &Settings,
-    entries: &BTreeMap<RelPath, Entry>,
-    locks: &[RelPath],
-    now: Timestamp,
-) -> Locks {
-    let seen = locks.iter().filter_map(|path| match entries.get(path) {
-        Some(Entry::File(file)) => Some((path, file)),
-        _ => None,
-    });
-    let is_old = |file: &FileSeen| now.since(file.version.modified()) >= settings.layout.lock_age;
-    let (old, young): (Vec<_>, Vec<_>) = seen.partition(|(_, file)| is_old(file));
-    let open = Open::of(&old.iter().map(|(_, file)| (file.version.device, file.version.inode)).collect());
-    let command = settings.layout.bot.as_ref().map(|bot| bot.command.as_str());
+impl<'a> Locks<'a> {
+    fn of(entries: &'a BTreeMap<RelPath, Entry>, locks: &'a [RelPath], now: Timestamp, age: Duration) -> Self {
+        let seen = locks.iter().filter_map(|path| match entries.get(path) {
+            Some(Entry::File(file)) => Some((path, file)),
+            _ => None,
+        });
+        let (old, young) = seen.partition(|(_, file)| now.since(file.version.modified()) >= age);
+        Self { old, young }
+    }
+}
+
+/// Who holds each old lock file; `/proc` is walked once for all.
+fn held(root: &Root, settings: &Settings, locks: &Locks<'_>, bot_lives: bool) -> BTreeMap<RelPath, holders::Held> {
+    if locks.old.is_empty() {
+        return BTreeMap::new();
+    }
+    let files = locks.old.iter().map(|(_, file)| (file.version.device, file.version.inode)).collect();
+    let look = holders::Look::at(&files, bot_lives);
+    let command = settings.layout.bot.as_ref().map(|bot| bot.command.as_str()).filter(|text| !text.trim().is_empty());
     let is_bot = |pid: i32| command.is_some_and(|command| processes::is_command(&procfs::arguments(pid), command));
-    let who = |(path, file): (&RelPath, &FileSeen)| {
-        let holder = holders::holder(root, path, (&file.version, file.content.as_deref()), &open, is_bot);
-        (path.clone(), holder)
+    let who = |(path, file): &(&RelPath, &FileSeen)| {
+        let held = holders::holder(root, path, (&file.version, file.content.as_deref()), &look, is_bot);
+        ((*path).clone(), held)
     };
-    Locks { old: old.into_iter().map(who).collect(), young: young.into_iter().map(|(path, _)| path.clone()).collect() }
+    locks.old.iter().map(who).collect()
 }
 
 /// What chiron itself writes in the workspace.
@@ -269,11 +326,4 @@ fn workspaces(root: &Root, settings: &Settings) -> Vec<PathBuf> {
     names.extend(kernels.ok().map(|name| PathBuf::from(std::ffi::OsString::from_vec(name.into_bytes()))));
     names.dedup();
     names
-}
-
-/// Whether a configuration file is there, is JSON and keeps to its schema, so that no copy of it is needed.
-fn is_sound(file: &FileSpec, entry: Option<&Entry>) -> bool {
-    let Some(Entry::File(FileSeen { content: Some(content), .. })) = entry else { return false };
-    let value = serde_json::from_slice::<serde_json::Value>(content).ok();
-    value.is_some_and(|value| file.schema.as_ref().is_none_or(|schema| schema.is_valid(&value)))
 }

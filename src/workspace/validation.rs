@@ -6,7 +6,7 @@
 //! |---|---|---|---|
 //! | `structure` | 55 | folders (1 each) and files but configuration (money 4, other 2): there, and readable as what they are | a file of money that is not JSON, or is missing and cannot be made; a required one that is not right and cannot be made |
 //! | `slot` | 15 | files of the release that are as its manifest says; 0 if the release is not there or not active | anything wrong |
-//! | `permissions` | 15 | folders and files that may be read and written (configuration: read); missing ones that can be made | folders of state and logs, and what they stand in |
+//! | `permissions` | 15 | folders and files that may be read and written (configuration: read); missing ones that can be made; the workspace's own folder if it may not be written | folders of state and logs, and what they stand in |
 //! | `configuration` | 15 | configuration files: JSON that keeps to its schema; an optional one may be missing | a required one that is not right |
 //!
 //! The score is the mean of the parts by weight. A part with nothing to look at, such as a slot that is not configured, is
@@ -144,8 +144,8 @@ impl View<'_> {
     fn can_be_made(&self, path: &RelPath) -> bool {
         let above = std::iter::successors(path.parent(), RelPath::parent);
         let lowest = above.map(|folder| self.entry(&folder)).find(|entry| **entry != Entry::Missing);
-        // Nothing above it but the workspace itself, without which there would be no scan.
-        lowest.is_none_or(|entry| matches!(entry, Entry::Directory(access) if access.write))
+        // Nothing above it but the workspace itself.
+        lowest.map_or(self.scan.root_access.write, |entry| matches!(entry, Entry::Directory(access) if access.write))
     }
 
     fn held(&self, spec: &FileSpec) -> Held {
@@ -221,6 +221,11 @@ impl View<'_> {
     fn permissions(&self) -> Tally {
         let mut tally = Tally::default();
         let essential = essential(self.layout);
+        let has_layout = !self.layout.directories.is_empty() || !self.layout.files.is_empty();
+        if has_layout && !self.scan.root_access.write {
+            let problem = "the folder of the workspace itself may not be written".to_owned();
+            tally.count(1.0, Some((problem, false)));
+        }
         for path in &self.layout.directories {
             let read_is_enough = !essential.contains(path) && holds_config_alone(self.layout, path);
             let wrong = match self.entry(path) {

@@ -9,12 +9,16 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::{Dir, FileType};
+use rustix::io::Errno;
+use rustix::process::Pid;
+
 use super::{BotProcess, Entry, FileSeen, Locks, workspaces};
 use crate::base::procfs::{self, Process};
 use crate::base::redact;
 use crate::model::Timestamp;
 use crate::workspace::Settings;
-use crate::workspace::holders;
+use crate::workspace::holders::{self, Naming};
 use crate::workspace::layout::RelPath;
 use crate::workspace::root::{Root, Trouble};
 
@@ -30,6 +34,54 @@ const REAPERS: [&str; 7] = ["systemd", "init", "tini", "dumb-init", "docker-init
 const START_OF_CONTAINER: Duration = Duration::from_secs(5);
 /// Units that start processes without looking after them.
 const LAUNCHERS: [&str; 5] = ["cron.service", "crond.service", "atd.service", "ssh.service", "sshd.service"];
+/// Programs that show, edit or carry files: the bot's name in their command line is that of a file.
+const VIEWERS: [&str; 40] = [
+    "tail",
+    "less",
+    "more",
+    "most",
+    "head",
+    "cat",
+    "bat",
+    "multitail",
+    "lnav",
+    "grep",
+    "egrep",
+    "fgrep",
+    "zgrep",
+    "rg",
+    "ag",
+    "awk",
+    "sed",
+    "vi",
+    "vim",
+    "nvim",
+    "view",
+    "nano",
+    "emacs",
+    "emacsclient",
+    "micro",
+    "hx",
+    "watch",
+    "ssh",
+    "scp",
+    "rsync",
+    "tmux",
+    "screen",
+    "inotifywait",
+    "pgrep",
+    "pkill",
+    "strace",
+    "gdb",
+    "tar",
+    "cp",
+    "git",
+];
+/// Programs that wait for the one that they have started.
+const WRAPPERS: [&str; 12] =
+    ["sh", "bash", "dash", "ash", "zsh", "ksh", "busybox", "sudo", "su", "timeout", "flock", "script"];
+/// Names in a folder that are looked at for pid files.
+const NAMES_MAX: usize = 10_000;
 /// Names of programs that look after their children, as the kernel keeps them (15 bytes).
 const SUPERVISORS: [&str; 11] = [
     "supervisord",
@@ -45,9 +97,9 @@ const SUPERVISORS: [&str; 11] = [
     "chiron",
 ];
 
-/// Every process whose command line is the bot's. `named` gives the ids that young files of the workspace name; it is
-/// asked only if there is such a process.
-pub(super) fn of_bot(root: &Root, settings: &Settings, named: impl Fn() -> BTreeSet<u32>) -> Vec<BotProcess> {
+/// Every process whose command line is the bot's, at `now`. `named` gives what young files of the workspace say; it is asked
+/// only if there is such a process.
+pub(super) fn of_bot(root: &Root, settings: &Settings, now: Timestamp, named: impl Fn() -> Named) -> Vec<BotProcess> {
     let Some(bot) = settings.layout.bot.as_ref().filter(|bot| !bot.command.trim().is_empty()) else {
         return Vec::new();
     };
@@ -57,6 +109,9 @@ pub(super) fn of_bot(root: &Root, settings: &Settings, named: impl Fn() -> BTree
         .filter_map(|process| Some((process, procfs::arguments(process.pid)?)))
         .filter(|(process, words)| is_line(words, &bot.command) && !is_chiron(process.pid, words))
         .collect();
+    // A shell that waits for the bot is not the bot.
+    let parents: BTreeSet<i32> = found.iter().map(|(process, _)| process.parent).collect();
+    found.retain(|(process, words)| !(is_wrapper(words) && parents.contains(&process.pid)));
     found.sort_by_key(|(process, _)| process.pid);
     if found.is_empty() {
         return Vec::new();
@@ -67,28 +122,51 @@ pub(super) fn of_bot(root: &Root, settings: &Settings, named: impl Fn() -> BTree
         let parent = Parent::of(&process);
         let supervisor = supervisor(&cgroups(process.pid), &own).or(parent.supervisor);
         // One that ended meanwhile, whose id may be another's by now, is left out.
-        let still = procfs::process(process.pid).filter(|now| now.started == process.started && now.lives());
-        still.map(|_| BotProcess {
+        procfs::process(process.pid).filter(|now| now.started == process.started && now.lives())?;
+        let in_workspace = is_in(&roots, process.pid, &words);
+        // By the time since boot, so that a step of the clock makes nobody old.
+        let started = now.minus(process.age());
+        Some(BotProcess {
             pid,
             started_ticks: process.started,
-            started: process.began(),
+            started,
             command: shown(&words),
-            in_workspace: is_in(&roots, process.pid, &words),
+            in_workspace,
             has_parent: parent.lives,
             supervisor,
-            is_named: named.contains(&pid),
+            is_named: named.names(pid, started, in_workspace),
         })
     });
     seen.collect()
 }
 
-/// Whether a command line holds the text that tells the bot.
+/// Whether a command line is the bot's.
 pub(super) fn is_command(words: &Option<Vec<String>>, command: &str) -> bool {
     words.as_ref().is_some_and(|words| is_line(words, command))
 }
 
+/// Whether it holds the text that tells the bot, and is not that of a program which only looks at the bot's files.
 fn is_line(words: &[String], command: &str) -> bool {
-    !words.is_empty() && words.join(" ").contains(command)
+    if words.is_empty() || !words.join(" ").contains(command) {
+        return false;
+    }
+    let script = words.iter().position(|word| word == "-c").and_then(|at| words.get(at + 1)).map(|script| {
+        let first = script.split_ascii_whitespace().find(|word| *word != "exec").unwrap_or_default();
+        program(first)
+    });
+    let shown_by = |name: &str| VIEWERS.contains(&name.to_ascii_lowercase().as_str());
+    !shown_by(program(&words[0])) && !(is_wrapper(words) && script.is_some_and(shown_by))
+}
+
+/// `tmux` of `/usr/bin/tmux: server`, `sh` of `-sh`.
+fn program(word: &str) -> &str {
+    let word = word.split([' ', ':']).next().unwrap_or(word);
+    let name = word.rsplit('/').next().unwrap_or(word);
+    name.strip_prefix('-').unwrap_or(name)
+}
+
+fn is_wrapper(words: &[String]) -> bool {
+    words.first().is_some_and(|word| WRAPPERS.contains(&program(word)))
 }
 
 fn own_pid() -> i32 {
@@ -138,18 +216,32 @@ impl Parent {
             let who = if process.pid == 1 { "the container itself" } else { "a process outside of this container" };
             return Self { lives: true, supervisor: Some(who.to_owned()) };
         }
-        let Some(parent) = procfs::process(process.parent).filter(Process::lives) else {
-            // It ended just now, and the process has been adopted.
-            return Self { lives: false, supervisor: None };
+        let Some(parent) = procfs::process(process.parent) else {
+            return Self::unseen(process);
         };
         let name = procfs::name(parent.pid).unwrap_or_default();
         let line = procfs::arguments(parent.pid).and_then(|words| words.into_iter().next()).unwrap_or_default();
-        judge(process, &parent, &name, &line)
+        judge(process, &parent, (&name, &line), !procfs::is_first_namespace())
+    }
+
+    /// Of a parent that `/proc` does not show: it may be hidden, or has ended just now.
+    fn unseen(process: &Process) -> Self {
+        if let Some(now) = procfs::process(process.pid).filter(|now| now.parent != process.parent) {
+            // It has been adopted meanwhile, and its next look at its parent tells more.
+            return match now.parent {
+                1 | 0 => Self::of(&now),
+                _ => Self { lives: true, supervisor: None },
+            };
+        }
+        let is_gone = Pid::from_raw(process.parent)
+            .is_some_and(|parent| rustix::process::test_kill_process(parent) == Err(Errno::SRCH));
+        Self { lives: !is_gone, supervisor: None }
     }
 }
 
-/// The same from what is known of both. `line` is the first word of the parent's command line.
-fn judge(process: &Process, parent: &Process, name: &str, line: &str) -> Parent {
+/// The same from what is known of both: the parent's name, and the first word of its command line. A parent that has ended but
+/// still is one has threads that live.
+fn judge(process: &Process, parent: &Process, (name, line): (&str, &str), is_container: bool) -> Parent {
     let program = line.rsplit('/').next().unwrap_or_default();
     // pm2 gives itself the name `PM2 v5.3.0: God Daemon`.
     if SUPERVISORS.contains(&name) || SUPERVISORS.contains(&program) || name.starts_with("PM2 ") {
@@ -162,13 +254,16 @@ fn judge(process: &Process, parent: &Process, name: &str, line: &str) -> Parent 
     if !is_reaper {
         return Parent { lives: true, supervisor: None };
     }
-    // In a container process 1 may be the very one that has started the bot: then at once, or in its own session, which no
-    // process leaves by losing its parent.
-    let is_host = matches!(name, "systemd" | "init");
+    // One whose own parent is outside is a container's first process: what it has adopted belongs to the container, which
+    // ends with it. A system's own init in a container looks after its units alone, as on a machine.
+    let is_system = matches!(name, "systemd" | "init");
+    let is_first = parent.parent == 0 && (parent.pid != 1 || is_container);
+    // It may also not tell that it is in one: then by what it has started, at once or in its own session, which no process
+    // leaves by losing its parent.
     let (first, begun) = (parent.began(), process.began());
-    let is_own =
-        parent.pid == 1 && !is_host && (process.session == parent.session || begun.since(first) <= START_OF_CONTAINER);
-    Parent { lives: false, supervisor: is_own.then(|| format!("the container's first process, `{name}`")) }
+    let is_own = parent.pid == 1 && (process.session == parent.session || begun.since(first) <= START_OF_CONTAINER);
+    let looks_after = !is_system && (is_first || is_own);
+    Parent { lives: false, supervisor: looks_after.then(|| format!("the container's first process, `{name}`")) }
 }
 
 /// The paths of its control groups, that of systemd and version 2 alone.
@@ -232,41 +327,95 @@ fn is_in(roots: &[PathBuf], pid: i32, words: &[String]) -> bool {
         })
 }
 
-/// The ids that heartbeats, locks and pid files name which are not older than `age`.
+/// What the files of a workspace say of its processes.
+#[derive(Debug, Default)]
+pub(super) struct Named {
+    /// Named by a young heartbeat, lock or pid file.
+    pids: BTreeSet<u32>,
+    /// Named by a pid file of any age, and when that was written.
+    kept: Vec<(u32, Timestamp)>,
+    /// Some process writes a heartbeat that does not say which.
+    has_nameless: bool,
+}
+
+impl Named {
+    /// Whether a process that began then is named. A pid file speaks for the process that had begun when it was written.
+    fn names(&self, pid: u32, began: Timestamp, in_workspace: bool) -> bool {
+        self.pids.contains(&pid)
+            || (self.has_nameless && in_workspace)
+            || self.kept.iter().any(|(of, written)| *of == pid && began <= written.plus(holders::DOUBT))
+    }
+}
+
+/// What heartbeats, locks and pid files say; `age` is how old one may be to speak for a process at all, pid files aside.
 pub(super) fn named(
     root: &Root,
     entries: &BTreeMap<RelPath, Entry>,
     heartbeats: &BTreeSet<RelPath>,
-    (locks, pid_files): (&Locks, &[RelPath]),
-    age: Duration,
+    (locks, pid_files): (&Locks<'_>, &[RelPath]),
+    (folders, age): (&[RelPath], Duration),
     now: Timestamp,
-) -> BTreeSet<u32> {
+) -> Named {
+    let mut named = Named::default();
     let is_young = |modified: Timestamp| now.since(modified) < age;
-    let pid = |path: &RelPath| {
+    let naming = |path: &RelPath| {
         if let Some(Entry::File(FileSeen { version, content: Some(content), .. })) = entries.get(path) {
-            return is_young(version.modified()).then(|| holders::named_in(content)).flatten();
+            return Some((holders::naming(content), version.modified()));
         }
-        let young = root.stat(path).is_ok_and(|seen| is_young(seen.version.modified()));
-        match young.then(|| root.read(path, NAMING_BYTES_MAX)) {
-            Some(Ok((content, _))) => holders::named_in(&content),
-            // The bot writes it right now; once more.
-            Some(Err(Trouble::Changed)) => {
-                root.read(path, NAMING_BYTES_MAX).ok().and_then(|(content, _)| holders::named_in(&content))
-            }
-            _ => None,
-        }
+        let written = root.stat(path).ok()?.version.modified();
+        let read = || root.read(path, NAMING_BYTES_MAX);
+        // The bot writes it right now; once more.
+        let read = match read() {
+            Err(Trouble::Changed) => read().ok(),
+            first => first.ok(),
+        };
+        Some((read.map_or(Naming::Nobody, |(content, _)| holders::naming(&content)), written))
     };
-    heartbeats.iter().chain(locks.old.keys()).chain(&locks.young).chain(pid_files).filter_map(pid).collect()
+    for path in heartbeats {
+        match naming(path).filter(|(_, written)| is_young(*written)) {
+            Some((Naming::Process(pid), _)) => _ = named.pids.insert(pid),
+            Some((Naming::Nobody, _)) => named.has_nameless = true,
+            Some((Naming::Elsewhere, _)) | None => {}
+        }
+    }
+    for path in locks.old.iter().chain(&locks.young).map(|(path, _)| *path) {
+        if let Some((Naming::Process(pid), _)) = naming(path).filter(|(_, written)| is_young(*written)) {
+            named.pids.insert(pid);
+        }
+    }
+    let pid_files: BTreeSet<RelPath> = pid_files.iter().cloned().chain(pid_files_in(root, folders)).collect();
+    for path in &pid_files {
+        if let Some((Naming::Process(pid), written)) = naming(path) {
+            named.kept.push((pid, written));
+            named.pids.extend(is_young(written).then_some(pid));
+        }
+    }
+    named
 }
 
-/// The unit that this process runs in, which owns what it has started.
+/// The pid files directly in the workspace and in these folders.
+fn pid_files_in(root: &Root, folders: &[RelPath]) -> Vec<RelPath> {
+    let mut found = Vec::new();
+    for folder in std::iter::once(None).chain(folders.iter().map(Some)) {
+        let Some(mut dir) = root.open_folder(folder).ok().and_then(|fd| Dir::new(fd).ok()) else { continue };
+        let names = std::iter::from_fn(|| dir.read()).take(NAMES_MAX).map_while(Result::ok);
+        found.extend(names.filter(|entry| entry.file_type() != FileType::Directory).filter_map(|entry| {
+            let name = entry.file_name().to_str().ok().filter(|name| name.ends_with(".pid"))?;
+            RelPath::parse(&folder.map_or_else(|| name.to_owned(), |folder| format!("{folder}/{name}"))).ok()
+        }));
+    }
+    found
+}
+
+/// Whether something looks after what this process leaves behind: the unit it runs in, or its container's first process.
 #[cfg(test)]
-pub(super) fn owner_of_tests() -> Option<String> {
+pub(super) fn tests_are_owned() -> bool {
     let own = cgroups(own_pid());
-    supervisor(&own, &own)
+    supervisor(&own, &own).is_some() || !procfs::is_first_namespace()
 }
 
 #[cfg(test)]
+#[expect(clippy::disallowed_methods, reason = "starts a process that ends")]
 mod tests {
     use super::*;
 
@@ -278,33 +427,88 @@ mod tests {
     #[test]
     fn parents_are_judged() {
         let late = 100_000;
-        for (name, line, parent, session, started, lives, supervised) in [
-            ("bash", "-bash", 50, 50, late, true, false),
-            ("tmux: server", "tmux", 50, 60, late, true, false),
-            ("systemd", "/lib/systemd/systemd", 50, 60, late, false, false),
-            ("systemd", "/sbin/init", 1, 60, late, false, false),
-            ("systemd", "/sbin/init", 1, 1, 0, false, false),
-            ("tini", "/usr/bin/tini", 1, 60, late, false, false),
-            ("tini", "/usr/bin/tini", 1, 1, late, false, true),
-            ("dumb-init", "dumb-init", 1, 60, 100, false, true),
-            ("sh", "/entrypoint.sh", 1, 1, late, false, true),
-            ("sh", "/entrypoint.sh", 1, 60, late, false, false),
-            ("supervisord", "/usr/bin/python3", 50, 60, late, true, true),
-            ("python3", "/usr/bin/supervisord", 50, 60, late, true, true),
-            ("supervisord", "/usr/bin/python3", 1, 60, late, false, true),
-            ("runsv", "runsv", 50, 60, late, true, true),
-            ("containerd-shim", "/usr/bin/containerd-shim-runc-v2", 50, 60, late, true, true),
-            ("PM2 v5.3.0: God", "PM2 v5.3.0: God Daemon (/root/.pm2)", 50, 60, late, true, true),
-            ("chiron", "/usr/bin/chiron", 50, 60, late, true, true),
-            ("monitor.sh", "sh", 50, 60, late, true, false),
+        let (host, container) = (false, true);
+        for (name, line, (parent, above), session, started, place, lives, supervised) in [
+            ("bash", "-bash", (50, 1), 50, late, host, true, false),
+            ("tmux: server", "tmux", (50, 1), 60, late, host, true, false),
+            ("systemd", "/lib/systemd/systemd", (50, 1), 60, late, host, false, false),
+            ("systemd", "/sbin/init", (1, 0), 60, late, host, false, false),
+            ("systemd", "/sbin/init", (1, 0), 1, 0, host, false, false),
+            ("systemd", "/sbin/init", (1, 0), 60, late, container, false, false),
+            ("tini", "/usr/bin/tini", (1, 0), 60, late, host, false, false),
+            ("tini", "/usr/bin/tini", (1, 0), 60, late, container, false, true),
+            ("tini", "/usr/bin/tini", (50, 0), 60, late, host, false, true),
+            ("tini", "/usr/bin/tini", (50, 40), 60, late, host, false, false),
+            ("tini", "/usr/bin/tini", (1, 0), 1, late, host, false, true),
+            ("dumb-init", "dumb-init", (1, 0), 60, 100, host, false, true),
+            ("sh", "/entrypoint.sh", (1, 0), 1, late, host, false, true),
+            ("sh", "/entrypoint.sh", (1, 0), 60, late, host, false, false),
+            ("sh", "/entrypoint.sh", (1, 0), 60, late, container, false, true),
+            ("supervisord", "/usr/bin/python3", (50, 1), 60, late, host, true, true),
+            ("python3", "/usr/bin/supervisord", (50, 1), 60, late, host, true, true),
+            ("supervisord", "/usr/bin/python3", (1, 0), 60, late, host, false, true),
+            ("runsv", "runsv", (50, 1), 60, late, host, true, true),
+            ("containerd-shim", "/usr/bin/containerd-shim-runc-v2", (50, 1), 60, late, host, true, true),
+            ("PM2 v5.3.0: God", "PM2 v5.3.0: God Daemon (/root/.pm2)", (50, 1), 60, late, host, true, true),
+            ("chiron", "/usr/bin/chiron", (50, 1), 60, late, host, true, true),
+            ("monitor.sh", "sh", (50, 1), 60, late, host, true, false),
         ] {
-            let found = judge(&process(70, parent, session, started), &process(parent, 0, parent, 0), name, line);
+            let above = process(parent, above, parent, 0);
+            let found = judge(&process(70, parent, session, started), &above, (name, line), place);
             assert_eq!(
                 (found.lives, found.supervisor.is_some()),
                 (lives, supervised),
-                "{name} {line} {session}: {found:?}"
+                "{name} {line} {session} {place}: {found:?}"
             );
         }
+    }
+
+    /// WSP-2: a parent that cannot be seen lives, unless the kernel says that there is none.
+    #[test]
+    fn unseen_parents_live() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        let gone = i32::try_from(child.id()).unwrap();
+        // No process has this id, so none is found to have been adopted.
+        assert!(!Parent::unseen(&process(i32::MAX, gone, 1, 0)).lives);
+        assert!(Parent::unseen(&process(i32::MAX, 1, 1, 0)).lives);
+    }
+
+    /// WSP-2: programs that look at the bot's files are not the bot; nor is a shell of them.
+    #[test]
+    fn those_who_look_are_not_the_bot() {
+        let words = |line: &str| line.split('|').map(str::to_owned).collect::<Vec<_>>();
+        for (line, is_bot) in [
+            ("python3|/srv/bot/bot.py", true),
+            ("/srv/bot/bot.py|--live", true),
+            ("sh|-c|python3 bot.py", true),
+            ("-bash|-c|exec ./bot.py", true),
+            ("tail|-f|/srv/bot/bot.py.log", false),
+            ("/usr/bin/vim|bot.py", false),
+            ("grep|-r|bot.py|.", false),
+            ("ssh|host|python3 bot.py", false),
+            ("tmux: server|new|python3 bot.py", false),
+            ("SCREEN|-dm|python3|bot.py", false),
+            ("sh|-c|tail -f bot.py.log", false),
+            ("bash|-c|exec less bot.py", false),
+            ("python3|-c|tail bot.py", true),
+            ("python3|other.py", false),
+        ] {
+            assert_eq!(is_line(&words(line), "bot.py"), is_bot, "{line}");
+        }
+        assert!(!is_line(&[], "bot.py"));
+    }
+
+    /// WSP-2: a pid file speaks for the process that had begun when it was written; a heartbeat without an id for all.
+    #[test]
+    fn files_name_processes() {
+        let at = |seconds: i64| Timestamp::from_millis(seconds * 1000);
+        let named = Named { pids: BTreeSet::from([1]), kept: vec![(2, at(10_000))], has_nameless: false };
+        assert!(named.names(1, at(50_000), false));
+        assert!(named.names(2, at(9_000), false) && named.names(2, at(10_600), false));
+        assert!(!named.names(2, at(10_601), false) && !named.names(3, at(0), true));
+        let nameless = Named { has_nameless: true, ..Named::default() };
+        assert!(nameless.names(3, at(0), true) && !nameless.names(3, at(0), false));
     }
 
     /// WSP-2: a service or another container owns its processes; a user's manager, a session, cron and chiron's own

@@ -14,7 +14,7 @@ use globset::{GlobBuilder, GlobSetBuilder};
 use super::*;
 use crate::base::clock::Clock;
 use crate::workspace::Retention;
-use crate::workspace::layout::{BotPattern, Layout, Patterns};
+use crate::workspace::layout::{BotPattern, FileSpec, Layout, Patterns};
 
 fn patterns(written: &[&str]) -> Patterns {
     let mut set = GlobSetBuilder::new();
@@ -431,22 +431,135 @@ fn a_removed_workspace_is_an_error() {
     assert_eq!(error.kind, ErrorKind::Workspace);
 }
 
-/// WSP-7: a copy is wanted of configuration that is missing, broken or breaks its schema, and of no other.
+/// WSP-7: the last good copy is at hand for every configuration file that does not hold exactly that.
 #[test]
-fn broken_configuration_is_told_from_sound() {
-    let mut spec = file("config/bot.json", Role::Config);
-    let schema = serde_json::json!({"type": "object", "required": ["leverage"]});
-    spec.schema = Some(Arc::new(jsonschema::validator_for(&schema).unwrap()));
-    let workspace = Workspace::new(Layout { files: vec![spec.clone()], ..Layout::default() });
-    for (content, expected) in
-        [(None, false), (Some(""), false), (Some("{"), false), (Some("{}"), false), (Some("{\"leverage\": 1}"), true)]
+fn good_copies_are_at_hand() {
+    let workspace = Workspace::new(Layout { files: vec![file("config/bot.json", Role::Config)], ..Layout::default() });
+    let good = "{\"leverage\": 1}";
+    workspace.write("config/bot.json", good, 0);
+    assert!(workspace.scan().good.is_empty(), "none is kept");
+    let sha = crate::workspace::root::sha256(good.as_bytes());
+    workspace.write(&format!(".chiron/backups/{}/{sha}", &sha[..2]), good, 0);
+    let index = format!("{{\"format\": 1, \"files\": {{\"config/bot.json\": {{\"sha256\": \"{sha}\", \"at\": 0}}}}}}");
+    let at = serde_json::to_string(&Timestamp::from_millis(0)).unwrap();
+    workspace.write(".chiron/good.json", &index.replace("\"at\": 0", &format!("\"at\": {at}")), 0);
+    for (content, is_wanted) in
+        [(Some(good), false), (Some("{\"leverage\": 2}"), true), (Some("{"), true), (Some(""), true), (None, true)]
     {
-        if let Some(content) = content {
-            workspace.write("config/bot.json", content, 0);
+        match content {
+            Some(content) => workspace.write("config/bot.json", content, 0),
+            None => fs::remove_file(workspace.at("config/bot.json")).unwrap(),
         }
-        let scan = workspace.scan();
-        assert_eq!(is_sound(&spec, scan.entries.get(&spec.path)), expected, "{content:?}");
+        let found = workspace.scan().good;
+        assert_eq!(found.get(&path("config/bot.json")).map(|copy| &**copy), is_wanted.then_some(good.as_bytes()));
     }
+}
+
+/// WSP-7: a configuration file that somebody has open in an editor is told, by what vim, Emacs and others leave beside it.
+#[test]
+fn editors_are_seen() {
+    let files = vec![file("config/bot.json", Role::Config), file("bot.json", Role::State)];
+    let workspace = Workspace::new(Layout { files, ..Layout::default() });
+    workspace.write("config/bot.json", "{}", 0);
+    assert!(workspace.scan().edited.is_empty());
+    for (litter, is_seen) in [
+        (".bot.json.swp", true),
+        (".bot.json.swo", true),
+        ("#bot.json#", true),
+        ("bot.json~", true),
+        ("4913", true),
+        (".other.json.swp", false),
+        ("bot.json.bak", false),
+    ] {
+        workspace.write(&format!("config/{litter}"), "", 86_400);
+        assert_eq!(workspace.scan().edited.contains(&path("config/bot.json")), is_seen, "{litter}");
+        fs::remove_file(workspace.at("config").join(litter)).unwrap();
+    }
+    symlink("user@host.4711:17", workspace.at("config/.#bot.json")).unwrap();
+    assert_eq!(workspace.scan().edited, BTreeSet::from([path("config/bot.json")]));
+    fs::remove_file(workspace.at("config/.#bot.json")).unwrap();
+    // A copy that an editor keeps for good tells of nobody once it is old.
+    workspace.write("config/bot.json~", "", 0);
+    let later = Clock::system().now().plus(Duration::from_secs(601));
+    assert!(super::scan(&workspace.root(), &workspace.settings, later).unwrap().edited.is_empty());
+    // Other files are the bot's, and nobody edits them.
+    workspace.write(".bot.json.swp", "", 0);
+    assert!(!workspace.scan().edited.contains(&path("bot.json")));
+}
+
+/// WSP-5: what may be done with the workspace's own folder is told.
+#[test]
+fn rights_to_the_workspace_are_told() {
+    let workspace = Workspace::new(Layout::default());
+    let both = Access { read: true, write: true };
+    assert_eq!(workspace.scan().root_access, both);
+    fs::set_permissions(workspace.folder.path(), fs::Permissions::from_mode(0o555)).unwrap();
+    let is_root = rustix::process::geteuid().is_root();
+    assert_eq!(workspace.scan().root_access, Access { write: is_root, ..both });
+    // What even root may not write.
+    let proc = Root::open(Path::new("/proc/self")).unwrap();
+    assert_eq!(root_access(&proc).unwrap(), Access { read: true, write: false });
+    fs::set_permissions(workspace.folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// WSP-6: another file system below a wildcard is not entered, and told; one that a pattern names is.
+#[test]
+fn other_file_systems_are_not_entered() {
+    // `/proc` is one everywhere.
+    for (pattern, locks, refused) in [
+        ("p*/uptime", vec![], vec!["proc"]),
+        ("proc/upt*", vec!["proc/uptime"], vec![]),
+        ("proc/*/uptime", vec![], vec![]),
+    ] {
+        let mut workspace = Workspace::new(Layout { locks: patterns(&[pattern]), ..Layout::default() });
+        workspace.settings.workspace = PathBuf::from("/");
+        let root = Root::open(Path::new("/")).unwrap();
+        let own = Own::of(&root, &workspace.settings);
+        let found = walk::walk(&root, &workspace.settings.layout, &own, walk::Limits::default());
+        assert_eq!(names(&found.locks), locks, "{pattern}");
+        let told: Vec<&str> =
+            found.refused.iter().filter(|(_, why)| why.contains("is mounted")).map(|(at, _)| at.as_str()).collect();
+        // What else is mounted in `/proc` differs.
+        assert!(refused.iter().all(|at| told.contains(at)), "{pattern}: {:?}", found.refused);
+    }
+    let both = Layout { locks: patterns(&["p*/uptime", "proc/upt*"]), ..Layout::default() };
+    let root = Root::open(Path::new("/")).unwrap();
+    let found = walk::walk(&root, &both, &Own::default(), walk::Limits::default());
+    assert_eq!(names(&found.locks), ["proc/uptime"]);
+    assert!(found.refused.iter().any(|(at, _)| at == "proc"), "{:?}", found.refused);
+}
+
+/// WSP-2: while a heartbeat is young, or a process of the bot lives, a lock that names nobody is nobody's to remove.
+#[test]
+fn mute_locks_stay_while_the_bot_lives() {
+    let (workspace, token) = with_bot();
+    workspace.write("state/a.lock", "", 3_600);
+    let is_unknown = || matches!(workspace.scan().locks[&path("state/a.lock")], Holder::Unknown(_));
+    assert!(!is_unknown());
+    for (age, expected) in [(0, true), (700, false)] {
+        workspace.write("state/heartbeats/main.json", "{}", age);
+        assert_eq!(is_unknown(), expected, "{age}");
+    }
+    let elsewhere = tempfile::tempdir().unwrap();
+    let bot = Bot::child(elsewhere.path(), &token);
+    only(&workspace, "read x");
+    assert!(!is_unknown(), "of another workspace");
+    drop(bot);
+    let bot = Bot::child(workspace.folder.path(), &token);
+    only(&workspace, "read x");
+    assert!(is_unknown());
+    drop(bot);
+    assert!(!is_unknown());
+}
+
+/// WSP-2: a shell that waits for the bot is not the bot.
+#[test]
+fn a_shell_around_the_bot_is_not_the_bot() {
+    let (workspace, token) = with_bot();
+    let script = format!("sh -c 'read x; :' {token}; :");
+    let bot = Bot::start(Command::new("sh").args(["-c", &script]), workspace.folder.path());
+    let found = only(&workspace, "read x; :");
+    assert!(found.pid != bot.child.id() && found.has_parent, "{found:?}");
 }
 
 /// A process of a bot that waits until its standard input is closed, which the end of the test does.
@@ -502,7 +615,13 @@ fn only(workspace: &Workspace, script: &str) -> BotProcess {
     loop {
         let found = workspace.scan().processes;
         match &*found {
-            [one] if one.command.contains(script) && !one.command.contains("exec") => return one.clone(),
+            [one]
+                if one.command.contains(script)
+                    && !one.command.contains("exec")
+                    && !one.command.contains("sh -c 'r") =>
+            {
+                return one.clone();
+            }
             _ => assert!(begun.elapsed() < Duration::from_secs(30), "{found:?}"),
         }
         std::thread::sleep(Duration::from_millis(10));
@@ -528,8 +647,8 @@ fn orphans_are_told_from_children() {
     let orphan = Bot::orphan(workspace.folder.path(), &token);
     let found = only(&workspace, "read x <&3");
     assert!(!found.has_parent && found.in_workspace && !found.is_named, "{found:?}");
-    // Whatever runs this test may itself be a unit, which then owns the orphan too.
-    assert_eq!(found.supervisor, processes::owner_of_tests(), "{found:?}");
+    // Whatever runs this test may itself be a unit or a container, which then owns the orphan too.
+    assert_eq!(found.supervisor.is_some(), processes::tests_are_owned(), "{found:?}");
     drop(orphan);
 }
 
@@ -544,10 +663,16 @@ fn a_young_file_speaks_for_its_process() {
         ("state/heartbeats/main.json", format!("{{\"pid\": {pid}}}"), 0, true),
         ("state/heartbeats/main.json", format!("{{\"pid\": {pid}}}"), 700, false),
         ("state/heartbeats/main.json", format!("{{\"pid\": {}}}", pid + 1), 0, false),
+        ("state/heartbeats/main.json", "{\"status\": \"alive\"}".to_owned(), 0, true),
+        ("state/heartbeats/main.json", "{\"status\": \"alive\"}".to_owned(), 700, false),
         ("state/heartbeats/main.json", format!("{{\"pid\": {pid}, \"host\": \"elsewhere\"}}"), 0, false),
         ("state/bot.lock", format!("{pid}\n"), 0, true),
         ("state/bot.lock", format!("{pid}\n"), 400, true),
-        ("state/bot.lock", format!("{pid}\n"), 700, false),
+        // It began after that, but is of the lock's owner, so it may be the one.
+        ("state/bot.lock", format!("{pid}\n"), 700, true),
+        ("state/bot.lock", format!("{}\n", pid + 1), 0, false),
+        ("bot.pid", format!("{pid}\n"), 0, true),
+        ("feature_store/bot.pid", format!("{pid}\n"), 0, true),
         ("logs/bot.pid", format!("{pid}\n"), 0, true),
         ("logs/bot.pid", format!("{pid}\n"), 700, false),
         ("elsewhere/bot.pid", format!("{pid}\n"), 0, false),

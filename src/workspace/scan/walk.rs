@@ -2,8 +2,8 @@
 //!
 //! A pattern is walked from its fixed part: `state/**/*.lock` from `state`. The kernel's listings tell folders from files, so that
 //! a name costs no system call of its own.
-//! **Invariant:** bounded in depth and names, and says what was left out; no link is walked through, the fixed parts
-//! of patterns aside.
+//! **Invariant:** bounded in depth and names, and says what was left out; no link is walked through and no other file system
+//! entered, the fixed parts of patterns aside.
 
 use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, OsStr};
@@ -12,7 +12,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt as _;
 use std::rc::Rc;
 
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags};
 use rustix::io::Errno;
 
 use super::Own;
@@ -164,8 +164,12 @@ impl Walk<'_> {
             return true;
         }
         match self.open(folder) {
-            Ok(Some(fd)) => self.list(folder, &Rc::new(fd), (&on_the_way, &here), buffer),
-            Ok(None) => true,
+            Ok(Opened::Folder(fd)) => self.list(folder, &Rc::new(fd), (&on_the_way, &here), buffer),
+            Ok(Opened::Gone) => true,
+            Ok(Opened::Mounted) => {
+                self.mounted(folder);
+                true
+            }
             Err(why) => {
                 self.found.refused.push((shown(&folder.path), why));
                 true
@@ -192,8 +196,21 @@ impl Walk<'_> {
         }
     }
 
-    /// Opens a folder; `None` if it is gone or none.
-    fn open(&self, folder: &Pending) -> Result<Option<OwnedFd>, String> {
+    /// A folder of another file system: only patterns whose fixed part names it reach into it.
+    fn mounted(&mut self, folder: &Pending) {
+        let (meant, others): (Vec<usize>, Vec<usize>) =
+            folder.active.iter().partition(|at| folder.depth <= self.reaches[**at].fixed.len());
+        if !others.is_empty() {
+            let why = "another file system, or a folder from elsewhere, is mounted there; not looked at".to_owned();
+            self.found.refused.push((shown(&folder.path), why));
+        }
+        let path = folder.path.clone();
+        let (parent, name, depth) = (None, CString::default(), folder.depth);
+        self.later(Pending { parent, name, path, depth, active: meant.into() });
+    }
+
+    /// Opens a folder.
+    fn open(&self, folder: &Pending) -> Result<Opened, String> {
         let said = |errno: Errno| format!("cannot be listed: {}", std::io::Error::from(errno));
         let Some(parent) = &folder.parent else {
             let path = match folder.path.as_str() {
@@ -201,17 +218,25 @@ impl Walk<'_> {
                 text => Some(RelPath::parse(text)?),
             };
             return match self.root.open_folder(path.as_ref()) {
-                Ok(fd) => Ok(Some(fd)),
-                Err(Trouble::Missing | Trouble::NotInFolder | Trouble::Dangling(_)) => Ok(None),
+                Ok(fd) => Ok(Opened::Folder(fd)),
+                Err(Trouble::Missing | Trouble::NotInFolder | Trouble::Dangling(_)) => Ok(Opened::Gone),
                 Err(Trouble::System(errno)) => Err(said(errno)),
                 Err(trouble) => Err(format!("{trouble}, nothing in it is looked at")),
             };
         };
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        match rustix::fs::openat(&**parent, &*folder.name, flags, Mode::empty()) {
-            Ok(fd) => Ok(Some(fd)),
+        // The kernel tells a mount from a folder, also one that shows a part of the same file system.
+        let resolve = ResolveFlags::NO_XDEV | ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS;
+        match rustix::fs::openat2(&**parent, &*folder.name, flags, Mode::empty(), resolve) {
+            Ok(fd) => {
+                // Some file systems hold others without a mount.
+                let device = |fd: &OwnedFd| rustix::fs::fstat(fd).map(|stat| stat.st_dev).map_err(said);
+                let is_other = device(&fd)? != device(parent)?;
+                Ok(if is_other { Opened::Mounted } else { Opened::Folder(fd) })
+            }
+            Err(Errno::XDEV) => Ok(Opened::Mounted),
             // It went away, or became something else, since it was listed.
-            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(None),
+            Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => Ok(Opened::Gone),
             Err(errno) => Err(said(errno)),
         }
     }
@@ -347,6 +372,15 @@ impl Walk<'_> {
             Sort::Json => &self.layout.json,
         }
     }
+}
+
+/// What came of opening a folder.
+enum Opened {
+    Folder(OwnedFd),
+    /// It went away, or is none.
+    Gone,
+    /// It is of another file system.
+    Mounted,
 }
 
 /// Patterns that may match below the folders of one that is listed.

@@ -1,12 +1,17 @@
 //! The release folder that is about to run: there, active, and complete against its manifest.
 //!
+//! What was hashed once is known by its inode, size and times, so that a round of a running chiron hashes only what is new.
+//! A file whose times are too young to tell a change in the same instant is hashed again.
 //! **Invariant:** reads only, in bounded pieces; nothing outside of the release folder is opened, and nothing waits on a
 //! FIFO or device.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
@@ -15,6 +20,9 @@ use sha2::{Digest, Sha256};
 
 use super::super::SlotSettings;
 use super::super::layout::RelPath;
+use super::super::root::{hex, version_of};
+use super::super::scan::Version;
+use crate::base::clock::Clock;
 use crate::model::RECORDS_MAX;
 
 /// The largest manifest.
@@ -25,6 +33,19 @@ const FILES_MAX: usize = 100_000;
 const FILE_MAX: u64 = 16 << 30;
 /// How much is read at once.
 const CHUNK: usize = 256 * 1024;
+/// How long one look may hash; what is left is told as a problem, and the next look goes on with it.
+const WITHIN: Duration = Duration::from_secs(300);
+/// Times of files are as coarse as the kernel's tick, or as a server's clock: a younger file may change without showing it.
+const SETTLED: Duration = Duration::from_secs(3);
+
+/// Digests by version.
+type Known = BTreeMap<Key, String>;
+
+/// Which version of a file: file system, inode, size, and the times of content and inode.
+type Key = (u64, u64, u64, i128, i128);
+
+/// What this process has hashed.
+static KNOWN: Mutex<Known> = Mutex::new(BTreeMap::new());
 
 /// What was found of the release folder.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -41,10 +62,91 @@ pub struct SlotSeen {
 
 /// Looks at the release folder. Blocking.
 pub fn look_at_slot(slot: &SlotSettings) -> SlotSeen {
-    look(slot).unwrap_or_else(|problem| SlotSeen { problems: vec![problem], ..SlotSeen::default() })
+    let mut known = std::mem::take(&mut *KNOWN.lock().unwrap_or_else(PoisonError::into_inner));
+    let seen = look_within(slot, WITHIN, &mut known);
+    *KNOWN.lock().unwrap_or_else(PoisonError::into_inner) = known;
+    seen
 }
 
-fn look(slot: &SlotSettings) -> Result<SlotSeen, String> {
+/// The same within a time, with what is known, which is replaced by what this release holds.
+pub(super) fn look_within(slot: &SlotSettings, within: Duration, known: &mut Known) -> SlotSeen {
+    let clock = Clock::system();
+    let mut hashes = Hashes { until: clock.since_boot() + within, clock, known, used: Known::new() };
+    let seen =
+        look(slot, &mut hashes).unwrap_or_else(|problem| SlotSeen { problems: vec![problem], ..SlotSeen::default() });
+    *known = hashes.used;
+    seen
+}
+
+/// Hashes files, each version once.
+struct Hashes<'a> {
+    clock: Clock,
+    /// When hashing ends, by the time since boot.
+    until: Duration,
+    known: &'a Known,
+    used: Known,
+}
+
+/// Why a file has no digest.
+enum Unhashed {
+    /// The time was over.
+    Late,
+    Wrong(String),
+}
+
+impl From<String> for Unhashed {
+    fn from(why: String) -> Self {
+        Self::Wrong(why)
+    }
+}
+
+impl From<&str> for Unhashed {
+    fn from(why: &str) -> Self {
+        Self::Wrong(why.to_owned())
+    }
+}
+
+impl Hashes<'_> {
+    fn digest(&mut self, file: File) -> Result<String, Unhashed> {
+        let version = |file: &File| version_of(file).map_err(|trouble| format!("cannot be looked at: {trouble}"));
+        let before = version(&file)?;
+        let key = key(&before);
+        if let Some(known) = self.known.get(&key).or_else(|| self.used.get(&key)) {
+            let known = known.clone();
+            self.used.insert(key, known.clone());
+            return Ok(known);
+        }
+        let begun = self.clock.now();
+        // No further than the size it had: what grows meanwhile differs anyway.
+        let mut hash = Sha256::new();
+        let mut chunk = vec![0; CHUNK];
+        let mut start = Read::take(&file, before.len.saturating_add(1));
+        loop {
+            if self.clock.since_boot() >= self.until {
+                return Err(Unhashed::Late);
+            }
+            match start.read(&mut chunk) {
+                Ok(0) => break,
+                Ok(read) => hash.update(&chunk[..read]),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(format!("cannot be read: {error}").into()),
+            }
+        }
+        let found = hex(&hash.finalize());
+        let last = before.modified_nanos.max(before.changed_nanos).div_euclid(1_000_000);
+        let is_settled = i128::from(begun.millis()) - last >= i128::try_from(SETTLED.as_millis()).unwrap_or(i128::MAX);
+        if is_settled && version(&file)? == before {
+            self.used.insert(key, found.clone());
+        }
+        Ok(found)
+    }
+}
+
+fn key(version: &Version) -> Key {
+    (version.device, version.inode, version.len, version.modified_nanos, version.changed_nanos)
+}
+
+fn look(slot: &SlotSettings, hashes: &mut Hashes<'_>) -> Result<SlotSeen, String> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
     let folder = rustix::fs::open(&slot.path, flags, Mode::empty())
         .map_err(|errno| format!("the release folder `{}` cannot be opened: {}", slot.path.display(), said(errno)))?;
@@ -63,12 +165,21 @@ fn look(slot: &SlotSettings) -> Result<SlotSeen, String> {
         return Err(format!("the manifest `{shown}` names {} files, expected 1 to {FILES_MAX}", files.len()));
     }
     seen.files = files.len();
+    let mut late = 0_usize;
     for (name, digest) in files {
-        match compared(folder.as_fd(), name, digest) {
+        match compared(folder.as_fd(), name, digest, hashes) {
             Ok(()) => seen.files_right += 1,
-            Err(why) if seen.problems.len() < RECORDS_MAX => seen.problems.push(format!("`{}` {why}", short(name))),
-            Err(_) => {}
+            Err(Unhashed::Late) => late += 1,
+            Err(Unhashed::Wrong(why)) if seen.problems.len() < RECORDS_MAX => {
+                seen.problems.push(format!("`{}` {why}", short(name)));
+            }
+            Err(Unhashed::Wrong(_)) => {}
         }
+    }
+    if late > 0 {
+        // First, so that no flood of others hides it.
+        let why = format!("{late} of {} files could not be compared in time; the next look goes on", files.len());
+        seen.problems.insert(0, why);
     }
     Ok(seen)
 }
@@ -101,32 +212,22 @@ fn open(folder: BorrowedFd<'_>, path: &Path) -> Result<(File, u64), String> {
 }
 
 /// Whether a file is there with that digest.
-fn compared(folder: BorrowedFd<'_>, name: &str, digest: &Value) -> Result<(), String> {
+fn compared(folder: BorrowedFd<'_>, name: &str, digest: &Value, hashes: &mut Hashes<'_>) -> Result<(), Unhashed> {
     let wanted = digest.as_str().and_then(|text| text.strip_prefix("sha256:"));
     let wanted = wanted.filter(|hex| hex.len() == 64 && hex.bytes().all(|byte| byte.is_ascii_hexdigit()));
     let wanted = wanted.ok_or("has no digest in the manifest, expected `sha256:` and 64 hexadecimal digits")?;
     let path = RelPath::parse(name).map_err(|_| "is no path below the release folder")?;
     let (file, len) = open(folder, Path::new(path.as_str()))?;
     if len > FILE_MAX {
-        return Err(format!("has {len} bytes, expected at most {FILE_MAX}"));
+        return Err(format!("has {len} bytes, expected at most {FILE_MAX}").into());
     }
-    // No further than the size it had: what grows meanwhile differs anyway.
-    let mut file = file.take(len.saturating_add(1));
-    let mut hash = Sha256::new();
-    let mut chunk = vec![0; CHUNK];
-    loop {
-        match file.read(&mut chunk) {
-            Ok(0) => break,
-            Ok(read) => hash.update(&chunk[..read]),
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(format!("cannot be read: {error}")),
-        }
-    }
-    let found: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+    let found = hashes.digest(file)?;
     if found.eq_ignore_ascii_case(wanted) {
         return Ok(());
     }
-    Err(format!("differs from the manifest: its SHA-256 begins with {}, expected {}", &found[..12], &wanted[..12]))
+    let why =
+        format!("differs from the manifest: its SHA-256 begins with {}, expected {}", &found[..12], &wanted[..12]);
+    Err(why.into())
 }
 
 fn said(errno: Errno) -> std::io::Error {

@@ -1,6 +1,7 @@
 //! The score by tables and properties, and the release folder on a real disk.
 #![expect(clippy::disallowed_methods, reason = "lays out releases to be looked at")]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::sync::Arc;
@@ -175,6 +176,25 @@ fn what_cannot_be_made_is_critical() {
     assert_eq!(validate(&without, &scan(std::slice::from_ref(&missing)), None).status, Status::Critical);
     without.files[0].required = false;
     assert_eq!(validate(&without, &scan(&[missing]), None).status, Status::Healthy, "nobody expects it");
+}
+
+/// WSP-5: a workspace whose own folder may not be written is told, and what would stand in it cannot be made.
+#[test]
+fn the_folder_of_the_workspace_counts() {
+    let mut whole = scan(&[]);
+    whole.root_access = RO;
+    let found = validate(&layout(), &whole, None);
+    let told = &score(&found, ValidationPart::Permissions).problems;
+    assert_eq!((found.status, told.len()), (Status::Degraded, 1), "{found:?}");
+    assert!(told[0].contains("the folder of the workspace itself may not be written"));
+    let mut nothing = Scan::default();
+    assert_eq!(validate(&Layout { files: Vec::new(), ..layout() }, &nothing, None).status, Status::Degraded);
+    nothing.root_access = RO;
+    let found = validate(&layout(), &nothing, None);
+    // The optional file alone is right where it is.
+    assert_eq!(found.status, Status::Critical, "{found:?}");
+    assert!(score(&found, ValidationPart::Permissions).score < 10.0, "{found:?}");
+    assert_eq!(validate(&Layout::default(), &nothing, None).score, 100.0, "nothing is expected there");
 }
 
 /// WSP-5: the formula, by the hand-made figures; below 50 without anything critical, and critical far above it.
@@ -384,6 +404,39 @@ fn a_release_is_held_against_its_manifest() {
     assert!(seen.problems[0].starts_with("`bot/link.py` differs from the manifest"), "{seen:?}");
     let found = validate(&Layout::default(), &Scan::default(), Some(&seen));
     assert_eq!((found.status, found.score), (Status::Critical, 0.0));
+}
+
+/// WSP-5: a file is hashed once for each version of it; what is not compared in time is told, never taken for right.
+#[test]
+fn a_release_is_hashed_once_and_within_a_time() {
+    use std::time::{Duration, SystemTime};
+    let (folder, slot) = release(&manifest(&format!("{{\"bot/run.py\": \"{RUN}\"}}")));
+    let file = folder.path().join("bot/run.py");
+    let mut known = BTreeMap::new();
+    let late = slot::look_within(&slot, Duration::ZERO, &mut known);
+    assert_eq!((late.files, late.files_right), (1, 0));
+    assert_eq!(late.problems, ["1 of 1 files could not be compared in time; the next look goes on"]);
+    assert_eq!(validate(&Layout::default(), &Scan::default(), Some(&late)).status, Status::Critical);
+    // Its times are of this moment, so another change might not show.
+    let long = Duration::from_secs(60);
+    assert_eq!((slot::look_within(&slot, long, &mut known).files_right, known.len()), (1, 0));
+    // Four seconds later, as far as its times tell.
+    let begun = SystemTime::now();
+    while known.is_empty() {
+        assert!(begun.elapsed().unwrap() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(100));
+        assert_eq!(slot::look_within(&slot, long, &mut known).files_right, 1);
+    }
+    // Known by now, so no time is needed for it; and what is known is asked.
+    assert_eq!(slot::look_within(&slot, Duration::ZERO, &mut known).files_right, 1);
+    for digest in known.values_mut() {
+        *digest = "0".repeat(64);
+    }
+    assert_eq!(slot::look_within(&slot, long, &mut known).files_right, 0);
+    // Another version is another file.
+    std::fs::write(&file, "tests").unwrap();
+    let seen = slot::look_within(&slot, long, &mut known);
+    assert!(seen.problems[0].contains("differs") && !seen.problems[0].contains("000000"), "{seen:?}");
 }
 
 /// WSP-5: a release that cannot be used says why; nothing outside of it is read, and nothing is waited for.
