@@ -70,6 +70,8 @@ pub struct Rules {
     pub stalled_after: Duration,
     /// The bot's workspace is healed, and so looked at.
     pub heals: bool,
+    /// Files of the workspace that hold positions or trades, below it.
+    pub money_files: Arc<[String]>,
     /// Real money is at stake.
     pub real_money: bool,
     /// The catalog of actions.
@@ -404,7 +406,9 @@ impl Cycle {
     fn is_orphan(&self, episode: &crate::journal::Episode) -> bool {
         let key = &episode.key;
         if self.criticality(&key.subsystem).is_none() {
-            return true;
+            // That nobody looks at the workspace any more makes nothing well that was critical there.
+            return (episode.facts.source, episode.facts.severity)
+                != (IssueSource::Workspace, crate::model::Severity::Critical);
         }
         let looks = |point: &FailurePoint| point.category == key.kind && point.subsystem == key.subsystem;
         if episode.facts.source == IssueSource::FailurePoint {

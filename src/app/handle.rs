@@ -255,6 +255,10 @@ impl Handle for AppHandle {
         self.healings.tell()
     }
 
+    fn workspace_shortly(&self) -> Value {
+        self.healings.tell_shortly()
+    }
+
     async fn healings(&self) -> Result<Vec<Value>, Refusal> {
         self.healings.healings().await
     }

@@ -1,262 +1,59 @@
 //! Heals the workspace inside `run`: at the start, every `heal.every`, after a reload, and when a person asks (WSP-6).
 //!
-//! In: the settings in force, wishes of people. Out: [`Round`]s for the decision task, reports for readers, metrics.
+//! In: the settings in force, what was decided, wishes of people. Out: [`Round`]s for the decision task, reports for
+//! readers, metrics.
 //! **Invariant:** one round at a time in this process, whatever becomes of the task that began it. The work is off the async
-//! threads; what it concludes is the decision task's to say.
+//! threads; what it concludes is the decision task's to say. While chiron may not act a round only looks.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::{ArcSwap, ArcSwapOption};
-use serde_json::{Value, json};
-use tokio::sync::{mpsc, oneshot};
+use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::base::clock::Clock;
 use crate::base::failpoint;
-use crate::http::Refusal;
-use crate::model::{Caller, Healing, HealingReport, HealingTrigger, Name, Timestamp};
+use crate::journal::Healings;
+use crate::model::{HealingReport, HealingTrigger, IssueSource, Name, Severity, Timestamp};
 use crate::telemetry::Progress;
-use crate::workspace::{self, Error, ErrorKind, Request, Settings};
+use crate::workspace::{Request, Settings};
 
+use super::board::View;
 use super::task::{Event, Shared};
-use super::tasks::{self, Home};
+use super::tasks;
 use super::workspace::Round;
+
+mod caution;
+mod desk;
+
+use desk::{Ask, Busy, Failure, Listed, Wish, caught};
+pub use desk::{Desk, RealWork, Work};
 
 /// How often the settings and the round in hand are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// A round that takes longer does not get on: the supervisor is left to notice it.
+/// A round that takes longer does not get on: the supervisor is left to notice it. Nor does another process that heals.
 const ROUND_MAX: Duration = Duration::from_secs(600);
 /// After a round that could not look, the next one comes sooner than `heal.every`.
 const RETRY: Duration = Duration::from_secs(30);
+/// The same while another process heals.
+const RETRY_BUSY: Duration = Duration::from_secs(5);
 /// The same round is not handed to the decision task again before this.
 const REMIND: Duration = Duration::from_secs(5);
-/// How long whoever asked waits for the report.
-const ANSWER: Duration = Duration::from_secs(30);
-/// Healings shown on the page.
-const LATEST: usize = 10;
+/// How long a stop waits for the round in hand; less than it waits for everything.
+const STOP_WAIT: Duration = Duration::from_secs(2);
 
-/// What the healer does to a workspace: the real thing, or a test's own. Blocking.
-pub trait Work: Send + Sync + 'static {
-    /// One round.
-    fn heal(&self, settings: &Settings, request: &Request, clock: &Clock) -> Result<HealingReport, Error>;
-    /// Undoes a healing.
-    fn rollback(
-        &self,
-        settings: &Settings,
-        id: &Name,
-        force: bool,
-        by: Option<String>,
-        clock: &Clock,
-    ) -> Result<HealingReport, Error>;
-    /// Every healing that is kept, oldest first.
-    fn list(&self, settings: &Settings) -> Result<Vec<Healing>, Error>;
-    /// One of them.
-    fn read(&self, settings: &Settings, id: &Name) -> Result<Healing, Error>;
-}
-
-/// [`workspace`] itself.
-pub struct RealWork;
-
-impl Work for RealWork {
-    fn heal(&self, settings: &Settings, request: &Request, clock: &Clock) -> Result<HealingReport, Error> {
-        workspace::heal(settings, request, clock)
-    }
-    fn rollback(
-        &self,
-        settings: &Settings,
-        id: &Name,
-        force: bool,
-        by: Option<String>,
-        clock: &Clock,
-    ) -> Result<HealingReport, Error> {
-        workspace::rollback(settings, id, force, by, clock)
-    }
-    fn list(&self, settings: &Settings) -> Result<Vec<Healing>, Error> {
-        workspace::ledger::list(settings)
-    }
-    fn read(&self, settings: &Settings, id: &Name) -> Result<Healing, Error> {
-        workspace::ledger::read(settings, id)
-    }
-}
-
-/// Why something could not be done: for a label, for people, and for whoever asked.
-#[derive(Clone, Debug)]
-struct Failure {
-    reason: &'static str,
-    why: String,
-    kind: Option<ErrorKind>,
-}
-
-impl From<Error> for Failure {
-    fn from(error: Error) -> Self {
-        let cause = error.source.as_ref().map(|source| format!(": {source}")).unwrap_or_default();
-        Self { reason: error.reason(), why: format!("{error}{cause}"), kind: Some(error.kind) }
-    }
-}
-
-impl From<Failure> for Refusal {
-    fn from(failure: Failure) -> Self {
-        let why = failure.why;
-        match failure.kind {
-            Some(ErrorKind::Busy | ErrorKind::Settled) => Self::Conflict(why),
-            Some(ErrorKind::Changed) => Self::Changed(why),
-            Some(ErrorKind::Unknown) => Self::NotFound(why),
-            Some(ErrorKind::Workspace | ErrorKind::State) | None => Self::Unavailable(why),
-        }
-    }
-}
-
-/// What a person wants.
-enum Wish {
-    Heal { dry_run: bool },
-    Rollback { id: Name, force: bool },
-}
-
-struct Ask {
-    wish: Wish,
-    by: String,
-    answer: oneshot::Sender<Result<Arc<HealingReport>, Failure>>,
-}
-
-/// What outlives the task, and what readers see of it.
-pub struct Desk {
-    settings: ArcSwap<Settings>,
-    work: Arc<dyn Work>,
-    asks: mpsc::Sender<Ask>,
-    asked: Home<mpsc::Receiver<Ask>>,
-    /// A round is at work; its thread clears it.
-    busy: Arc<AtomicBool>,
-    /// The latest look that was no rehearsal.
-    report: ArcSwapOption<HealingReport>,
-    /// Why none has been made since, if one was tried.
-    trouble: ArcSwapOption<Value>,
-    /// The latest healings, latest first.
-    latest: ArcSwap<Vec<Value>>,
-    memory: Mutex<Memory>,
-}
-
-#[derive(Default)]
-struct Memory {
-    /// When the next round is due; `None` is now.
-    next: Option<Instant>,
-    /// A round was made or tried.
-    begun: bool,
-    /// Rounds in a row that could not look.
-    errors: u32,
-    /// When the latest report was handed to the decision task.
-    handed: Option<Instant>,
-    /// The list of healings could not be read, which was told.
-    unlisted: bool,
-}
-
-impl Desk {
-    /// Over a workspace.
-    pub fn new(settings: Settings, work: Arc<dyn Work>) -> Self {
-        let (asks, asked) = mpsc::channel(1);
-        Self {
-            settings: ArcSwap::from_pointee(settings),
-            work,
-            asks,
-            asked: Home::new(asked),
-            busy: Arc::default(),
-            report: ArcSwapOption::empty(),
-            trouble: ArcSwapOption::empty(),
-            latest: ArcSwap::default(),
-            memory: Mutex::default(),
-        }
-    }
-
-    /// The settings are others now: a round is due.
-    pub fn replace(&self, settings: Settings) {
-        if !settings.enabled {
-            self.report.store(None);
-            self.trouble.store(None);
-        }
-        self.settings.store(Arc::new(settings));
-        self.memory().next = None;
-    }
-
-    fn memory(&self) -> MutexGuard<'_, Memory> {
-        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// For people: the latest look and the latest healings.
-    pub fn tell(&self) -> Value {
-        let settings = self.settings.load();
-        json!({
-            "enabled": settings.enabled,
-            "busy": self.busy.load(Ordering::Relaxed),
-            "report": self.report.load_full(),
-            "error": self.trouble.load_full(),
-            "latest_healings": *self.latest.load_full(),
-        })
-    }
-
-    /// Every healing that is kept, without its changes.
-    pub async fn healings(&self) -> Result<Vec<Value>, Refusal> {
-        let (settings, work) = (self.settings.load_full(), Arc::clone(&self.work));
-        let list = tasks::blocking(move || work.list(&settings)).await.map_err(Failure::from)?;
-        Ok(list.iter().map(summary).collect())
-    }
-
-    /// One of them, with its changes.
-    pub async fn healing(&self, id: String) -> Result<Value, Refusal> {
-        let (settings, work) = (self.settings.load_full(), Arc::clone(&self.work));
-        let read = tasks::blocking(move || work.read(&settings, &id.as_str().into())).await;
-        Ok(json!(read.map_err(Failure::from)?))
-    }
-
-    /// A round now; `None` if it takes longer than whoever asks can wait.
-    pub async fn heal(&self, dry_run: bool, by: Caller) -> Result<Option<Value>, Refusal> {
-        self.ask(Wish::Heal { dry_run }, by).await
-    }
-
-    /// Undoes a healing; `None` as above.
-    pub async fn rollback(&self, id: String, force: bool, by: Caller) -> Result<Option<Value>, Refusal> {
-        self.ask(Wish::Rollback { id: id.as_str().into(), force }, by).await
-    }
-
-    async fn ask(&self, wish: Wish, by: Caller) -> Result<Option<Value>, Refusal> {
-        if !self.settings.load().enabled {
-            return Err(Refusal::Conflict("healing is off; `heal: {enabled: true}` switches it on".to_owned()));
-        }
-        let busy = || Refusal::Conflict("the workspace is being healed already; ask again".to_owned());
-        if self.busy.load(Ordering::Relaxed) {
-            return Err(busy());
-        }
-        let (answer, told) = oneshot::channel();
-        self.asks.try_send(Ask { wish, by: by.name, answer }).map_err(|_| busy())?;
-        match tokio::time::timeout(ANSWER, told).await {
-            Ok(Ok(result)) => Ok(Some(json!(*result?))),
-            Ok(Err(_)) => Err(Refusal::Unavailable("the healer has ended and is being started anew".to_owned())),
-            Err(_) => Ok(None),
-        }
-    }
-}
-
-/// A healing without its changes.
-fn summary(healing: &Healing) -> Value {
-    let mut value = json!(healing);
-    value["changes"] = healing.changes.len().into();
-    for key in ["by", "undoes", "undone_by"] {
-        if value.get(key).is_none() {
-            value[key] = Value::Null;
-        }
-    }
-    value
-}
-
-/// The mark that a round is at work; it is taken away when the work has ended, not when the task has.
-struct Busy(Arc<AtomicBool>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        self.0.store(false, Ordering::SeqCst);
-    }
+/// What a round is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Purpose {
+    /// Looks and heals, and the next one comes in its time.
+    Heal,
+    /// Shows a person what would be done, and nobody else.
+    Rehearse,
+    /// Says how things stand after something else was done.
+    Look,
 }
 
 /// The long task. Cloning shares the desk, so that one that is started again goes on where the other ended.
@@ -266,15 +63,22 @@ pub struct Healer {
     shared: Arc<Shared>,
     events: mpsc::Sender<Event>,
     progress: Progress,
+    ending: CancellationToken,
 }
 
 impl Healer {
-    /// Over a desk.
-    pub fn new(desk: Arc<Desk>, shared: Arc<Shared>, events: mpsc::Sender<Event>, progress: Progress) -> Self {
-        Self { desk, shared, events, progress }
+    /// Over a desk. When chiron is `ending` nothing more is begun, while the round in hand goes on.
+    pub fn new(
+        desk: Arc<Desk>,
+        shared: Arc<Shared>,
+        events: mpsc::Sender<Event>,
+        progress: Progress,
+        ending: CancellationToken,
+    ) -> Self {
+        Self { desk, shared, events, progress, ending }
     }
 
-    /// Heals until told to stop; the round in hand is brought to its end.
+    /// Heals until told to stop; the round in hand is brought to its end, if that comes soon.
     pub async fn run(self, stop: CancellationToken) {
         let mut asked = self.desk.asked.lend().expect("the healer before has ended");
         // What has changed while nobody looked is looked at at once.
@@ -283,35 +87,101 @@ impl Healer {
             self.progress.beat();
             failpoint::pass_task("healer.turn").await;
             let settings = self.desk.settings.load_full();
+            let view = self.view();
+            let held_back = self.note_caution(&settings, &view);
             let next = self.desk.memory().next.unwrap_or_else(Instant::now);
+            // Before the first decision nobody knows whether chiron may act.
+            let is_due = settings.enabled && view.at > Timestamp::EPOCH;
             tokio::select! {
                 biased;
                 () = stop.cancelled() => return,
+                () = self.ending.cancelled() => return,
                 Some(ask) = asked.recv() => self.answer(ask, settings, &stop).await,
-                () = tokio::time::sleep_until(next), if settings.enabled => {
+                () = tokio::time::sleep_until(next), if is_due => {
                     let trigger = match std::mem::replace(&mut self.desk.memory().begun, true) {
                         false => HealingTrigger::Start,
                         true => HealingTrigger::Schedule,
                     };
+                    let request = Request { trigger, by: None, dry_run: held_back };
                     // Why there is no report was told already.
-                    drop(self.round(settings, Request::new(trigger), &stop).await);
+                    drop(self.round(settings, request, Purpose::Heal, &stop).await);
                 }
                 () = tokio::time::sleep(LOOK) => self.remind(&stop).await,
             }
         }
     }
 
+    fn view(&self) -> Arc<View> {
+        self.shared.board.load().view.load_full()
+    }
+
+    /// Whether rounds that come by themselves only look; tells when that begins and ends.
+    fn note_caution(&self, settings: &Settings, view: &View) -> bool {
+        if !settings.enabled {
+            self.tell_what_stays(view);
+            return false;
+        }
+        let now = self.progress.clock().now();
+        let why = caution::may_not_act(view).or_else(|| caution::maintained(view, now));
+        // A decision task that is being started anew is no news.
+        let is_news = view.at > Timestamp::EPOCH && why.as_ref() != self.desk.held_back.load().as_deref();
+        if is_news {
+            match &why {
+                Some(why) => tracing::warn!(reason = why, "workspace is only looked at"),
+                None => {
+                    tracing::info!("workspace is healed again");
+                    self.desk.memory().next = None;
+                }
+            }
+            self.desk.held_back.store(why.clone().map(Arc::new));
+        }
+        why.is_some()
+    }
+
+    /// Healing was switched off over critical issues: they stay, and nobody would know why.
+    fn tell_what_stays(&self, view: &View) {
+        if view.at == Timestamp::EPOCH || std::mem::replace(&mut self.desk.memory().told_off, true) {
+            return;
+        }
+        let of_workspace = view.state.episodes.values().filter(|episode| {
+            (episode.facts.source, episode.facts.severity) == (IssueSource::Workspace, Severity::Critical)
+        });
+        let kinds: Vec<&str> = of_workspace.map(|episode| episode.key.kind.as_str()).collect();
+        if !kinds.is_empty() {
+            let issues = kinds.join(", ");
+            tracing::warn!(
+                issues,
+                "healing is off, and critical issues of the workspace stay open with what they hold"
+            );
+        }
+    }
+
     async fn answer(&self, ask: Ask, settings: Arc<Settings>, stop: &CancellationToken) {
         let Ask { wish, by, answer } = ask;
-        let result = match wish {
+        match wish {
+            // It was switched off while the wish waited.
+            Wish::Heal { .. } if !settings.enabled => drop(answer.send(Err(desk::is_off()))),
             Wish::Heal { dry_run } => {
+                let purpose = if dry_run { Purpose::Rehearse } else { Purpose::Heal };
+                // A person may heal during maintenance, but not while chiron may not act.
+                let dry_run = dry_run || caution::may_not_act(&self.view()).is_some();
                 let request = Request { by: Some(by), dry_run, ..Request::new(HealingTrigger::Request) };
-                self.round(settings, request, stop).await
+                let result = self.round(settings, request, purpose, stop).await;
+                // Whoever asked may have gone.
+                let _ = answer.send(result);
             }
-            Wish::Rollback { id, force } => self.roll_back(settings, id, force, by, stop).await,
-        };
-        // Whoever asked may have gone.
-        let _ = answer.send(result);
+            Wish::Rollback { id, force } => {
+                let is_enabled = settings.enabled;
+                let result = self.roll_back(Arc::clone(&settings), id, force, by, stop).await;
+                let is_done = result.is_ok();
+                let _ = answer.send(result);
+                if is_done && is_enabled {
+                    // What came back may be dangerous.
+                    let request = Request { trigger: HealingTrigger::Request, by: None, dry_run: true };
+                    drop(self.round(settings, request, Purpose::Look, stop).await);
+                }
+            }
+        }
     }
 
     /// One round: look and heal, tell readers, hand everything to the decision task.
@@ -319,26 +189,36 @@ impl Healer {
         &self,
         settings: Arc<Settings>,
         request: Request,
+        purpose: Purpose,
         stop: &CancellationToken,
     ) -> Result<Arc<HealingReport>, Failure> {
         let every = settings.every;
         let known = self.known();
-        let wanted = (Arc::clone(&settings), request.clone());
-        let (looked, new) = self
-            .off_thread(move |work, clock| {
-                let (settings, request) = wanted;
-                let looked = caught(|| work.heal(&settings, &request, clock));
-                (looked.map(Arc::new), Listed::of(work, &settings, known.as_ref()))
-            })
-            .await;
-        self.note_list(&new);
-        let rehearsed = request.dry_run;
-        if rehearsed {
+        let wanted = (Arc::clone(&settings), known.clone());
+        let done = self.off_thread(stop, move |work, clock| {
+            let (settings, known) = wanted;
+            let mut looked = caught(|| work.heal(&settings, &request, clock));
+            if let (Ok(report), false) = (&mut looked, purpose == Purpose::Rehearse) {
+                report.diff = String::new();
+            }
+            (looked.map(Arc::new), Listed::of(work, &settings, &known))
+        });
+        let (looked, new) = done.await?;
+        self.note_list(&new, &known);
+        if let Ok(report) = &looked
+            && report.stats.directories_created > 0
+        {
+            self.desk.folders.notify_one();
+        }
+        // What was found under settings that are replaced is old; the new ones want a round of their own.
+        let is_current = Arc::ptr_eq(&settings, &self.desk.settings.load());
+        if purpose == Purpose::Rehearse || !is_current || self.is_not_tried(&looked) {
+            if purpose == Purpose::Heal {
+                self.desk.memory().next = is_current.then(|| Instant::now() + RETRY_BUSY);
+            }
             self.hand(Round { look: None, healings: new.healings }, stop).await;
             return looked;
         }
-        // Settings that came meanwhile want a round of their own.
-        let same = Arc::ptr_eq(&settings, &self.desk.settings.load());
         let at = self.progress.clock().now();
         match &looked {
             Ok(report) => self.note_look(report, at),
@@ -347,12 +227,24 @@ impl Healer {
         {
             let mut memory = self.desk.memory();
             let pause = if looked.is_ok() { every } else { every.min(RETRY) };
-            memory.next = same.then(|| Instant::now() + pause);
-            memory.handed = Some(Instant::now());
+            if purpose == Purpose::Heal {
+                memory.next = Some(Instant::now() + pause);
+            }
+            (memory.handed, memory.reminded) = (Some(Instant::now()), false);
         }
         let look = looked.clone().map_err(|failure| failure.why);
         self.hand(Round { look: Some(look), healings: new.healings }, stop).await;
         looked
+    }
+
+    /// Whether another process healed, which is no failure of this one, unless it never ends.
+    fn is_not_tried(&self, looked: &Result<Arc<HealingReport>, Failure>) -> bool {
+        let mut memory = self.desk.memory();
+        if !looked.as_ref().is_err_and(Failure::is_busy) {
+            memory.busy_since = None;
+            return false;
+        }
+        memory.busy_since.get_or_insert_with(Instant::now).elapsed() < ROUND_MAX
     }
 
     async fn roll_back(
@@ -363,36 +255,50 @@ impl Healer {
         by: String,
         stop: &CancellationToken,
     ) -> Result<Arc<HealingReport>, Failure> {
+        if let Some(why) = caution::may_not_act(&self.view()) {
+            return Err(Failure::own("held_back", why));
+        }
         let known = self.known();
-        let (done, new) = self
-            .off_thread(move |work, clock| {
-                let done = caught(|| work.rollback(&settings, &id, force, Some(by), clock));
-                (done.map(Arc::new), Listed::of(work, &settings, known.as_ref()))
-            })
-            .await;
-        self.note_list(&new);
-        // What it found is no look at the whole workspace; the next round says how things stand.
+        let before = known.clone();
+        let done = self.off_thread(stop, move |work, clock| {
+            let done = caught(|| work.rollback(&settings, &id, force, Some(by), clock));
+            (done.map(Arc::new), Listed::of(work, &settings, &before))
+        });
+        let (done, new) = done.await?;
+        self.note_list(&new, &known);
+        if done.is_ok() {
+            self.desk.folders.notify_one();
+        }
         self.hand(Round { look: None, healings: new.healings }, stop).await;
         done
     }
 
-    /// The latest healing that the journal has.
-    fn known(&self) -> Option<Name> {
-        self.shared.board.load().view.load().state.healings.last.clone()
+    /// The healings that the journal has.
+    fn known(&self) -> Healings {
+        self.view().state.healings.clone()
     }
 
-    /// Works off the async threads, one at a time, and tells meanwhile that it gets on, as long as that is likely.
-    async fn off_thread<T: Send + 'static>(&self, work: impl FnOnce(&dyn Work, &Clock) -> T + Send + 'static) -> T {
+    /// Works off the async threads, one at a time, and tells meanwhile that it gets on, as long as that is likely. A stop
+    /// does not wait for what hangs; its thread, if it ever goes on, still keeps others from working beside it.
+    async fn off_thread<T: Send + 'static>(
+        &self,
+        stop: &CancellationToken,
+        work: impl FnOnce(&dyn Work, &Clock) -> T + Send + 'static,
+    ) -> Result<T, Failure> {
         let begun = Instant::now();
         let beat = || {
             if begun.elapsed() < ROUND_MAX {
                 self.progress.beat();
             }
         };
+        let stopping = || Failure::own("stopping", "chiron is stopping");
         while self.desk.busy.swap(true, Ordering::SeqCst) {
             // A healer before this one was cut off, and its work goes on.
             beat();
-            tokio::time::sleep(LOOK).await;
+            tokio::select! {
+                () = stop.cancelled() => return Err(stopping()),
+                () = tokio::time::sleep(LOOK) => {}
+            }
         }
         let (busy, means) = (Busy(Arc::clone(&self.desk.busy)), Arc::clone(&self.desk.work));
         let clock = self.progress.clock().clone();
@@ -400,10 +306,18 @@ impl Healer {
             let _busy = busy;
             work(&*means, &clock)
         }));
+        let mut overdue = std::pin::pin!(async {
+            stop.cancelled().await;
+            tokio::time::sleep(STOP_WAIT).await;
+        });
         loop {
             tokio::select! {
                 biased;
-                done = &mut done => return done,
+                done = &mut done => return Ok(done),
+                () = &mut overdue => {
+                    tracing::warn!("stopped while the workspace is still being looked at");
+                    return Err(stopping());
+                }
                 () = tokio::time::sleep(LOOK) => beat(),
             }
         }
@@ -412,6 +326,7 @@ impl Healer {
     fn note_look(&self, report: &Arc<HealingReport>, at: Timestamp) {
         self.desk.report.store(Some(Arc::clone(report)));
         self.desk.trouble.store(None);
+        self.desk.memory().looked = Some(Instant::now());
         if std::mem::take(&mut self.desk.memory().errors) > 0 {
             tracing::info!("workspace can be looked at again");
         }
@@ -449,12 +364,19 @@ impl Healer {
     }
 
     /// Keeps the latest healings for readers; trouble with the list is told when it begins.
-    fn note_list(&self, listed: &Listed) {
+    fn note_list(&self, listed: &Listed, known: &Healings) {
         let before = std::mem::replace(&mut self.desk.memory().unlisted, listed.trouble.is_some());
         match &listed.trouble {
             None => self.desk.latest.store(Arc::new(listed.latest.clone())),
             Some(error) if !before => tracing::warn!(error, "healings of the workspace could not be read"),
             Some(_) => {}
+        }
+        if let (Some(newest), Some(last)) = (&listed.newest, &known.last) {
+            let is_rewound = newest < last;
+            if is_rewound && !std::mem::replace(&mut self.desk.memory().rewound, is_rewound) {
+                let (newest, told) = (newest.as_str(), last.as_str());
+                tracing::warn!(newest, told, "healings of the workspace are older than those that were told");
+            }
         }
     }
 
@@ -470,54 +392,36 @@ impl Healer {
         }
     }
 
-    /// A decision task that was started anew knows nothing of the workspace: it gets the latest look again.
+    /// A decision task that was started anew knows nothing of the workspace: it is told again what the latest round came to.
+    /// A report that is too old is none.
     async fn remind(&self, stop: &CancellationToken) {
-        let view = self.shared.board.load().view.load_full();
-        let Some(report) = self.desk.report.load_full() else { return };
+        let view = self.view();
         if view.at == Timestamp::EPOCH || view.workspace_seen {
             return;
         }
-        let waits = |handed: Instant| handed.elapsed() < REMIND;
-        if self.desk.memory().handed.is_some_and(waits) {
-            return;
-        }
-        self.desk.memory().handed = Some(Instant::now());
-        self.hand(Round { look: Some(Ok(report)), healings: Vec::new() }, stop).await;
-    }
-}
-
-/// The healings that are kept, as far as they matter.
-struct Listed {
-    /// Those that the journal may not have.
-    healings: Vec<Healing>,
-    /// The latest, latest first.
-    latest: Vec<Value>,
-    trouble: Option<String>,
-}
-
-impl Listed {
-    fn of(work: &dyn Work, settings: &Settings, known: Option<&Name>) -> Self {
-        match caught(|| work.list(settings)) {
-            Ok(list) => {
-                let latest = list.iter().rev().take(LATEST).map(summary).collect();
-                let is_new = |healing: &Healing| known.is_none_or(|known| healing.id > *known);
-                // One that is under way comes last; it is told when it has ended.
-                let ended = list.into_iter().take_while(|healing| healing.end.is_some());
-                Self { healings: ended.filter(is_new).collect(), latest, trouble: None }
+        let settings = self.desk.settings.load();
+        let look = {
+            let mut memory = self.desk.memory();
+            if memory.handed.is_none_or(|handed| handed.elapsed() < REMIND) {
+                return;
             }
-            Err(failure) => Self { healings: Vec::new(), latest: Vec::new(), trouble: Some(failure.why) },
-        }
-    }
-}
-
-/// What was done, or why not; a panic is a reason too.
-fn caught<T>(work: impl FnOnce() -> Result<T, Error>) -> Result<T, Failure> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(done) => done.map_err(Failure::from),
-        Err(_) => Err(Failure {
-            reason: "panicked",
-            why: "healing met a broken invariant of chiron's own; the log of the service has where".to_owned(),
-            kind: None,
-        }),
+            let is_young = memory.looked.is_some_and(|looked| looked.elapsed() <= settings.every * 2);
+            match (self.desk.trouble.load_full(), self.desk.report.load_full()) {
+                // Each failure once: it is one round that failed, however often it is told.
+                (Some(trouble), _) => {
+                    if std::mem::replace(&mut memory.reminded, true) {
+                        return;
+                    }
+                    Err(trouble["detail"].as_str().unwrap_or_default().to_owned())
+                }
+                (None, Some(report)) if is_young => Ok(report),
+                (None, _) => {
+                    memory.next = None;
+                    return;
+                }
+            }
+        };
+        self.desk.memory().handed = Some(Instant::now());
+        self.hand(Round { look: Some(look), healings: Vec::new() }, stop).await;
     }
 }

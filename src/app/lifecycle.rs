@@ -86,6 +86,7 @@ impl App {
         let mut turns = tokio::time::interval(turn.max(Duration::from_millis(20)));
         turns.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut policies = self.keep.policy.subscribe();
+        let healings = Arc::clone(&self.keep.healings);
         let failed = loop {
             if let Some(failed) = self.supervision.failed.take() {
                 break Some(failed);
@@ -110,6 +111,7 @@ impl App {
                     result = self.restart(&by, &reason) => drop(answer.send(result)),
                 },
                 Ok(()) = policies.changed() => self.tell_manager(),
+                () = healings.folders_changed() => self.place_anew().await,
                 _ = turns.tick() => self.look(),
             }
         };
@@ -557,6 +559,12 @@ impl App {
         self.keep.config.store(Arc::new(shown));
         self.keep.places.store(Arc::new(super::tasks::blocking(move || wiring::places(&settings)).await));
         Ok(())
+    }
+
+    /// Folders have come or gone: what is published goes where it belongs now.
+    async fn place_anew(&self) {
+        let settings = self.generation.settings.clone();
+        self.keep.places.store(Arc::new(super::tasks::blocking(move || wiring::places(&settings)).await));
     }
 }
 

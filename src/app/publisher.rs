@@ -31,11 +31,16 @@ const POINTS_LOOK: Duration = Duration::from_millis(500);
 /// How soon a change of the reasons alone is in the file.
 const REASONS_WITHIN: Duration = Duration::from_secs(1);
 
+/// How long the log of healings may wait for the journal in one turn: what the bot reads comes first.
+const HISTORY_WITHIN: Duration = Duration::from_secs(1);
+
 /// Where files go.
 #[derive(Clone, Debug)]
 pub struct Places {
     /// The policy file.
     pub policy: PathBuf,
+    /// Where it is while its own folder is not there; it never is in both places for long.
+    pub policy_fallback: PathBuf,
     /// The report file.
     pub report: PathBuf,
     /// The log of operator alerts.
@@ -102,6 +107,7 @@ pub async fn run(
             written = None;
         }
         placed = now_placed;
+        let mut tells = false;
         tokio::select! {
             biased;
             changed = policies.changed() => if changed.is_err() { break },
@@ -116,10 +122,7 @@ pub async fn run(
                 let configured = Arc::clone(&board.view.load().rules);
                 drop(board);
                 monitor.turn(&placed.points, &points, &configured.failure_points, told, &mut troubles).await;
-                if let Some((store, from)) = &journal {
-                    let result = healings.turn(&**store, *from, &placed.points, &shared).await;
-                    troubles.note("failure_point_healing", &placed.points.healing, result);
-                }
+                tells = true;
             }
             _ = report_due.tick() => write_report(&placed, &shared, progress.clock().now(), &mut troubles).await,
             Some(asked) = wanted.recv() => {
@@ -134,9 +137,17 @@ pub async fn run(
             let (path, document) = (placed.policy.clone(), Arc::clone(&latest));
             let result = blocking(move || publish::policy(&path, &document)).await;
             if result.is_ok() {
+                if written.is_none() {
+                    let left = sweep_policy(&placed).await;
+                    troubles.note("policy_fallback", &placed.policy_fallback, left);
+                }
                 written = Some(latest);
             }
             troubles.note("policy", &placed.policy, result);
+        }
+        if let Some((store, from)) = journal.as_ref().filter(|_| tells) {
+            let result = healings.turn(&**store, *from, &placed.points, &shared).await;
+            troubles.note("failure_point_healing", &placed.points.healing, result);
         }
     }
     while let Ok(alert) = alerts.try_recv() {
@@ -144,6 +155,15 @@ pub async fn run(
         let result = blocking(move || publish::operator_alert(&path, &alert)).await;
         troubles.note("operator_alerts", &placed.operator_alerts, result);
     }
+}
+
+/// Removes the policy file from where it was before its own folder was there: nobody renews that one any more.
+async fn sweep_policy(places: &Places) -> std::io::Result<()> {
+    if places.policy == places.policy_fallback {
+        return Ok(());
+    }
+    let path = places.policy_fallback.clone();
+    blocking(move || publish::remove_policy(&path)).await
 }
 
 async fn write_report(places: &Places, shared: &Shared, now: Timestamp, troubles: &mut Troubles) {
@@ -247,12 +267,19 @@ impl Healings {
         let path = &places.healing;
         let view = shared.board.load().view.load_full();
         let read = |error: StoreError| std::io::Error::other(error.to_string());
+        let deadline = Instant::now() + HISTORY_WITHIN;
+        // A file is waited for, so that no line is written twice; the journal is not.
+        let history = async |after: u64, limit: usize| {
+            let late =
+                |_| std::io::Error::other(format!("the journal did not answer within {} s", HISTORY_WITHIN.as_secs()));
+            tokio::time::timeout_at(deadline, store.history(after, limit)).await.map_err(late)?.map_err(read)
+        };
         if self.told.is_none() {
             let log = path.to_owned();
             let last = blocking(move || publish::last_healing(&log)).await;
             let before = last.as_ref().and_then(|line| line.seq).map(|seq| seq.saturating_sub(1));
             let named = match before {
-                Some(before) => store.history(before, 1).await.map_err(read)?.first().map(|entry| entry.at),
+                Some(before) => history(before, 1).await?.first().map(|entry| entry.at),
                 None => None,
             };
             self.told = Some((points_log::goes_on_after(last.as_ref(), named, from), Story::of(&view.state)));
@@ -273,7 +300,7 @@ impl Healings {
             if *seq >= view.state.seq {
                 return Ok(());
             }
-            let entries = store.history(*seq, ENTRIES_PAGE).await.map_err(read)?;
+            let entries = history(*seq, ENTRIES_PAGE).await?;
             if entries.is_empty() {
                 return Ok(());
             }

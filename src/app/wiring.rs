@@ -15,7 +15,9 @@ use crate::config::{Inputs, Settings};
 use crate::execute::actions;
 use crate::http;
 use crate::journal::{Epoch, JournalStore, State, StoreError, StoreErrorKind};
-use crate::model::{FindingCode, Name, PolicyDocument, Status, Summary, Timestamp, WORKSPACE, WORKSPACE_UNREADABLE};
+use crate::model::{
+    FindingCode, Name, PolicyDocument, Status, Summary, Timestamp, WORKSPACE, WORKSPACE_UNFIT, WORKSPACE_UNREADABLE,
+};
 use crate::observe::Observation;
 use crate::observe::check::ScheduledCheck;
 use crate::observe::inbox::{Inbox, Slots};
@@ -111,9 +113,15 @@ pub(super) fn rules(settings: &Settings) -> Rules {
         // The most frequent check sets the pace: three of its intervals, and its time limit, without a word is a stall.
         stalled_after: (shortest * 3).max(Duration::from_secs(15)),
         heals: settings.heal.enabled,
+        money_files: money_files(settings),
         real_money: settings.mode == Some(crate::config::Mode::Real),
         catalog: actions::action,
     }
+}
+
+fn money_files(settings: &Settings) -> Arc<[String]> {
+    let files = settings.heal.layout.files.iter().filter(|file| file.role.holds_money());
+    files.map(|file| file.path.to_string()).collect()
 }
 
 pub(super) fn metric_subjects(settings: &Settings) -> (Vec<Name>, Vec<(Name, Name)>, Vec<Name>) {
@@ -129,7 +137,7 @@ pub(super) fn issues(settings: &Settings) -> Vec<(Name, Name)> {
         scheduled.check.raises().iter().map(|kind| (scheduled.subsystem.clone(), Name::from(*kind)))
     });
     let points = settings.failure_points.iter().map(|point| &point.point);
-    let found = FindingCode::ALL.map(FindingCode::as_str).into_iter().chain([WORKSPACE_UNREADABLE]);
+    let found = FindingCode::ALL.map(FindingCode::as_str).into_iter().chain([WORKSPACE_UNFIT, WORKSPACE_UNREADABLE]);
     let of_workspace = found.filter(|_| settings.heal.enabled).map(|kind| (Name::from(WORKSPACE), Name::from(kind)));
     of_checks.chain(points.map(|point| (point.subsystem.clone(), point.category.clone()))).chain(of_workspace).collect()
 }
@@ -275,7 +283,8 @@ impl App {
         let wanted = settings.clone();
         let (places, last) = super::tasks::blocking(move || {
             let places = places(&wanted);
-            let last = publish::last_policy(&places.policy);
+            // It may lie where it went before its own folder was there.
+            let last = publish::last_policy(&places.policy).or_else(|| publish::last_policy(&places.policy_fallback));
             (places, last)
         })
         .await;
@@ -402,7 +411,8 @@ impl App {
     fn supervise_healer(&mut self) {
         let (shared, events) = (Arc::clone(&self.keep.shared), self.keep.events.clone());
         let progress = shared.metrics.progress("healer", &self.keep.clock);
-        let healer = Healer::new(Arc::clone(&self.keep.healings), shared, events, progress);
+        let (desk, ending) = (Arc::clone(&self.keep.healings), self.tasks.stop().clone());
+        let healer = Healer::new(desk, shared, events, progress, ending);
         self.supervise("healer", move |until| healer.clone().run(until));
     }
 
@@ -446,8 +456,10 @@ pub(super) fn places(settings: &Settings) -> Places {
     };
     let operator_alerts = settings.log_dir.join("operator_alerts.jsonl");
     let [log, _, summary] = publish::POINTS_FILES;
+    let name = settings.policy_file.file_name().unwrap_or(publish::POLICY_FILE.as_ref());
     Places {
         policy,
+        policy_fallback: settings.state_dir.join(name),
         report: publish::placed(&settings.report_file, &settings.state_dir),
         operator_alerts: publish::placed(&operator_alerts, &settings.state_dir),
         points: PointsPlaces {

@@ -2,8 +2,8 @@
 //! (WSP-3, WSP-5, WSP-6).
 //!
 //! In: [`Round`]s of the healer. Out: episodes under the name `workspace`, holds of the source `workspace`, records.
-//! **Invariant:** pure. What could not be looked at neither raises nor clears anything, and loosens nothing. Each healing
-//! is told once, whole and in order, whoever made it.
+//! **Invariant:** pure. What could not be looked at neither raises nor clears anything, and loosens nothing; nor does a
+//! dangerous finding go with the file that it was found in. Each healing is told once and whole, whoever made it.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -13,8 +13,8 @@ use crate::detect::Verdict;
 use crate::journal::{Record, State};
 use crate::model::{
     ChangeRecord, ChangeState, EpisodeId, EpisodeKey, FindingCode, FindingState, Healing, HealingReport, Issue,
-    IssueSource, Level, Name, PolicySource, Reason, Severity, Status, Timestamp, WORKSPACE, WORKSPACE_UNREADABLE,
-    WorkspaceFinding,
+    IssueSource, Level, Name, PolicySource, Reason, Severity, Status, Timestamp, ValidationPart, WORKSPACE,
+    WORKSPACE_UNFIT, WORKSPACE_UNREADABLE, WorkspaceFinding,
 };
 
 use super::cycle::Cycle;
@@ -65,22 +65,103 @@ pub(super) struct Known {
 enum Said<'a> {
     /// It is there and for a person.
     Raised(Vec<&'a WorkspaceFinding>),
-    /// It is there, but it is being seen to, or would be: that raises nothing and clears nothing.
+    /// It is there, but it is being seen to, or would be; or nobody could tell whether it is: that raises nothing and
+    /// clears nothing.
     Open,
     /// It is not there.
     Clear,
 }
 
-fn said(report: &HealingReport, code: FindingCode, least: Severity) -> Said<'_> {
-    let of_it = || report.findings.iter().filter(|finding| finding.code == code && finding.severity >= least);
+/// A look, and whether it could judge every file that may hold something dangerous.
+#[derive(Clone, Copy)]
+struct Look<'a> {
+    report: &'a HealingReport,
+    unjudged: bool,
+}
+
+fn said(look: Look<'_>, code: FindingCode, least: Severity) -> Said<'_> {
+    let of_it = || look.report.findings.iter().filter(|finding| finding.code == code && finding.severity >= least);
     let raised: Vec<&WorkspaceFinding> =
         of_it().filter(|finding| matches!(finding.state, FindingState::Standing | FindingState::Failed)).collect();
     if !raised.is_empty() {
         Said::Raised(raised)
-    } else if of_it().any(|finding| matches!(finding.state, FindingState::Deferred | FindingState::Planned)) {
+    } else if of_it().any(|finding| matches!(finding.state, FindingState::Deferred | FindingState::Planned))
+        || code.is_dangerous() && look.unjudged
+    {
         Said::Open
     } else {
         Said::Clear
+    }
+}
+
+/// What keeps a file from being looked into for what is dangerous.
+const UNJUDGED: [FindingCode; 7] = [
+    FindingCode::DirectoryMissing,
+    FindingCode::FileMissing,
+    FindingCode::FileEmpty,
+    FindingCode::JsonCorrupt,
+    FindingCode::RecordsLost,
+    FindingCode::Misplaced,
+    FindingCode::Inaccessible,
+];
+
+/// Whether one of these files could not be looked into, or was put right only in this very round: what was dangerous in it
+/// may be hidden, or may have gone with what could not be saved.
+fn is_unjudged<'a>(report: &HealingReport, files: impl Iterator<Item = &'a str>) -> bool {
+    let hidden = report.findings.iter().filter(|finding| UNJUDGED.contains(&finding.code));
+    let hidden: Vec<&str> = hidden.map(|finding| finding.path.as_str()).collect();
+    let covers =
+        |above: &str, file: &str| file.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    !hidden.is_empty() && { files }.any(|file| hidden.iter().any(|above| covers(above, file)))
+}
+
+/// Whether a bot may start in the workspace, as far as that is a matter of the policy.
+enum Fitness {
+    Fit,
+    /// chiron may not write there; whether the bot may is not known.
+    Hindered(String),
+    Unfit(String),
+}
+
+fn fitness(report: &HealingReport) -> Fitness {
+    if !matches!(report.validation.status, Status::Critical | Status::Failed) {
+        return Fitness::Fit;
+    }
+    let critical: Vec<_> = report.validation.parts.iter().filter(|part| part.critical).collect();
+    let (own, others): (Vec<_>, Vec<_>) = critical.into_iter().partition(|part| match part.part {
+        ValidationPart::Permissions => true,
+        ValidationPart::Structure => lacks_only_what_may_not_be_made(report),
+        ValidationPart::Slot | ValidationPart::Configuration => false,
+    });
+    let first = |parts: &[&crate::model::PartScore]| {
+        cut(parts.iter().find_map(|part| part.problems.first()).map_or("", String::as_str))
+    };
+    if others.is_empty() && !own.is_empty() {
+        return Fitness::Hindered(first(&own));
+    }
+    let score = report.validation.score;
+    Fitness::Unfit(format!("no bot may start in the workspace: score {score:.0} of 100; {}", first(&others)))
+}
+
+/// Whether all that is wrong with the files are some that chiron would make if it might.
+fn lacks_only_what_may_not_be_made(report: &HealingReport) -> bool {
+    let open = report.findings.iter().filter(|finding| finding.state != FindingState::Healed);
+    let (missing, others): (Vec<_>, Vec<_>) = open
+        .filter(|finding| UNJUDGED.contains(&finding.code) && finding.code != FindingCode::DirectoryMissing)
+        .partition(|finding| finding.code == FindingCode::FileMissing && finding.severity <= Severity::Medium);
+    others.is_empty() && !missing.is_empty()
+}
+
+/// The finding that chiron itself is in the way of healing.
+fn hindrance(why: &str) -> WorkspaceFinding {
+    WorkspaceFinding {
+        code: FindingCode::Inaccessible,
+        severity: Severity::Medium,
+        path: ".".to_owned(),
+        description: format!("chiron may not heal here: {why}"),
+        records: Vec::new(),
+        state: FindingState::Standing,
+        detail: "run chiron as the bot's user, with the workspace writable; else only the bot puts it right".to_owned(),
     }
 }
 
@@ -89,13 +170,17 @@ impl Cycle {
     pub(super) fn take_healed(&mut self, rounds: &[Round]) {
         let known = &mut self.world.workspace;
         for round in rounds {
-            for healing in &round.healings {
-                let new = known.waiting.back().is_none_or(|last| last.id < healing.id);
-                if new && healing.end.is_some() && known.waiting.len() < WAITING_MAX {
-                    known.waiting.push_back(healing.clone());
+            if !round.healings.is_empty() {
+                let mut waits: BTreeSet<Name> = known.waiting.iter().map(|healing| healing.id.clone()).collect();
+                for healing in round.healings.iter().filter(|healing| healing.end.is_some()) {
+                    if known.waiting.len() < WAITING_MAX && waits.insert(healing.id.clone()) {
+                        known.waiting.push_back(healing.clone());
+                    }
                 }
             }
             match &round.look {
+                // It was under way while healing was switched off.
+                Some(_) if !self.rules.heals => {}
                 Some(Ok(report)) => {
                     known.report = Some(Arc::clone(report));
                     (known.errors, known.dirty) = (0, true);
@@ -113,8 +198,12 @@ impl Cycle {
     /// Journals healings that the journal does not have, a bounded number of changes a step.
     pub(super) fn tell_healings(&mut self, draft: &mut Draft) {
         let waiting = &mut self.world.workspace.waiting;
-        while waiting.front().is_some_and(|healing| draft.state.healings.knows(&healing.id)) {
-            waiting.pop_front();
+        waiting.retain(|healing| !draft.state.healings.knows(&healing.id));
+        // One that is told in part is told to its end first.
+        let begun = draft.state.healings.under_way.as_ref();
+        let begun = begun.and_then(|(id, _)| waiting.iter().position(|healing| healing.id == *id));
+        if let Some(healing) = begun.filter(|at| *at > 0).and_then(|at| waiting.remove(at)) {
+            waiting.push_front(healing);
         }
         // What cannot be made durable now is told when it can.
         if !self.world.journal_ok {
@@ -133,21 +222,59 @@ impl Cycle {
         if !self.rules.heals || !std::mem::take(&mut self.world.workspace.dirty) {
             return;
         }
-        let known = self.world.workspace.clone();
+        let known = &self.world.workspace;
+        let report = known.report.clone().filter(|_| known.errors == 0);
         let before = self.told_before(&draft.state);
-        let mut found = vec![(Name::from(WORKSPACE_UNREADABLE), unreadable(&known, draft.now))];
-        if let Some(report) = known.report.filter(|_| known.errors == 0) {
+        let mut found = vec![(Name::from(WORKSPACE_UNREADABLE), unreadable(known, draft.now))];
+        if let Some(report) = report {
+            let look = self.look(&report, &draft.state);
+            let (unfit, hindrance) = match fitness(&report) {
+                Fitness::Fit => (Verdict::CLEAR, None),
+                Fitness::Hindered(why) => (Verdict::CLEAR, Some(hindrance(&why))),
+                // What is only looked at is not healed, so it cannot be fit; what was so before stays so.
+                Fitness::Unfit(_) if report.dry_run => (Verdict::Unknown, None),
+                Fitness::Unfit(why) => (Verdict::Known(vec![unfit(why, &report, draft.now)]), None),
+            };
+            found.push((WORKSPACE_UNFIT.into(), unfit));
             found.extend(FindingCode::ALL.map(|code| {
-                let verdict = match said(&report, code, Severity::Medium) {
-                    Said::Raised(findings) => Verdict::Known(vec![issue(code, &findings, draft.now)]),
-                    Said::Open => Verdict::Unknown,
-                    Said::Clear => Verdict::CLEAR,
+                let hindrance = hindrance.as_ref().filter(|finding| finding.code == code);
+                let verdict = match (said(look, code, Severity::Medium), hindrance) {
+                    (Said::Raised(mut findings), hindrance) => {
+                        findings.extend(hindrance);
+                        Verdict::Known(vec![issue(code, &findings, draft.now)])
+                    }
+                    (Said::Open, _) => Verdict::Unknown,
+                    (Said::Clear, Some(_)) if report.dry_run => Verdict::Unknown,
+                    (Said::Clear, Some(finding)) => Verdict::Known(vec![issue(code, &[finding], draft.now)]),
+                    (Said::Clear, None) => Verdict::CLEAR,
                 };
                 (code.as_str().into(), verdict)
             }));
         }
         self.reconcile(draft, WORKSPACE, found, true, |_| None);
         self.tell_again(draft, &before);
+    }
+
+    /// A look together with what it could not judge: a file with positions or trades, or one that an open issue is about.
+    fn look<'a>(&self, report: &'a HealingReport, state: &State) -> Look<'a> {
+        let mut named: Vec<String> = Vec::new();
+        for (key, id) in open_of(state, WORKSPACE) {
+            let is_dangerous = FindingCode::ALL.iter().any(|code| code.is_dangerous() && key.kind == *code.as_str());
+            if let Some(episode) = state.episodes.get(&id).filter(|_| is_dangerous) {
+                named.extend(episode.facts.symptoms.iter().map(|text| place(text)));
+            }
+        }
+        let files = self.rules.money_files.iter().map(String::as_str).chain(named.iter().map(String::as_str));
+        Look { report, unjudged: is_unjudged(report, files) }
+    }
+
+    /// Whether an issue about a finding is open and critical.
+    fn is_critical(state: &State, kind: &Name) -> bool {
+        let key = EpisodeKey { subsystem: WORKSPACE.into(), symbol: None, kind: kind.clone() };
+        let episode = state.open.get(&key).and_then(|id| state.episodes.get(id));
+        episode.is_some_and(|episode| {
+            (episode.facts.source, episode.facts.severity) == (IssueSource::Workspace, Severity::Critical)
+        })
     }
 
     /// The open issues that a person was told of, and the places they were about.
@@ -176,11 +303,15 @@ impl Cycle {
         draft: &Draft,
         want: &mut impl FnMut(PolicySource, Name, Level, &dyn Fn() -> String),
     ) {
-        if !self.rules.heals {
-            return;
-        }
         let known = &self.world.workspace;
         let held: Vec<_> = draft.state.holds.iter().filter(|(key, _)| key.source == PolicySource::Workspace).collect();
+        if !self.rules.heals {
+            // Nobody looks any more; what is critical does not go by that.
+            for (key, hold) in held.iter().filter(|(key, _)| Self::is_critical(&draft.state, &key.subject)) {
+                want(key.source, key.subject.clone(), hold.level, &|| hold.reason.clone());
+            }
+            return;
+        }
         let Some(report) = &known.report else {
             let reason = || match known.errors {
                 0 => "the workspace has not been looked at since the start".to_owned(),
@@ -192,9 +323,16 @@ impl Cycle {
             }
             return;
         };
+        let look = self.look(report, &draft.state);
+        let unfit = match fitness(report) {
+            Fitness::Unfit(why) => Some(why),
+            Fitness::Fit | Fitness::Hindered(_) => None,
+        };
         let is_open = |subject: &Name| {
             let code = FindingCode::ALL.into_iter().find(|code| *subject == *code.as_str());
-            code.is_some_and(|code| matches!(said(report, code, Severity::Critical), Said::Open))
+            code.is_some_and(|code| matches!(said(look, code, Severity::Critical), Said::Open))
+                // A workspace that is only looked at is not healed: that it is not fit holds nothing anew.
+                || *subject == *VALIDATION && unfit.is_some() && report.dry_run
         };
         for (key, hold) in held {
             if known.errors > 0 || is_open(&key.subject) {
@@ -202,18 +340,12 @@ impl Cycle {
             }
         }
         for code in FindingCode::ALL {
-            if let Said::Raised(findings) = said(report, code, Severity::Critical) {
+            if let Said::Raised(findings) = said(look, code, Severity::Critical) {
                 want(PolicySource::Workspace, code.as_str().into(), Level::NoNewTrades, &|| describe(code, &findings));
             }
         }
-        if matches!(report.validation.status, Status::Critical | Status::Failed) {
-            let reason = || {
-                let problem = report.validation.parts.iter().filter(|part| part.critical);
-                let problem = problem.flat_map(|part| part.problems.first()).next().map_or("", String::as_str);
-                let score = report.validation.score;
-                format!("no bot may start in the workspace: score {score:.0} of 100; {}", cut(problem))
-            };
-            want(PolicySource::Workspace, VALIDATION.into(), Level::NoNewTrades, &reason);
+        if let Some(why) = unfit.filter(|_| !report.dry_run) {
+            want(PolicySource::Workspace, VALIDATION.into(), Level::NoNewTrades, &|| why.clone());
         }
     }
 
@@ -235,6 +367,9 @@ pub(super) fn advice(kind: &str) -> &'static str {
         }
         Some(FindingCode::OrphanProcess) => "look whether the bot runs twice, and end the one that nobody supervises",
         Some(_) => "look at the files named, and put them right by hand",
+        None if kind == WORKSPACE_UNFIT => {
+            "put right what is named, so that a bot may start there; until then nothing new is opened"
+        }
         None => "look whether the workspace and its folder `.chiron` are there and may be read and written",
     }
 }
@@ -287,6 +422,15 @@ fn unreadable(known: &Known, now: Timestamp) -> Verdict {
             Verdict::Known(vec![raise(WORKSPACE_UNREADABLE, Severity::High, description, vec![cut(&known.why)], now)])
         }
     }
+}
+
+/// The issue behind the hold for a workspace that no bot may start in, so that somebody is told.
+fn unfit(why: String, report: &HealingReport, now: Timestamp) -> Issue {
+    let critical = report.validation.parts.iter().filter(|part| part.critical);
+    let problems = critical.flat_map(|part| part.problems.iter().map(|text| (part.part.as_str(), text)));
+    let symptom = |(part, text): (&str, &String)| redact::text(&format!("{part}: {}", cut(text))).into_owned();
+    let symptoms = problems.take(SYMPTOMS_MAX).map(symptom).collect();
+    raise(WORKSPACE_UNFIT, Severity::High, redact::text(&why).into_owned(), symptoms, now)
 }
 
 fn issue(code: FindingCode, findings: &[&WorkspaceFinding], now: Timestamp) -> Issue {

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::intake::{Intake, below, checked, span};
+use super::intake::{Intake, below, checked};
 use crate::base::tree::{Node, Section, Value};
 use crate::model::Mode;
 use crate::workspace::layout::BotPattern;
@@ -51,7 +51,9 @@ pub(super) fn heal(top: &mut Section<'_>, intake: &Intake<'_>, around: Around<'_
     if enabled && around.mode.is_some() {
         not_everything(top, &around.workspace);
     }
-    let every = span(&mut section, "every", Duration::from_secs(600));
+    let rule = "expected a duration such as 10m, from 100ms to 1d";
+    let bounds = Duration::from_millis(100)..=Duration::from_secs(86_400);
+    let every = checked(&mut section, "every", Duration::from_secs(600), rule, |value| bounds.contains(value));
     let named = section.word("layout", &[("quantum", true), ("none", false)]);
     let is_quantum = named.unwrap_or(around.profile == "quantum");
     let mut layout = layout::layout(top, &mut section, intake, &around, (is_quantum, enabled));

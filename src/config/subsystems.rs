@@ -90,6 +90,7 @@ pub(super) fn subsystems(
     intervals: Intervals,
 ) -> (Vec<SubsystemSettings>, Known) {
     let entries = top.entries("subsystems");
+    let heals = heals(top, !profile.is_empty());
     let built_in: HashSet<&str> = profile.iter().map(|spec| spec.name).collect();
     let mut drafts = Vec::new();
     for spec in profile {
@@ -110,8 +111,14 @@ pub(super) fn subsystems(
             let rule = "expected another name, `platform` stands for all subsystems together";
             intake.problems.push(*at, "subsystems.platform", "", rule, None);
         } else if name == WORKSPACE {
-            let rule = "expected another name, `workspace` stands for what `heal` finds in the bot's workspace";
-            intake.problems.push(*at, "subsystems.workspace", "", rule, None);
+            let hint = "rename it, for example to `bot_workspace`, wherever it is named";
+            if heals {
+                let rule = "expected another name, `workspace` stands for what `heal` finds in the bot's workspace";
+                intake.problems.push(*at, "subsystems.workspace", "", rule, Some(hint.to_owned()));
+            } else {
+                let text = format!("the name is refused as soon as `heal` is enabled; {hint}");
+                intake.warn(*at, "subsystems.workspace", &text);
+            }
         } else if !is_name(name) {
             intake.problems.push(*at, "subsystems", &shorten(name), NAME_RULE, None);
         }
@@ -169,6 +176,14 @@ pub(super) fn profile(name: &str) -> &'static [&'static BuiltIn] {
 fn intake_hint(name: &str, profile: &[&BuiltIn]) -> Option<String> {
     let names: Vec<&str> = profile.iter().map(|spec| spec.name).collect();
     did_you_mean(name, &names)
+}
+
+/// Whether healing is enabled; what is wrong in its section is told where that is read.
+fn heals(top: &mut Section<'_>, by_default: bool) -> bool {
+    let Some(section) = top.node("heal") else { return by_default };
+    let Value::Map(entries) = &section.value else { return true };
+    let named = entries.iter().find(|(key, ..)| key == "enabled").map(|(.., node)| &node.value);
+    !matches!(named, Some(Value::Scalar { text, .. }) if text == "false")
 }
 
 fn has_check(node: &Node) -> bool {

@@ -110,9 +110,21 @@ pub(super) async fn read(shared: &Shared, sent: Sent, sender: Sender) -> Result<
 
 /// A JSON body; a mistake names line and column.
 pub(super) async fn json<T: DeserializeOwned>(shared: &Shared, sent: Sent) -> Result<T, Problem> {
-    let bytes = read(shared, sent, Sender::Known).await?;
-    check_depth(&bytes)?;
-    serde_json::from_slice(&bytes).map_err(|error| Problem::invalid(format!("the body does not fit: {error}")))
+    object(&read(shared, sent, Sender::Known).await?)
+}
+
+/// What a JSON object says. A list is refused: its elements would be taken for the fields in their order, and `[]` for all
+/// of them left out.
+fn object<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+    check_depth(bytes)?;
+    let first = bytes.trim_ascii_start().first();
+    if let Some(first) = first.filter(|first| **first != b'{') {
+        let found = char::from(*first).escape_default();
+        return Err(Problem::invalid(format!(
+            "the body does not fit: found `{found}` at its beginning, expected an object"
+        )));
+    }
+    serde_json::from_slice(bytes).map_err(|error| Problem::invalid(format!("the body does not fit: {error}")))
 }
 
 /// Refuses JSON that is nested deeper than the webhook takes it.
@@ -132,8 +144,5 @@ pub(super) async fn json_or_nothing<T: DeserializeOwned>(shared: &Shared, sent: 
     if bytes.trim_ascii().is_empty() {
         return Ok(None);
     }
-    check_depth(&bytes)?;
-    serde_json::from_slice(&bytes)
-        .map(Some)
-        .map_err(|error| Problem::invalid(format!("the body does not fit: {error}")))
+    object(&bytes).map(Some)
 }

@@ -161,6 +161,10 @@ pub trait Handle: Send + Sync + 'static {
     ) -> Result<String, Refusal>;
     /// Ends announced maintenance early; the reason may be empty.
     async fn end_maintenance(&self, id: String, by: Caller, reason: String) -> Result<(), Refusal>;
+    /// What the operator's page shows of [`workspace`](Handle::workspace).
+    fn workspace_shortly(&self) -> serde_json::Value {
+        self.workspace()
+    }
     /// Whether the bot's workspace is healed, the latest look at it, and the latest healings.
     fn workspace(&self) -> serde_json::Value;
     /// Every healing of the workspace that is kept, without its changes.

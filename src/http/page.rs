@@ -78,7 +78,7 @@ pub(super) async fn landing(State(shared): State<Arc<Shared>>) -> Response {
         policy: &policy,
         runs: &shared.handle.runs(&WantedRuns { limit: RUNS_MAX, ..WantedRuns::ALL }),
         alerts: &shared.handle.active_alerts(),
-        workspace: &shared.handle.workspace(),
+        workspace: &shared.handle.workspace_shortly(),
         dry_run: shared.handle.dry_run(),
         not_ready: shared.handle.ready().err(),
         telemetry_path: &shared.telemetry_path,
@@ -226,6 +226,9 @@ fn workspace(page: &mut String, workspace: &Value) {
     }
     if let Some(detail) = workspace["error"]["detail"].as_str() {
         let _ = write!(page, "<dt>Could not be looked at</dt><dd class=\"critical\">{}</dd>", escape(detail));
+    }
+    if let Some(why) = workspace["held_back"].as_str() {
+        let _ = write!(page, "<dt>Only looked at</dt><dd class=\"degraded\">{}</dd>", escape(why));
     }
     page.push_str("</dl></section>");
     let stands = |finding: &&Value| finding["state"] == "standing" || finding["state"] == "failed";

@@ -284,7 +284,7 @@ impl Handle for Fake {
         self.ask(format!("end_maintenance {id} `{}` `{reason}`", by.name))
     }
     fn workspace(&self) -> Value {
-        json!({"enabled": true, "busy": false, "report": null, "error": null, "latest_healings": []})
+        json!({"enabled": true, "busy": false, "held_back": null, "report": null, "error": null, "latest_healings": []})
     }
     async fn healings(&self) -> Result<Vec<Value>, Refusal> {
         self.ask("healings").map(|()| self.healings.clone())

@@ -246,12 +246,22 @@ pub struct Hold {
     pub until: Option<Timestamp>,
 }
 
+/// Healings that are remembered one by one; twice as many as are kept by default.
+const HEALINGS_TOLD_MAX: usize = 2_000;
+
 /// The healings of the workspace that the journal has.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Healings {
-    /// The latest that is told whole.
+    /// The newest that is told whole.
     #[serde(default)]
     pub last: Option<Name>,
+    /// Those that are told whole, the newest ones. A clock that was ahead for a while, or a folder that was restored,
+    /// brings healings older than the newest that are not told yet.
+    #[serde(default)]
+    pub told: imbl::OrdSet<Name>,
+    /// What is not newer than this is told, or too old to be.
+    #[serde(default)]
+    pub floor: Option<Name>,
     /// The one that is being told, and how many of its changes are.
     #[serde(default)]
     pub under_way: Option<(Name, u32)>,
@@ -260,7 +270,21 @@ pub struct Healings {
 impl Healings {
     /// Whether a healing is told whole.
     pub fn knows(&self, healing: &Name) -> bool {
-        self.last.as_ref().is_some_and(|last| *healing <= *last)
+        // A journal of before remembers the newest alone.
+        let floor = if self.told.is_empty() { self.last.as_ref() } else { self.floor.as_ref() };
+        floor.is_some_and(|floor| *healing <= *floor) || self.told.contains(healing)
+    }
+
+    fn tell(&mut self, healing: &Name) {
+        if self.told.is_empty() {
+            self.floor = self.last.take();
+        }
+        self.under_way = None;
+        self.last = self.last.take().or_else(|| self.floor.clone()).max(Some(healing.clone()));
+        self.told.insert(healing.clone());
+        while self.told.len() > HEALINGS_TOLD_MAX {
+            self.floor = self.told.remove_min();
+        }
     }
 
     /// How many changes are told of one that is not told whole.
@@ -604,7 +628,7 @@ impl State {
                 if *changes != told {
                     return Err(format!("healing `{healing}` of {changes} changes after {told} of them"));
                 }
-                *healings = Healings { last: Some(healing.clone()), under_way: None };
+                healings.tell(healing);
             }
             _ => {}
         }

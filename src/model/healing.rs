@@ -10,6 +10,9 @@ pub const WORKSPACE: &str = "workspace";
 /// The type of the issue that the workspace could not be looked at for several rounds.
 pub const WORKSPACE_UNREADABLE: &str = "workspace_unreadable";
 
+/// The type of the issue that no bot may start in the workspace as it is.
+pub const WORKSPACE_UNFIT: &str = "workspace_unfit";
+
 /// What kind of thing was found in a workspace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

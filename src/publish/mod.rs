@@ -54,6 +54,11 @@ pub fn report(path: &Path, report: &Report) -> io::Result<()> {
     json(path, report)
 }
 
+/// Removes a policy file, if there is one; anything else of that name stays.
+pub fn remove_policy(path: &Path) -> io::Result<()> {
+    if last_policy(path).is_some() { std::fs::remove_file(path) } else { Ok(()) }
+}
+
 fn json(path: &Path, value: &impl Serialize) -> io::Result<()> {
     let mut bytes = serde_json::to_vec_pretty(value)?;
     bytes.push(b'\n');

@@ -92,6 +92,7 @@ fn healing(number: usize, changes: usize) -> Healing {
 fn sim() -> Sim {
     let mut rules = rules(&[("feed", Criticality::Full, &[])], &[]);
     rules.heals = true;
+    rules.money_files = Arc::new(["logs/positions.json".to_owned(), "logs/portfolio.json".to_owned()]);
     Sim::new(rules)
 }
 
@@ -199,8 +200,132 @@ fn a_restart_loosens_nothing() {
     assert_eq!((sim.state.level(), sim.issues().len()), (Level::AllowAll, 0));
 }
 
+/// WSP-3: what is dangerous does not go with the file that it was found in. While that file, or another with positions or
+/// trades, is not there, empty, corrupt, closed, misplaced, or was put right only in this round, the issue stays open and the
+/// level is held; the first look that can judge them all ends both.
+#[test]
+fn what_is_dangerous_is_not_gone_with_its_file() {
+    use FindingCode::{
+        DirectoryMissing, FileEmpty, FileMissing, HeartbeatStale, Inaccessible, JsonCorrupt, Misplaced, RecordsLost,
+    };
+    use FindingState::{Deferred, Failed, Healed, Planned, Standing};
+    let hidden = |code, state, path: &str| finding(code, Severity::Medium, path, state);
+    let mut sim = sim();
+    sim.healed(Some(Ok(report(vec![conflict("state/named.json")]))), Vec::new());
+    for seen in [
+        hidden(FileMissing, Healed, "state/named.json"),
+        hidden(FileMissing, Standing, "logs/portfolio.json"),
+        hidden(FileMissing, Planned, "logs/positions.json"),
+        hidden(FileEmpty, Healed, "logs/positions.json"),
+        hidden(JsonCorrupt, Healed, "logs/positions.json"),
+        hidden(JsonCorrupt, Deferred, "logs/positions.json"),
+        hidden(JsonCorrupt, Failed, "logs/portfolio.json"),
+        hidden(Inaccessible, Standing, "logs/positions.json"),
+        hidden(Inaccessible, Standing, "logs"),
+        hidden(Misplaced, Standing, "logs"),
+        hidden(DirectoryMissing, Healed, "state"),
+        hidden(RecordsLost, Standing, "logs/portfolio.json"),
+    ] {
+        sim.healed(Some(Ok(report(vec![seen.clone()]))), Vec::new());
+        sim.live(120);
+        assert!(sim.issues().contains(&"position_conflict".to_owned()), "{seen:?}");
+        assert_eq!(
+            (sim.held(PolicySource::Workspace), sim.state.level()),
+            (vec!["position_conflict".to_owned()], Level::NoNewTrades),
+            "{seen:?}"
+        );
+    }
+    // What is wrong with other files, or in another way, hides nothing.
+    let others = vec![
+        hidden(JsonCorrupt, Healed, "logs/positions.json.old"),
+        hidden(HeartbeatStale, Standing, "logs/positions.json"),
+        hidden(FileMissing, Healed, "state/other.json"),
+    ];
+    sim.healed(Some(Ok(report(others))), Vec::new());
+    assert_eq!(sim.issues(), ["heartbeat_stale"]);
+    sim.live(120);
+    assert_eq!(sim.state.level(), Level::AllowAll);
+}
+
+fn unfit(parts: &[ValidationPart]) -> HealingReport {
+    let mut unfit = report(Vec::new());
+    unfit.validation.status = Status::Critical;
+    let part = |part: &ValidationPart| PartScore {
+        part: *part,
+        score: 10.0,
+        critical: true,
+        problems: vec!["the folder `logs` may not be written".to_owned()],
+    };
+    unfit.validation.parts = parts.iter().map(part).collect();
+    unfit
+}
+
+/// WSP-5: where chiron itself may not write, nothing is held for that, and a person is told once, mildly; also if a file that
+/// it would make is missing for that reason alone. What keeps a bot from starting holds, and is an issue of its own.
+#[test]
+fn a_workspace_that_chiron_may_not_write_holds_nothing() {
+    use ValidationPart::{Configuration, Permissions, Slot, Structure};
+    let missing = |severity| finding(FindingCode::FileMissing, severity, "logs/positions.json", FindingState::Standing);
+    let corrupt = finding(FindingCode::JsonCorrupt, Severity::High, "logs/a.json", FindingState::Standing);
+    let none: Vec<WorkspaceFinding> = Vec::new();
+    let medium = missing(Severity::Medium);
+    for (parts, findings, holds, issues) in [
+        (&[Permissions][..], none.clone(), false, vec!["inaccessible"]),
+        (&[Permissions, Structure], vec![medium.clone()], false, vec!["file_missing", "inaccessible"]),
+        (&[Permissions, Structure], none.clone(), true, vec!["workspace_unfit"]),
+        (&[Permissions, Structure], vec![missing(Severity::High)], true, vec!["file_missing", "workspace_unfit"]),
+        (
+            &[Permissions, Structure],
+            vec![medium, corrupt],
+            true,
+            vec!["file_missing", "json_corrupt", "workspace_unfit"],
+        ),
+        (&[Permissions, Configuration], none.clone(), true, vec!["workspace_unfit"]),
+        (&[Slot], none.clone(), true, vec!["workspace_unfit"]),
+        (&[], none, true, vec!["workspace_unfit"]),
+    ] {
+        let mut sim = sim();
+        let told = HealingReport { findings: findings.clone(), ..unfit(parts) };
+        sim.healed(Some(Ok(told.clone())), Vec::new());
+        sim.healed(Some(Ok(told)), Vec::new());
+        let mut kinds = sim.issues();
+        kinds.sort();
+        let held = if holds { vec!["validation".to_owned()] } else { Vec::new() };
+        assert_eq!(
+            (kinds, sim.held(PolicySource::Workspace)),
+            (issues.iter().map(|kind| (*kind).to_owned()).collect(), held),
+            "{parts:?} {findings:?}"
+        );
+        let worst = sim.state.episodes.values().map(|episode| episode.facts.severity).max().unwrap();
+        assert_eq!(worst >= Severity::High, holds || findings.iter().any(|one| one.severity > Severity::Medium));
+        assert!(sim.escalations() >= 1, "somebody is told");
+        sim.healed(Some(Ok(report(Vec::new()))), Vec::new());
+        sim.live(120);
+        assert_eq!((sim.issues(), sim.state.level()), (vec![], Level::AllowAll));
+    }
+}
+
+/// WSP-5, WSP-6: a workspace that is only looked at is not healed, so that it is not fit raises nothing; what was so before
+/// stays so.
+#[test]
+fn a_dry_round_finds_nobody_unfit() {
+    let dry = |report: HealingReport| HealingReport { dry_run: true, ..report };
+    let mut sim = sim();
+    sim.healed(Some(Ok(dry(unfit(&[ValidationPart::Structure])))), Vec::new());
+    sim.healed(Some(Ok(dry(unfit(&[ValidationPart::Permissions])))), Vec::new());
+    sim.live(10);
+    assert_eq!((sim.issues(), sim.state.level()), (vec![], Level::AllowAll));
+    sim.healed(Some(Ok(unfit(&[ValidationPart::Structure]))), Vec::new());
+    sim.healed(Some(Ok(dry(unfit(&[ValidationPart::Structure])))), Vec::new());
+    sim.live(120);
+    assert_eq!((sim.issues(), sim.state.level()), (vec!["workspace_unfit".to_owned()], Level::NoNewTrades));
+    sim.healed(Some(Ok(dry(report(Vec::new())))), Vec::new());
+    sim.live(120);
+    assert_eq!((sim.issues(), sim.state.level()), (vec![], Level::AllowAll));
+}
+
 /// WSP-1, SPEC 15: what was healed, is planned or is deferred is no issue, and neither is what is mild; a workspace in
-/// which no bot may start holds `no_new_trades` without an issue of its own.
+/// which no bot may start holds `no_new_trades` and is an issue of its own.
 #[test]
 fn what_can_be_healed_is_no_issue() {
     use FindingState::{Deferred, Failed, Healed, Planned, Standing};
@@ -221,7 +346,8 @@ fn what_can_be_healed_is_no_issue() {
     let mut unfit = report(Vec::new());
     unfit.validation.status = Status::Critical;
     sim.healed(Some(Ok(unfit)), Vec::new());
-    assert_eq!((sim.issues(), sim.held(PolicySource::Workspace)), (vec![], vec!["validation".to_owned()]));
+    let issues = vec!["workspace_unfit".to_owned()];
+    assert_eq!((sim.issues(), sim.held(PolicySource::Workspace)), (issues, vec!["validation".to_owned()]));
 }
 
 /// WSP-6: a workspace that could not be looked at three times in a row is an issue, until it can be.
@@ -241,22 +367,35 @@ fn three_failed_rounds_are_an_issue() {
     assert_eq!(sim.issues(), [""; 0]);
 }
 
-/// WSP-6: a reload that ends healing lets go of its issues and holds; one that begins it waits for a look.
+/// WSP-3, WSP-6: a reload that ends healing lets go of what is mild and keeps what is critical, also over a restart; a look
+/// that comes late says nothing. One that begins it waits for a look.
 #[test]
 fn a_reload_switches_healing() {
     let mut sim = sim();
+    let mild = finding(FindingCode::JsonCorrupt, Severity::High, "logs/b.json", FindingState::Standing);
+    sim.healed(Some(Ok(report(vec![conflict("logs/a.json"), mild]))), Vec::new());
+    assert_eq!(sim.issues().len(), 2);
     sim.healed(Some(Ok(report(vec![conflict("logs/a.json")]))), Vec::new());
     let (on, mut off) = (sim.rules.clone(), sim.rules.clone());
     off.heals = false;
     sim.cycle.reconfigure(on.clone(), &sim.state, sim.now);
     sim.live(120);
     assert_eq!((sim.issues().len(), sim.held(PolicySource::Startup)), (1, vec![]), "a reload alone changes nothing");
-    sim.cycle.reconfigure(off, &sim.state, sim.now);
+    sim.cycle.reconfigure(off.clone(), &sim.state, sim.now);
+    sim.healed(Some(Ok(report(Vec::new()))), Vec::new());
     sim.live(120);
-    assert_eq!((sim.issues(), sim.state.level()), (vec![], Level::AllowAll));
+    let (critical, held) = (vec!["position_conflict".to_owned()], vec!["position_conflict".to_owned()]);
+    assert_eq!((sim.issues(), sim.held(PolicySource::Workspace)), (critical.clone(), held.clone()));
+    sim.rules = off;
+    sim.crash();
+    sim.live(120);
+    assert_eq!((sim.issues(), sim.held(PolicySource::Workspace)), (critical, held));
     sim.cycle.reconfigure(on, &sim.state, sim.now);
     sim.step(Inputs::default());
-    assert_eq!(sim.held(PolicySource::Startup), ["workspace"]);
+    assert_eq!(sim.held(PolicySource::Startup), ["workspace"], "the late look was not taken");
+    sim.healed(Some(Ok(report(Vec::new()))), Vec::new());
+    sim.live(120);
+    assert_eq!((sim.issues(), sim.state.level()), (vec![], Level::AllowAll));
 }
 
 /// WSP-6, SEC-4: every healing, whoever made it, is journaled once with each of its changes, across crashes, a journal that
@@ -338,10 +477,11 @@ fn a_healing_told_twice_is_illegal() {
         State::default().replay(&entries).is_ok()
     };
     assert!(legal(&[whole(1, 0), change(2, 1), whole(2, 1), change(3, 1), change(4, 1), whole(4, 1)]));
+    assert!(legal(&[whole(2, 0), change(1, 1), whole(1, 1)]), "an older one that was restored");
     for bad in [
         vec![whole(1, 0), whole(1, 0)],
-        vec![whole(2, 0), whole(1, 0)],
-        vec![whole(2, 0), change(1, 1)],
+        vec![whole(2, 0), whole(1, 0), whole(2, 0)],
+        vec![whole(2, 0), whole(1, 0), change(1, 1)],
         vec![change(1, 2)],
         vec![change(1, 1), change(1, 1)],
         vec![change(1, 1), whole(1, 2)],
@@ -349,6 +489,46 @@ fn a_healing_told_twice_is_illegal() {
     ] {
         assert!(!legal(&bad), "{bad:?}");
     }
+}
+
+/// WSP-6: a healing that is older than the newest is told all the same, as after a clock that was ahead or a folder that was
+/// restored. Those before a bounded number are remembered as one; a journal of before remembers the newest alone.
+#[test]
+fn older_healings_are_told() {
+    let mut sim = sim();
+    sim.healed(None, vec![healing(900_000, 1)]);
+    sim.healed(None, vec![healing(1, 1), healing(2, 1)]);
+    assert!([1, 2, 900_000].iter().all(|number| sim.state.healings.knows(&healing(*number, 0).id)));
+    assert_eq!(sim.state.healings.last, Some(healing(900_000, 0).id));
+    // More than may wait at once: the healer hands the others again.
+    for _ in 0..2 {
+        sim.healed(None, (3..2_100).map(|number| healing(number, 0)).collect());
+        for _ in 0..8 {
+            sim.step(Inputs::default());
+        }
+    }
+    let healings = &sim.state.healings;
+    assert!((1..2_100).all(|number| healings.knows(&healing(number, 0).id)), "{:?}", healings.floor);
+    assert!(healings.told.len() <= 2_000 && !healings.knows(&healing(2_100, 0).id));
+
+    let mut old: crate::journal::Healings = serde_json::from_str(r#"{"last":"20251123T013456Z-000005"}"#).unwrap();
+    assert!(old.knows(&healing(5, 0).id) && !old.knows(&healing(6, 0).id));
+    let mut state = State { healings: std::mem::take(&mut old), ..State::default() };
+    let told = Record::WorkspaceHealed {
+        healing: healing(7, 0).id,
+        planned_at: START,
+        trigger: HealingTrigger::Start,
+        by: None,
+        undoes: None,
+        end: HealingEnd::Finished,
+        changes: 0,
+        applied: 0,
+    };
+    state = state.replay(&[crate::journal::Entry { seq: 1, at: START, record: told }]).unwrap();
+    let knows = |number: usize| state.healings.knows(&healing(number, 0).id);
+    assert!(knows(4) && knows(5) && !knows(6) && knows(7), "{:?}", state.healings);
+    let text = serde_json::to_string(&state.healings).unwrap();
+    assert_eq!(serde_json::from_str::<crate::journal::Healings>(&text).unwrap(), state.healings);
 }
 
 /// What the healer's work does in a test.
@@ -375,7 +555,10 @@ impl Work for Played {
         assert!(!self.panics.load(Ordering::SeqCst), "an invariant of ours");
         match *self.outcome.lock().unwrap() {
             Some(kind) => Err(Error::new(kind, "it is away")),
-            None => Ok(HealingReport { trigger: request.trigger, ..report(Vec::new()) }),
+            None => {
+                let diff = "+a line of a file".to_owned();
+                Ok(HealingReport { trigger: request.trigger, dry_run: request.dry_run, diff, ..report(Vec::new()) })
+            }
         }
     }
     fn rollback(
@@ -438,7 +621,7 @@ impl Bench {
         let clock = Clock::manual(START);
         let rules = rules(&[("feed", Criticality::Full, &[])], &[]);
         let view = View {
-            at: Timestamp::EPOCH,
+            at: START,
             state: State::default(),
             policy: Arc::new(policy_document(&State::default(), &rules, 0, START)),
             rules: Arc::new(rules),
@@ -452,7 +635,7 @@ impl Bench {
             dry_run: false,
             stormy: false,
             hooks: Vec::new(),
-            workspace_seen: false,
+            workspace_seen: true,
         };
         let shared = Arc::new(Shared {
             board: arc_swap::ArcSwap::from_pointee(Board::new(view)),
@@ -470,7 +653,8 @@ impl Bench {
 
     fn start(&self) -> crate::app::tasks::Spawned {
         let progress = self.shared.metrics.progress("healer", &self.clock);
-        let healer = Healer::new(Arc::clone(&self.desk), Arc::clone(&self.shared), self.told.clone(), progress);
+        let (desk, ending) = (Arc::clone(&self.desk), self.tasks.stop().clone());
+        let healer = Healer::new(desk, Arc::clone(&self.shared), self.told.clone(), progress, ending);
         let stop = self.stop.clone();
         self.tasks.spawn("healer", healer.run(stop))
     }
@@ -575,19 +759,36 @@ async fn people_are_answered() {
     let report = bench.desk.heal(true, ana()).await.unwrap().expect("it is quick");
     assert_eq!(report["trigger"], "request");
     assert_eq!(bench.handed().len(), 0, "a rehearsal is no look");
-    bench.desk.heal(false, ana()).await.unwrap().expect("it is quick");
+    assert_eq!(report["diff"], "+a line of a file");
+    let report = bench.desk.heal(false, ana()).await.unwrap().expect("it is quick");
+    assert_eq!(report.get("diff"), None);
+    let told = format!("{}{}", bench.desk.tell(), bench.desk.tell_shortly());
+    assert!(!told.contains("a line of a file"), "{told}");
     assert_eq!(bench.handed().len(), 1);
     {
         let rounds = bench.played.rounds.lock().unwrap();
         let asked: Vec<_> = rounds[1..].iter().map(|request| (request.by.as_deref(), request.dry_run)).collect();
         assert_eq!(asked, [(Some("ana"), true), (Some("ana"), false)]);
     }
-    let undo = async |id: &str, force| bench.desk.rollback(id.to_owned(), force, ana()).await;
+    let desk = Arc::clone(&bench.desk);
+    let undo = async |id: &str, force| desk.rollback(id.to_owned(), force, ana()).await;
     assert!(matches!(undo("unknown", false).await, Err(Refusal::NotFound(_))));
     assert!(matches!(undo("h1", false).await, Err(Refusal::Changed(why)) if why.contains("logs/a.json")));
     assert!(undo("h1", true).await.is_ok());
+    bench.seconds(1).await;
     let handed = bench.handed();
-    assert!(handed.iter().all(|round| round.look.is_none()) && handed[0].healings[0].id == healing(9, 1).id);
+    assert!(handed[0].look.is_none() && handed[0].healings[0].id == healing(9, 1).id);
+    // What came back may be dangerous: it is looked at, at once, and nothing is healed.
+    let looked = handed.iter().find_map(|round| round.look.clone()).expect("a look follows").unwrap();
+    assert!(looked.dry_run && looked.diff.is_empty());
+    let rounds = bench.played.rounds.lock().unwrap().len();
+    assert_eq!(rounds, 4);
+    // A rollback needs no healing to be on, and nobody looks then.
+    bench.desk.replace(settings(false, 600));
+    bench.seconds(1).await;
+    assert!(undo("h1", true).await.is_ok());
+    bench.seconds(1).await;
+    assert_eq!(bench.played.rounds.lock().unwrap().len(), rounds);
     assert_eq!(bench.desk.healings().await.unwrap()[0]["changes"], 1);
     assert!(bench.desk.healing(healing(9, 1).id.to_string()).await.is_ok());
     bench.stop.cancel();
@@ -598,14 +799,14 @@ async fn people_are_answered() {
 #[tokio::test(start_paused = true)]
 async fn only_what_is_new_is_handed() {
     let mut bench = Bench::new(settings(true, 60));
-    let mut open = healing(3, 1);
-    open.end = None;
-    *bench.played.healings.lock().unwrap() = vec![healing(1, 1), healing(2, 1), open];
+    let (mut dead, mut open) = (healing(2, 1), healing(4, 1));
+    (dead.end, open.end) = (None, None);
+    *bench.played.healings.lock().unwrap() = vec![healing(1, 1), dead, healing(3, 1), open];
     bench.publish(|view| view.state.healings.last = Some(healing(1, 1).id));
     bench.start();
     bench.seconds(5).await;
     let ids: Vec<Name> = bench.handed().into_iter().flat_map(|round| round.healings).map(|one| one.id).collect();
-    assert_eq!(ids, [healing(2, 1).id]);
+    assert_eq!(ids, [healing(3, 1).id], "one that never ends keeps no other back");
     bench.stop.cancel();
     bench.tasks.ended().await;
 }
@@ -626,6 +827,159 @@ async fn a_new_decision_task_is_reminded() {
     assert_eq!(bench.rounds().len(), 1);
     bench.stop.cancel();
     bench.tasks.ended().await;
+}
+
+/// POL-4: a decision task that was started anew is told that the latest round failed, once, and not of the look before; nor
+/// of a look that is older than two rounds.
+#[tokio::test(start_paused = true)]
+async fn nobody_is_reminded_of_what_is_stale() {
+    let mut bench = Bench::new(settings(true, 20));
+    bench.start();
+    bench.seconds(5).await;
+    *bench.played.outcome.lock().unwrap() = Some(ErrorKind::Workspace);
+    bench.seconds(16).await;
+    assert_eq!(bench.handed().len(), 2, "a look, and a failure");
+    bench.publish(|view| view.workspace_seen = false);
+    bench.seconds(12).await;
+    let handed = bench.handed();
+    assert!(handed.len() == 1 && matches!(&handed[0].look, Some(Err(why)) if why.contains("away")), "{handed:?}");
+    bench.stop.cancel();
+    bench.tasks.ended().await;
+
+    // Its rounds are not tried for long, as another process heals.
+    let mut bench = Bench::new(settings(true, 20));
+    bench.start();
+    bench.seconds(5).await;
+    *bench.played.outcome.lock().unwrap() = Some(ErrorKind::Busy);
+    bench.seconds(60).await;
+    bench.handed();
+    bench.publish(|view| view.workspace_seen = false);
+    bench.seconds(30).await;
+    assert_eq!(bench.handed().len(), 0);
+    bench.stop.cancel();
+    bench.tasks.ended().await;
+}
+
+/// WSP-6: that another process heals is no failure: it is told to nobody, counted nowhere, and tried again soon; unless that
+/// process never ends.
+#[tokio::test(start_paused = true)]
+async fn a_busy_workspace_is_no_failure() {
+    let mut bench = Bench::new(settings(true, 60));
+    *bench.played.outcome.lock().unwrap() = Some(ErrorKind::Busy);
+    bench.start();
+    bench.seconds(14).await;
+    assert_eq!(bench.rounds().len(), 3);
+    assert!(matches!(bench.desk.heal(false, ana()).await, Err(Refusal::Conflict(_))));
+    assert_eq!(bench.handed().len(), 0);
+    assert!(bench.metric("chiron_workspace_errors_total{reason=\"busy\"} 0"));
+    assert_eq!(bench.desk.tell()["error"], serde_json::Value::Null);
+    bench.seconds(620).await;
+    assert!(bench.handed().iter().any(|round| matches!(round.look, Some(Err(_)))), "it never ends");
+    *bench.played.outcome.lock().unwrap() = None;
+    bench.seconds(40).await;
+    assert!(bench.handed().iter().any(|round| matches!(round.look, Some(Ok(_)))));
+    bench.stop.cancel();
+    bench.tasks.ended().await;
+}
+
+/// Invariant 1, ACT-3: while nothing can be journaled, after a broken invariant, and during maintenance of the workspace,
+/// rounds only look, and a round comes as soon as that is over. A person may heal during maintenance; nothing is undone
+/// while chiron may not act.
+#[tokio::test(start_paused = true)]
+async fn rounds_only_look_while_chiron_may_not_act() {
+    let bench = Bench::new(settings(true, 10));
+    let dry = || bench.played.rounds.lock().unwrap().drain(..).map(|request| request.dry_run).collect::<Vec<_>>();
+    bench.start();
+    bench.seconds(5).await;
+    assert_eq!(dry(), [false]);
+    for condition in ["journal_fenced", "journal_corrupt", "journal_unavailable", "actuator_panicked"] {
+        bench.publish(|view| view.blind = vec![(condition.to_owned(), "so it is".to_owned())]);
+        bench.seconds(11).await;
+        assert_eq!(dry().iter().all(|dry| *dry), true, "{condition}");
+        assert!(bench.desk.tell()["held_back"].as_str().unwrap().contains(condition));
+        bench.desk.heal(false, ana()).await.unwrap();
+        assert_eq!(dry(), [true], "{condition}");
+        let undone = bench.desk.rollback("h1".to_owned(), true, ana()).await;
+        assert!(matches!(undone, Err(Refusal::Unavailable(why)) if why.contains(condition)));
+        bench.publish(|view| view.blind = vec![("clock_jump".to_owned(), "it was set".to_owned())]);
+        bench.seconds(1).await;
+        assert_eq!(dry(), [false], "{condition} is over");
+    }
+    let maintenance = |subsystems: &[&str], actions: &[&str]| crate::journal::Maintenance {
+        subsystems: subsystems.iter().map(|name| (*name).into()).collect(),
+        actions: actions.iter().map(|name| (*name).into()).collect(),
+        since: START,
+        until: START.plus(Duration::from_secs(86_400)),
+        by: "ana".to_owned(),
+        reason: "an upgrade".to_owned(),
+    };
+    for (one, only_looks) in [
+        (maintenance(&[], &[]), true),
+        (maintenance(&["platform"], &["restart_service"]), true),
+        (maintenance(&["feed"], &[]), false),
+        (maintenance(&[], &["restore_configuration"]), false),
+    ] {
+        bench.publish(|view| drop(view.state.maintenance.insert("m1".into(), one.clone())));
+        bench.seconds(1).await;
+        dry();
+        bench.seconds(11).await;
+        assert_eq!(dry(), [only_looks], "{one:?}");
+        assert_eq!(bench.desk.tell()["held_back"].is_string(), only_looks, "{one:?}");
+        bench.desk.heal(false, ana()).await.unwrap();
+        assert_eq!(dry(), [false], "a person heals: {one:?}");
+    }
+    bench.publish(|view| view.at = Timestamp::EPOCH);
+    bench.seconds(30).await;
+    assert_eq!(dry(), [false; 0], "nothing has been decided");
+    bench.publish(|_| ());
+    bench.tasks.stop().cancel();
+    bench.seconds(30).await;
+    assert_eq!(dry(), [false; 0], "chiron is ending");
+    bench.tasks.ended().await;
+}
+
+/// WSP-6: a round that was under way while the settings changed is not taken for a look under the new ones. SPEC 14: a stop
+/// does not wait for a look that hangs.
+#[tokio::test(start_paused = true, flavor = "current_thread")]
+async fn late_rounds_are_dropped() {
+    let mut bench = Bench::new(settings(true, 600));
+    let (gate, opens) = std::sync::mpsc::channel();
+    *bench.played.gate.lock().unwrap() = Some(opens);
+    bench.start();
+    let push = async |seconds: u64| {
+        for _ in 0..seconds * 4 {
+            tokio::time::advance(Duration::from_millis(250)).await;
+            tokio::task::yield_now().await;
+            std::thread::yield_now();
+        }
+    };
+    while bench.rounds().is_empty() {
+        push(1).await;
+    }
+    bench.desk.replace(settings(false, 600));
+    drop::<std::sync::mpsc::Sender<()>>(gate);
+    while bench.desk.tell()["busy"] == true {
+        push(1).await;
+    }
+    push(3).await;
+    assert_eq!(bench.handed().len(), 0);
+    assert_eq!(bench.desk.tell()["report"], serde_json::Value::Null);
+
+    bench.desk.replace(settings(true, 600));
+    let (gate, opens) = std::sync::mpsc::channel();
+    *bench.played.gate.lock().unwrap() = Some(opens);
+    while bench.rounds().len() < 2 {
+        push(1).await;
+    }
+    bench.stop.cancel();
+    let ended = bench.tasks.ended();
+    let mut ended = std::pin::pin!(ended);
+    for _ in 0..6 {
+        push(1).await;
+    }
+    let over = tokio::time::timeout(Duration::from_millis(1), &mut ended).await;
+    assert!(over.is_ok(), "the task has ended while its work hangs");
+    drop::<std::sync::mpsc::Sender<()>>(gate);
 }
 
 /// SPEC 14, WSP-6: while a long round is at work, others are refused, the task tells that it gets on, and a stop waits for

@@ -118,6 +118,7 @@ pub(super) fn rules(parts: &[Part], bindings: &[(&str, &str, Class)]) -> Rules {
         hooks: Arc::default(),
         stalled_after: Duration::from_secs(60),
         heals: false,
+        money_files: Arc::new([]),
         real_money: false,
         catalog: actions::action,
     }

@@ -53,6 +53,32 @@ async fn healing_is_asked_for() {
     assert_eq!((status.as_u16(), &body["code"]), (409, &json!("conflict")));
 }
 
+/// SEC-2: a body that is no object is refused on every route that takes one, and nothing is done: the elements of a list would
+/// be taken for the fields in their order.
+#[tokio::test]
+async fn only_objects_are_wishes() {
+    let server = Running::new().await;
+    let document = super::openapi::parsed();
+    let mut routes = 0;
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            // Alertmanager's notifications are read by rules of their own.
+            if operation["requestBody"].is_null() || path == crate::http::need::WEBHOOK {
+                continue;
+            }
+            assert_eq!(method, "post", "{path}");
+            routes += 1;
+            let concrete = path.replace(['{', '}'], "");
+            for bad in ["[]", " [true]", "[[]]", "null", "true", "1", "\"dry_run\"", r#"[true, "a", {}]"#] {
+                let (status, body) = server.post(&concrete, bad).await;
+                assert_eq!(status, 400, "{path} {bad}: {body}");
+            }
+        }
+    }
+    assert!(routes >= 10, "{routes}");
+    assert_eq!(server.fake.asked(), [""; 0]);
+}
+
 /// WSP-6: a healing is undone; a refusal names the files that have changed since.
 #[tokio::test]
 async fn a_healing_is_undone() {

@@ -86,6 +86,7 @@ pub(super) fn platform(dice: &mut Dice) -> Rules {
         hooks: Vec::new().into(),
         stalled_after: seconds(60),
         heals: false,
+        money_files: Arc::new([]),
         real_money: dice.percent(50),
         catalog: actions::action,
         subsystems,
