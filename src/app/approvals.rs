@@ -86,11 +86,15 @@ impl Cycle {
         }
     }
 
-    /// The run, what would do it, the policy in force and the settings, as one number; the time keeps questions apart.
+    /// The run, what would do it, the policy in force and the settings, as one number; the time keeps questions apart. For what
+    /// raises risk also the issue in its words: a yes to one kill switch is none to the next.
     fn digest(&self, draft: &Draft, key: &RunKey, action: &Name, target: &Name, asked_at: Timestamp) -> String {
-        let (key, means) = (key.to_string(), self.means(action, target));
+        let (episode, key, means) = (key.episode.clone(), key.to_string(), self.means(action, target));
         let (level, generation) = (draft.state.level(), draft.state.config_generation);
-        let shown = (key, action, target, means, level, generation, asked_at.millis());
+        let raises_risk = (self.rules.catalog)(action).is_some_and(|spec| spec.raises_risk);
+        let about =
+            draft.state.episodes.get(&episode).filter(|_| raises_risk).map(|episode| &episode.facts.description);
+        let shown = (key, action, target, means, level, generation, asked_at.millis(), about);
         let text = serde_json::to_vec(&shown).expect("text and numbers are JSON");
         Sha256::digest(text).iter().map(|byte| format!("{byte:02x}")).collect()
     }

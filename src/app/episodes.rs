@@ -233,6 +233,7 @@ impl Cycle {
         let mut steps = recommend::ladder_for(subsystem, kind, severity, settings, self.rules.catalog);
         let overdue = self.is_overdue(subsystem, kind);
         steps.retain(|step| overdue || !recommend::only_overdue(&step.action));
+        self.backup_first(subsystem, kind, severity, &mut steps);
         merged(old, steps)
     }
 

@@ -102,7 +102,7 @@ impl Healer {
                         false => HealingTrigger::Start,
                         true => HealingTrigger::Schedule,
                     };
-                    let request = Request { trigger, by: None, dry_run: held_back };
+                    let request = Request { dry_run: held_back, ..Request::new(trigger) };
                     // Why there is no report was told already.
                     drop(self.round(settings, request, Purpose::Heal, &stop).await);
                 }
@@ -177,7 +177,7 @@ impl Healer {
                 let _ = answer.send(result);
                 if is_done && is_enabled {
                     // What came back may be dangerous.
-                    let request = Request { trigger: HealingTrigger::Request, by: None, dry_run: true };
+                    let request = Request { dry_run: true, ..Request::new(HealingTrigger::Request) };
                     drop(self.round(settings, request, Purpose::Look, stop).await);
                 }
             }

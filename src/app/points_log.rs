@@ -10,7 +10,7 @@ use crate::journal::{ApprovalEnd, Entry, Episode, IssueFacts, Record, Rung, Stat
 use crate::model::{
     Ending, EpisodeId, EpisodeKey, IssueSource, Name, Outcome, PLATFORM, Reason, RunKey, Timestamp, is_forecast,
 };
-use crate::publish::{HealingStep, PointHealing};
+use crate::publish::{HealingStep, LogMark, PointHealing};
 
 use super::recovery::number;
 
@@ -26,8 +26,8 @@ const RESTORE: &str = "restore_configuration";
 pub(super) struct Story {
     issues: HashMap<EpisodeId, Known>,
     rehearsed: HashSet<RunKey>,
-    /// Proposals that were told: they are held up again and again.
-    suggested: HashSet<(EpisodeId, u32)>,
+    /// Proposals that were told, and when they were first: they are held up again and again.
+    suggested: HashMap<(EpisodeId, u32), Timestamp>,
 }
 
 /// One issue.
@@ -55,6 +55,12 @@ impl Story {
         for episode in state.ended_episodes.iter().chain(state.episodes.values()) {
             story.learn(episode);
         }
+        for episode in state.episodes.values() {
+            for note in episode.notes.iter().filter(|note| is_proposal(note.reason)) {
+                let first = story.suggested.entry((episode.id.clone(), note.rung)).or_insert(note.at);
+                *first = note.at.min(*first);
+            }
+        }
         story.rehearsed = state.runs.values().filter(|run| run.dry_run).map(|run| run.key.clone()).collect();
         story
     }
@@ -62,6 +68,8 @@ impl Story {
     /// Issues that had ended before what is told now are over.
     pub(super) fn forget_ended(&mut self, state: &State) {
         self.issues.retain(|id, _| state.episodes.contains_key(id));
+        self.suggested.retain(|(id, _), _| state.episodes.contains_key(id));
+        self.rehearsed.retain(|key| state.episodes.contains_key(&key.episode));
     }
 
     /// Whether no issue of a failure point is open.
@@ -104,11 +112,12 @@ impl Story {
                 let told = self.resolved(id);
                 let line = told.and_then(|told| self.finish(entry, id, told));
                 self.issues.remove(id);
-                self.suggested.retain(|(of, _)| of != id);
+                self.suggested.retain(|(of, _), _| of != id);
+                self.rehearsed.retain(|key| key.episode != *id);
                 return line;
             }
             Record::RecommendationHeld { episode, rung, reason, .. } => {
-                (episode, self.held(episode, *rung, *reason, &suggestion)?)
+                (episode, self.held(episode, *rung, (*reason, entry.at), &suggestion)?)
             }
             Record::RungSkipped { episode, rung, outcome } => {
                 let action = self.action(episode, *rung);
@@ -205,7 +214,7 @@ impl Story {
         &mut self,
         id: &EpisodeId,
         rung: u32,
-        reason: Reason,
+        (reason, at): (Reason, Timestamp),
         suggestion: &impl Fn(&str) -> Option<String>,
     ) -> Option<Told> {
         let known = self.issues.get(id)?;
@@ -214,9 +223,12 @@ impl Story {
             Reason::Unbound => format!("{}: {}", unbound(Outcome::Unbound), known.description),
             _ => return None,
         };
-        if !self.suggested.insert((id.clone(), rung)) {
+        let proposal = (id.clone(), rung);
+        // The first one is itself told if a crash has kept it from the log.
+        if self.suggested.get(&proposal).is_some_and(|first| *first < at) {
             return None;
         }
+        self.suggested.insert(proposal, at);
         Some(Told { step: HealingStep::Suggested, detail, action: self.action(id, rung), run: None })
     }
 
@@ -250,10 +262,15 @@ impl Story {
     }
 }
 
+/// Whether a rung that is held up for that is a proposal to a person.
+fn is_proposal(reason: Reason) -> bool {
+    matches!(reason, Reason::Manual | Reason::Unbound)
+}
+
 /// Where the log goes on: behind its latest line, if that is of this journal; `last` is the journal's last entry at the start
 /// and `at` the time of the entry that the line names.
-pub(super) fn goes_on_after(line: Option<&PointHealing>, at: Option<Timestamp>, last: u64) -> u64 {
-    let seq = line.filter(|line| at == Some(line.timestamp)).and_then(|line| line.seq).unwrap_or(last);
+pub(super) fn goes_on_after(line: Option<&LogMark>, at: Option<Timestamp>, last: u64) -> u64 {
+    let seq = line.filter(|line| at == Some(line.timestamp)).map_or(last, |line| line.seq);
     // A crash loses the lines of a moment; more is not read for it.
     seq.min(last).max(last.saturating_sub(GAP_MAX))
 }
@@ -284,17 +301,7 @@ mod tests {
     #[test]
     fn where_it_goes_on() {
         let at = Timestamp::from_millis(5_000);
-        let line = |seq| PointHealing {
-            timestamp: at,
-            category: "network".into(),
-            symbol: None,
-            action: None,
-            step: HealingStep::Retried,
-            detail: String::new(),
-            episode: None,
-            run: None,
-            seq: Some(seq),
-        };
+        let line = |seq| LogMark { seq, timestamp: at };
         assert_eq!(goes_on_after(None, None, 40), 40);
         assert_eq!(goes_on_after(Some(&line(30)), Some(at), 40), 30);
         assert_eq!(goes_on_after(Some(&line(30)), Some(Timestamp::from_millis(5_001)), 40), 40, "another journal's");

@@ -277,7 +277,7 @@ impl Healings {
         if self.told.is_none() {
             let log = path.to_owned();
             let last = blocking(move || publish::last_healing(&log)).await;
-            let before = last.as_ref().and_then(|line| line.seq).map(|seq| seq.saturating_sub(1));
+            let before = last.map(|mark| mark.seq.saturating_sub(1));
             let named = match before {
                 Some(before) => history(before, 1).await?.first().map(|entry| entry.at),
                 None => None,

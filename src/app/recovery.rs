@@ -19,7 +19,7 @@ use crate::verify::{self, Evidence};
 use super::cycle::{Answered, Cycle, Effect, Prepared, Rules};
 use super::draft::Draft;
 use super::episodes::is_to_be_seen_only;
-use super::points;
+use super::points::policy_permits;
 use super::reverse;
 use super::storm;
 use super::world::{Verifying, Waiting};
@@ -64,7 +64,8 @@ impl Cycle {
             };
             let episode = draft.state.episodes.get(&key.episode);
             let over = episode.is_none_or(|episode| self.is_over(episode));
-            let gates = self.is_barred(draft, &run);
+            // What is over is over, and no longer overdue.
+            let gates = if over && !run.lowers_risk { None } else { self.is_barred(draft, &run) };
             let why_not = if self.world.stopping {
                 Some(Reason::Stopping)
             } else if !self.world.journal_ok {
@@ -96,7 +97,8 @@ impl Cycle {
         binding.id == run.binding && binding.class == run.class && same
     }
 
-    /// Why a run that was decided earlier may not begin now: dry-run, or it raises risk and what that needs is gone.
+    /// Why a run that was decided earlier may not begin now: dry-run, or what it is for is by right meanwhile, or it raises risk
+    /// and what that needs is gone.
     pub(super) fn is_barred(&self, draft: &Draft, run: &Run) -> Option<Reason> {
         let episode = draft.state.episodes.get(&run.key.episode)?;
         let rung = episode.ladder.get((run.key.rung as usize).saturating_sub(1))?;
@@ -107,6 +109,9 @@ impl Cycle {
         if rehearsed && !run.dry_run {
             return Some(Reason::DryRun);
         }
+        if let Some(too_early) = self.is_too_early(episode, &run.action) {
+            return Some(too_early.reason);
+        }
         if !spec.raises_risk || matches!(rung.origin, RungOrigin::Undo(_)) {
             return None;
         }
@@ -116,8 +121,7 @@ impl Cycle {
         if !self.watchdog_alive(draft) {
             return Some(Reason::Watchdog);
         }
-        let beside = points::level_beside(&draft.state, &run.key.episode);
-        spec.needs_policy.is_some_and(|level| beside > level).then_some(Reason::Policy)
+        (!policy_permits(&draft.state, spec, &run.key.episode)).then_some(Reason::Policy)
     }
 
     /// Whether nothing holds an episode open: neither a check nor an alert, nor something that is to be undone or rehearsed.
@@ -327,7 +331,8 @@ impl Cycle {
         }
         loop {
             let Some(episode) = draft.state.episodes.get(&episode.id).cloned() else { return };
-            let rungs = self.rung_views(&draft.state, &episode);
+            let mut rungs = self.rung_views(&draft.state, &episode);
+            self.pass_over_asking(&draft.state, &episode, &mut rungs, draft.now);
             let healthy = self.is_whole(&draft.state, &episode);
             let index = match next(&rungs, self.rules.admit.dry_run, healthy) {
                 Next::Rung(index) => index,
@@ -436,7 +441,7 @@ impl Cycle {
         let request = Request {
             autonomy: view.autonomy,
             // To take back what made things worse waits for nothing but its target.
-            lowers_risk: is_free(spec, &rung.origin),
+            lowers_risk: self.is_free(spec, rung, target),
             raises_risk: spec.raises_risk && !matches!(rung.origin, RungOrigin::Undo(_)),
             dry_run: view.rehearsed_only,
             bound: view.bound,
@@ -462,16 +467,14 @@ impl Cycle {
             overall_starts: &starts,
             healthy: self.is_verified_healthy(&draft.state, target, &episode.id),
             watchdog_alive: self.watchdog_alive(draft),
-            policy_permits: spec
-                .needs_policy
-                .is_none_or(|level| points::level_beside(&draft.state, &episode.id) <= level),
+            policy_permits: policy_permits(&draft.state, spec, &episode.id),
             maintenance_until: self.maintenance_until(draft, target, &rung.action),
             in_storm: self.is_stormbound(target),
             group_busy,
             group_unhealthy,
         };
         let admission = admit::admit(&request, &ledger, &self.rules.admit, draft.now);
-        let pause = points::pause(&draft.state, episode, index, draft.now).filter(|until| draft.now < *until);
+        let pause = self.pause(&draft.state, episode, index, draft.now).filter(|until| draft.now < *until);
         match pause.filter(|_| admission.verdict == Verdict::Run && !approved) {
             Some(until) => {
                 admit::Admission { verdict: Verdict::Wait, reason: Reason::Cooldown, not_before: Some(until) }
@@ -506,7 +509,7 @@ impl Cycle {
         let target = &episode.key.subsystem;
         let binding = self.binding(&rung.action, target);
         let key = RunKey { episode: episode.id.clone(), rung: number(index), attempt: rung.attempts + 1 };
-        let lowers_risk = is_free(spec, &rung.origin);
+        let lowers_risk = self.is_free(spec, rung, target);
         let not_after = (!lowers_risk).then(|| draft.now.plus(self.rules.admit.not_after));
         draft.push(Record::RunIntended {
             key: key.clone(),
@@ -640,7 +643,10 @@ impl Cycle {
                 // And what made things worse is not repeated.
                 let undone = episode.ladder.iter().any(|later| later.origin == RungOrigin::Undo(number(index)));
                 let left = if undone || episode.is_behind(index) { 0 } else { left };
-                let retryable = left > 0 && self.may_retry(state, episode, index, rung.attempts, binding);
+                let too_early = self.is_too_early(episode, &rung.action).is_some();
+                let retryable = left > 0 && !too_early && self.may_retry(state, episode, index, rung.attempts, binding);
+                // What nothing is to be done about yet holds up nothing that is, whoever has put it there.
+                let passed = too_early && matches!(rung.outcome, None | Some(Outcome::Cancelled | Outcome::DryRun));
                 // After a person's no, only what lowers risk goes on by itself.
                 let autonomy = self.autonomy_now(episode, rung);
                 let asks = rejected
@@ -653,7 +659,7 @@ impl Cycle {
                     // Taking back what made things worse is not passed over while a person is asked.
                     containing: rung.containing && !matches!(rung.origin, RungOrigin::Undo(_)),
                     bound: binding.is_some() || holds,
-                    outcome: rung.outcome,
+                    outcome: if passed { Some(Outcome::NotNeeded) } else { rung.outcome },
                     attempts: rung.attempts,
                     retries_left: if retryable { left } else { 0 },
                 }
@@ -740,12 +746,6 @@ fn looked_at_by_itself(rules: &Rules, index: &HashMap<Name, usize>, key: &Episod
     raised.iter().any(|kind| key.kind == **kind)
         || is_forecast(&key.kind)
         || rules.failure_points.iter().any(|point| point.category == key.kind && point.subsystem == key.subsystem)
-}
-
-/// Whether neither budgets nor cooldowns are about an action: it lowers risk, it only asks, or it takes back what made things
-/// worse, which is as urgent.
-fn is_free(spec: &ActionSpec, origin: &RungOrigin) -> bool {
-    spec.lowers_risk || crate::recommend::only_asks(spec.name) || matches!(origin, RungOrigin::Undo(_))
 }
 
 /// The latest try of a rung, and when it ended, if that is remembered.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use crate::journal::{Before, Episode, IssueFacts, Record, Run, Rung, RungOrigin, State};
 use crate::model::{
     Autonomy, Criticality, EpisodeId, EpisodeKey, HOST, IssueSource, Name, Outcome, PLATFORM, Severity, Status,
+    Timestamp,
 };
 
 use super::cycle::{Cycle, Effect};
@@ -169,9 +170,7 @@ impl Cycle {
             episode.key.subsystem == *target && episode.id != *own && !apart && !mild
         });
         let healthy = match self.world.index.get(target) {
-            Some(index) => self.world.subsystems[*index]
-                .healthy_since
-                .is_some_and(|since| self.world.last_seen >= since.plus(self.rules.policy.min_hold)),
+            Some(index) => self.is_lasting(self.world.subsystems[*index].healthy_since),
             // What is checked no longer is not healthy.
             None if *target == *PLATFORM => self.is_platform_whole(),
             None => *target == *HOST && self.world.resources.is_some(),
@@ -179,11 +178,20 @@ impl Cycle {
         healthy && !open
     }
 
-    /// Whether every check has answered, and what trading depends on fully works.
+    /// Whether health since then has lasted as long as a policy is held at least.
+    fn is_lasting(&self, since: Option<Timestamp>) -> bool {
+        since.is_some_and(|since| self.world.last_seen >= since.plus(self.rules.policy.min_hold))
+    }
+
+    /// Whether every check has answered, and all that trading depends on fully has been healthy for as long as any other target
+    /// would have to be.
     fn is_platform_whole(&self) -> bool {
-        let works = |status| matches!(status, Status::Healthy | Status::Degraded);
-        let mut full = self.rules.subsystems.iter().filter(|one| one.criticality == Criticality::Full);
-        self.world.unseen == 0 && !self.is_stormy() && full.all(|one| works(self.world.status(&one.name)))
+        let all = self.rules.subsystems.iter().zip(&self.world.subsystems);
+        let mut full = all.filter(|(subsystem, _)| subsystem.criticality == Criticality::Full);
+        self.world.unseen == 0
+            && !self.is_stormy()
+            && self.is_lasting(Some(self.world.started_at))
+            && full.all(|(_, seen)| self.is_lasting(seen.healthy_since))
     }
 
     /// Whether only a person undoes it, by the settings in force.

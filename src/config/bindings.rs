@@ -10,7 +10,7 @@ use super::subsystems::Known;
 use crate::base::tree::{Position, Section};
 use crate::execute::actuators::{ACTUATORS, ActuatorContext};
 use crate::execute::{Actuator, Binding, Environment, VerifySettings};
-use crate::model::{Autonomy, Class, Name};
+use crate::model::{Autonomy, Class, Name, PLATFORM};
 
 const CLASSES: [(&str, Class); 4] = [
     ("natural", Class::Natural),
@@ -92,6 +92,16 @@ fn binding(
     let subsystem = known.take_or_platform(&mut section, "subsystem");
     if let Some(name) = subsystem.as_ref().filter(|name| known.is_disabled(name)) {
         intake.warn_key(&mut section, "subsystem", &format!("`{name}` is not enabled, so this is never used"));
+    }
+    let takes_back = |name: &Name| {
+        let spec = crate::execute::actions::action(name);
+        spec.is_some_and(|spec| spec.raises_risk && spec.reverse.is_some())
+    };
+    if subsystem.as_ref().is_some_and(|name| *name == *PLATFORM) && action.as_ref().is_some_and(takes_back) {
+        let hint = "give the failure point a `subsystem`, and bind the action and what takes it back to that";
+        let rule =
+            "expected a subsystem; whether the platform is well again is not checked, so nothing is taken back for it";
+        section.reject("subsystem", rule, Some(hint.to_owned()));
     }
     let (usual_class, usual_retries) = usual(action.as_ref());
     let class = section.word("class", &CLASSES).unwrap_or(usual_class);

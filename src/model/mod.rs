@@ -29,8 +29,8 @@ pub use access::{Caller, Role};
 pub use action::{ActionSpec, Autonomy, Means};
 pub use healing::{
     Acceptance, ChangeKind, ChangeRecord, ChangeState, FindingCode, FindingState, Healing, HealingEnd, HealingReport,
-    HealingStats, HealingTrigger, PartScore, RECORDS_MAX, Validation, ValidationPart, WORKSPACE, WORKSPACE_UNFIT, WORKSPACE_UNREADABLE,
-    WorkspaceFinding,
+    HealingStats, HealingTrigger, PartScore, RECORDS_MAX, Validation, ValidationPart, WORKSPACE, WORKSPACE_UNFIT,
+    WORKSPACE_UNREADABLE, WorkspaceFinding,
 };
 pub use health::{Details, Health, Perfdata, Status};
 pub use ids::{EpisodeId, EpisodeKey, Fingerprint, Name, RunKey};

@@ -99,8 +99,10 @@ pub fn points_summary(path: &Path, record: &PointsRecord) -> io::Result<()> {
     json(path, record)
 }
 
-/// The log of what was done about failure points (WSP-7) in the log folder, and what it was before it was rotated.
-pub const HEALING_FILES: [&str; 2] = ["failure_point_healing.jsonl", "failure_point_healing.jsonl.1"];
+/// The log of what was done about failure points (WSP-7) in the log folder, what it was before it was rotated, and how far it
+/// has come.
+pub const HEALING_FILES: [&str; 3] =
+    ["failure_point_healing.jsonl", "failure_point_healing.jsonl.1", "failure_point_healing.jsonl.mark"];
 
 /// A step of healing what a failure point found (WSP-7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -148,21 +150,48 @@ pub struct PointHealing {
     pub seq: Option<u64>,
 }
 
-/// Appends to the log of what was done about failure points.
-pub fn points_healing(path: &Path, line: &PointHealing) -> io::Result<()> {
-    let line = PointHealing { detail: tree::redact(&redact::text(&line.detail)), ..line.clone() };
-    files::append_line(path, &serde_json::to_string(&line)?, POINTS_MAX)
+/// The entry of the journal that a line was made from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogMark {
+    /// Its number.
+    pub seq: u64,
+    /// Its time, which tells one journal from another.
+    pub timestamp: Timestamp,
 }
 
-/// The latest line of that log that was made from the journal.
-pub fn last_healing(path: &Path) -> Option<PointHealing> {
-    let mut older = path.as_os_str().to_owned();
-    older.push(".1");
-    [path.to_owned(), PathBuf::from(older)].iter().find_map(|path| {
+/// Appends to the log of what was done about failure points; then notes beside it how far it has come, for when somebody else
+/// moves the log away.
+pub fn points_healing(path: &Path, line: &PointHealing) -> io::Result<()> {
+    let line = PointHealing { detail: tree::redact(&redact::text(&line.detail)), ..line.clone() };
+    files::append_line(path, &serde_json::to_string(&line)?, POINTS_MAX)?;
+    if let Some(seq) = line.seq
+        && let Err(error) = json(&beside(path, ".mark"), &LogMark { seq, timestamp: line.timestamp })
+    {
+        // The line itself says it as well, and would be told twice if this failed.
+        tracing::debug!(path = %path.display(), "how far the log has come cannot be noted: {error}");
+    }
+    Ok(())
+}
+
+/// How far that log has come: by its latest line that was made from the journal, or, where none is left, by what was noted.
+pub fn last_healing(path: &Path) -> Option<LogMark> {
+    let of_log = [path.to_owned(), beside(path, ".1")].iter().find_map(|path| {
         let (bytes, _) = files::read_bounded(path, POINTS_MAX * 2).ok()?;
         let lines = bytes.rsplit(|byte| *byte == b'\n');
-        lines.filter_map(|line| serde_json::from_slice::<PointHealing>(line).ok()).find(|line| line.seq.is_some())
-    })
+        let mut marks = lines.filter_map(|line| serde_json::from_slice::<PointHealing>(line).ok());
+        marks.find_map(|line| Some(LogMark { seq: line.seq?, timestamp: line.timestamp }))
+    });
+    let noted = || {
+        let (bytes, _) = files::read_bounded(&beside(path, ".mark"), POINTS_MAX).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    };
+    of_log.or_else(noted)
+}
+
+fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.as_os_str().to_owned();
+    name.push(suffix);
+    PathBuf::from(name)
 }
 
 /// What a person has to see to (ACT-5); one line of `logs/operator_alerts.jsonl`.
@@ -243,9 +272,12 @@ mod tests {
         let mut torn = std::fs::read(&path).unwrap();
         torn.extend(b"{\"timestamp\": \"20");
         std::fs::write(&path, torn).unwrap();
-        assert_eq!(last_healing(&path).and_then(|line| line.seq), Some(9));
+        assert_eq!(last_healing(&path).map(|mark| mark.seq), Some(9));
         std::fs::rename(&path, dir.path().join(HEALING_FILES[1])).unwrap();
         points_healing(&path, &line(None, "by a command")).unwrap();
-        assert_eq!(last_healing(&path).and_then(|line| line.seq), Some(9));
+        assert_eq!(last_healing(&path).map(|mark| mark.seq), Some(9));
+        std::fs::remove_file(dir.path().join(HEALING_FILES[1])).unwrap();
+        let noted = LogMark { seq: 9, timestamp: line(None, "").timestamp };
+        assert_eq!(last_healing(&path), Some(noted), "somebody else has moved the log away");
     }
 }

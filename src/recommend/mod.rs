@@ -7,7 +7,7 @@ pub mod ladder;
 pub mod selection;
 
 pub use ladder::{Next, RungView, next};
-pub use selection::{Step, autonomy, furthest, ladder_for, only_asks, only_overdue, recommendation};
+pub use selection::{Step, autonomy, furthest, ladder_for, only_asks, only_overdue, own_ladder, recommendation};
 
 use std::collections::BTreeMap;
 

@@ -5,7 +5,7 @@ use crate::model::{
     RecommendationState, Severity, Timestamp, WORKSPACE, is_forecast,
 };
 
-use super::Settings;
+use super::{Ladder, Settings};
 
 /// One rung as selected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,11 +31,7 @@ pub fn ladder_for(
     if subsystem == WORKSPACE {
         return Vec::new();
     }
-    let own = settings.ladders.iter().find(|ladder| {
-        ladder.subsystem.as_ref().is_none_or(|only| *only == *subsystem)
-            && ladder.kind.as_ref().is_none_or(|only| *only == *kind)
-            && ladder.severity.is_none_or(|only| only == severity)
-    });
+    let own = own_ladder(subsystem, kind, severity, settings);
     let only_shown = own.is_none() && is_forecast(kind);
     let names: Vec<&str> = match own {
         Some(ladder) => ladder.actions.iter().map(Name::as_str).collect(),
@@ -59,6 +55,15 @@ pub fn ladder_for(
         .collect()
 }
 
+/// The operator's ladder for an issue, if one is for it.
+pub fn own_ladder<'a>(subsystem: &str, kind: &str, severity: Severity, settings: &'a Settings) -> Option<&'a Ladder> {
+    settings.ladders.iter().find(|ladder| {
+        ladder.subsystem.as_ref().is_none_or(|only| *only == *subsystem)
+            && ladder.kind.as_ref().is_none_or(|only| *only == *kind)
+            && ladder.severity.is_none_or(|only| only == severity)
+    })
+}
+
 /// The ladders of what a bot's vitals tell of (REC-1). The procedure comes first; what follows is for a target that has no
 /// binding for it, and for when it did not help.
 fn of_vitals(subsystem: &str, kind: &str) -> Option<Vec<&'static str>> {
@@ -79,7 +84,8 @@ fn of_vitals(subsystem: &str, kind: &str) -> Option<Vec<&'static str>> {
 }
 
 /// The ladder for what a failure point found; an empty one tells a person. What the bot decides for itself (its limits, its
-/// strategies, a kill switch that is active by right) is not for chiron to undo.
+/// strategies, a kill switch that is active by right) is not for chiron to undo. For what is critical a backup that is bound
+/// comes before a connection is tried again; the caller knows what is bound.
 fn of_failure_point(kind: &str, severity: Severity) -> Option<Vec<&'static str>> {
     Some(match (kind, severity) {
         ("exchange_api" | "network", Severity::Critical) => {
@@ -101,7 +107,8 @@ pub fn only_overdue(action: &str) -> bool {
     action == "release_kill_switch"
 }
 
-/// Whether an action only asks again, and changes nothing: budgets and cooldowns are not about it.
+/// Whether an action only asks again, and changes nothing, if chiron itself carries it out: budgets and cooldowns are not about
+/// it.
 pub fn only_asks(action: &str) -> bool {
     action == "retry_connection"
 }
@@ -195,7 +202,6 @@ pub fn recommendation(
 #[cfg(test)]
 pub(super) mod tests {
     use super::*;
-    use crate::recommend::Ladder;
     use std::collections::BTreeMap;
     use std::time::Duration;
 

@@ -206,3 +206,33 @@ fn broken_configuration_is_restored() {
     assert!(restored["detail"].as_str().is_some_and(|detail| detail.contains("--rollback")), "{restored}");
     assert_told_once(at);
 }
+
+/// WSP-7: in the usual layout a configuration file that nobody needs and that is not there keeps no other from being restored; the
+/// log tells that it has worked, and nothing as failed.
+#[test]
+fn configuration_is_restored_in_the_usual_layout() {
+    let dir = tempfile::tempdir().expect("a temporary folder can be made");
+    let at = dir.path();
+    fs::create_dir_all(at.join("config")).expect("a folder can be made");
+    let good = json!({"max_positions": 3});
+    put(at, "config/trading_config.json", &good);
+    let yaml = "heal: {layout: quantum, every: 1h, quiet: 1s}\nfailure_points:\n  every: 500ms\n  \
+                configuration: {files: {config/trading_config.json: {}}}\n";
+    let chiron = start(at, yaml);
+    wait_for("a good copy to be kept", || {
+        chiron.post("/api/v1/workspace/heal", "{}").expect("an answer");
+        let good = at.join(".chiron/backups");
+        let kept = fs::read_dir(&good).map(|all| all.count()).unwrap_or_default();
+        if kept > 0 { Ok(()) } else { Err(kept) }
+    });
+    fs::write(at.join("config/trading_config.json"), "{\"max_pos").expect("a file can be written");
+    wait_step(at, "configuration", "verified");
+    let text = fs::read_to_string(at.join("config/trading_config.json")).expect("it is there");
+    assert_eq!(serde_json::from_str::<Value>(&text).expect("JSON"), good);
+    let told = steps(at, "configuration");
+    let told: Vec<&str> = told.iter().map(|(step, _)| step.as_str()).collect();
+    assert_eq!(told, ["started", "restored", "verified"]);
+    assert!(!at.join("config/golden_hour_config.json").exists(), "nobody has a default for it");
+    assert_told_once(at);
+    drop(chiron);
+}

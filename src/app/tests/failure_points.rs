@@ -122,7 +122,7 @@ fn a_lost_exchange_falls_back() {
     look(&mut sim, 1, Status::Critical, &[("", Severity::Critical, "exchange API down")]);
     let episode = sim.state.episodes.values().next().unwrap();
     let actions: Vec<&str> = episode.ladder.iter().map(|rung| rung.action.as_str()).collect();
-    assert_eq!(actions, ["pause_trading", "retry_connection", "fallback_to_backup"]);
+    assert_eq!(actions, ["pause_trading", "fallback_to_backup", "retry_connection"], "the backup is bound");
     assert!(episode.facts.impacts_trading, "the subsystem is one that trading depends on");
     assert_eq!(sim.state.level(), Level::DefensiveExit);
     assert_eq!(sim.under_way.iter().map(|(_, target)| target.as_str()).collect::<Vec<_>>(), ["exchange_connection"]);

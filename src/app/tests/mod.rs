@@ -8,6 +8,7 @@ mod healer;
 mod hooks;
 mod incidents;
 mod ledger;
+mod points_bounds;
 mod points_healing;
 mod random;
 mod reverse;

@@ -4,34 +4,68 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
+
 use super::sim::{Part, Sim, rules};
 use crate::app::approvals::Answer;
-use crate::app::cycle::Command;
+use crate::app::cycle::{Command, Rules};
 use crate::app::points_log::Story;
-use crate::execute::Binding;
+use crate::execute::{self, Actuator, Binding, Order, ProbeAnswer};
 use crate::journal::Record;
 use crate::model::{
-    AlertStatus, Autonomy, Class, Criticality, Ending, FailurePoint, Finding, Health, Level, PLATFORM, Reason,
+    AlertStatus, Autonomy, Class, Criticality, Ending, FailurePoint, Finding, Health, Level, Means, PLATFORM, Reason,
     Severity, Status, Timestamp,
 };
 use crate::observe::Observation;
 use crate::publish::{HealingStep, PointHealing};
 
-const PARTS: &[Part] = &[("exchange_connection", Criticality::Full, &[])];
-const POINTS: [&str; 5] = ["intelligence_freshness", "configuration", "kill_switch", "network", "position_limits"];
+pub(super) const PARTS: &[Part] = &[("exchange_connection", Criticality::Full, &[])];
+pub(super) const POINTS: [&str; 5] =
+    ["intelligence_freshness", "configuration", "kill_switch", "network", "position_limits"];
 
-/// A platform whose failure points are nobody's in particular, with these actions bound to it.
-fn platform(bound: &[&str]) -> Sim {
+/// What chiron has built in.
+struct BuiltIn;
+
+#[async_trait]
+impl Actuator for BuiltIn {
+    fn means(&self) -> Means {
+        Means::Internal
+    }
+    async fn apply(&self, _: &Order) -> execute::Answer {
+        execute::Answer::new(Ending::Ok, "")
+    }
+    async fn probe(&self, _: &Order) -> ProbeAnswer {
+        ProbeAnswer::AskCheck
+    }
+    async fn preflight(&self) -> Vec<String> {
+        Vec::new()
+    }
+    fn describe(&self) -> String {
+        "built in".to_owned()
+    }
+}
+
+/// A platform whose failure points are nobody's in particular, with these actions bound to it. It has been well for a while.
+pub(super) fn platform(bound: &[&str]) -> Sim {
+    platform_with(bound, |_| ())
+}
+
+/// The same under other rules.
+pub(super) fn platform_with(bound: &[&str], change: impl FnOnce(&mut Rules)) -> Sim {
     let bound: Vec<(&str, &str, Class)> = bound.iter().map(|action| (*action, PLATFORM, class(action))).collect();
     let mut rules = rules(PARTS, &bound);
     for binding in rules.bindings.values_mut().filter(|binding| binding.class == Class::Natural) {
-        *binding = Arc::new(Binding { retries: 2, ..Binding::clone(binding) });
+        let built_in = binding.action == *"retry_connection";
+        let retries = if binding.action == *"fallback_to_backup" { 0 } else { 2 };
+        let actuator = if built_in { Arc::new(BuiltIn) } else { Arc::clone(&binding.actuator) };
+        *binding = Arc::new(Binding { retries, actuator, ..Binding::clone(binding) });
     }
     rules.failure_points =
         POINTS.iter().map(|name| FailurePoint { category: (*name).into(), subsystem: PLATFORM.into() }).collect();
+    change(&mut rules);
     let mut sim = Sim::new(rules);
     sim.check_all();
-    sim.live(1);
+    sim.live(70);
     sim
 }
 
@@ -40,7 +74,7 @@ fn class(action: &str) -> Class {
 }
 
 /// A look at a failure point: what it finds, if anything, and whether that is overdue.
-fn look(sim: &mut Sim, category: &str, found: Option<(Severity, &str)>, overdue: bool) {
+pub(super) fn look(sim: &mut Sim, category: &str, found: Option<(Severity, &str)>, overdue: bool) {
     let index = POINTS.iter().position(|name| *name == category).expect("it is configured");
     let mut health = Health::unknown(category.into());
     health.status = match found {
@@ -59,24 +93,24 @@ fn look(sim: &mut Sim, category: &str, found: Option<(Severity, &str)>, overdue:
 }
 
 /// The log, told from the whole journal.
-fn log(sim: &Sim) -> Vec<PointHealing> {
+pub(super) fn log(sim: &Sim) -> Vec<PointHealing> {
     let mut story = Story::default();
     let suggestion = |category: &str| (category == "position_limits").then(|| "close 1 position".to_owned());
     sim.entries.iter().filter_map(|entry| story.line(entry, suggestion)).collect()
 }
 
 /// The steps of the log with their actions.
-fn steps(sim: &Sim) -> Vec<(HealingStep, String)> {
+pub(super) fn steps(sim: &Sim) -> Vec<(HealingStep, String)> {
     let one = |line: &PointHealing| (line.step, line.action.as_ref().map_or_else(String::new, ToString::to_string));
     log(sim).iter().map(one).collect()
 }
 
 /// The same for one action.
-fn steps_of(sim: &Sim, action: &str) -> Vec<HealingStep> {
+pub(super) fn steps_of(sim: &Sim, action: &str) -> Vec<HealingStep> {
     steps(sim).into_iter().filter(|(_, of)| of == action).map(|(step, _)| step).collect()
 }
 
-fn told(sim: &Sim) -> Vec<Reason> {
+pub(super) fn told(sim: &Sim) -> Vec<Reason> {
     let reasons = sim.entries.iter().filter_map(|entry| match entry.record {
         Record::EpisodeEscalated { reason, .. } => Some(reason),
         _ => None,
@@ -84,13 +118,13 @@ fn told(sim: &Sim) -> Vec<Reason> {
     reasons.collect()
 }
 
-fn at_work(sim: &Sim) -> Vec<String> {
+pub(super) fn at_work(sim: &Sim) -> Vec<String> {
     let action = |key| sim.state.runs.get(key).map_or_else(String::new, |run| run.action.to_string());
     sim.under_way.iter().map(|(key, _)| action(key)).collect()
 }
 
 /// When each run of an action was begun, in milliseconds since `from`.
-fn begun(sim: &Sim, action: &str, from: Timestamp) -> Vec<i64> {
+pub(super) fn begun(sim: &Sim, action: &str, from: Timestamp) -> Vec<i64> {
     let runs = sim.state.ended_runs.iter().chain(sim.state.runs.values());
     let mut at: Vec<i64> = runs
         .filter(|run| run.action == *action)
@@ -100,7 +134,7 @@ fn begun(sim: &Sim, action: &str, from: Timestamp) -> Vec<i64> {
     at
 }
 
-const STALE: Option<(Severity, &str)> = Some((Severity::Medium, "data/intelligence.json is stale"));
+pub(super) const STALE: Option<(Severity, &str)> = Some((Severity::Medium, "data/intelligence.json is stale"));
 
 /// WSP-7: stale intelligence is refreshed, by itself, and has only worked when the failure point finds it fresh.
 #[test]
@@ -139,12 +173,13 @@ fn a_refresh_that_does_not_help_is_told() {
     assert_eq!(told(&sim), [Reason::Unbound], "the backup that the ladder has next is bound to nothing");
 }
 
-const BY_RIGHT: Option<(Severity, &str)> = Some((Severity::Critical, "kill switch active; until 2025-11-23T02:00:00Z"));
-const OVERDUE: Option<(Severity, &str)> =
+pub(super) const BY_RIGHT: Option<(Severity, &str)> =
+    Some((Severity::Critical, "kill switch active; until 2025-11-23T02:00:00Z"));
+pub(super) const OVERDUE: Option<(Severity, &str)> =
     Some((Severity::Critical, "kill switch active; its time passed at 2025-11-23T02:00:00Z without release"));
 
 /// The question that a person is asked about a kill switch.
-fn question(sim: &Sim) -> Option<Answer> {
+pub(super) fn question(sim: &Sim) -> Option<Answer> {
     let (key, question) = sim.state.questions.iter().next()?;
     Some(Answer {
         recommendation: format!("rec_{}_{}", key.rung, key.episode),
@@ -254,16 +289,16 @@ fn a_release_waits_for_a_sound_platform() {
     assert!(question(&sim).is_some(), "{:?}", sim.cycle.waiting());
 }
 
-const AWAY: Option<(Severity, &str)> = Some((Severity::Critical, "exchange.example:443: refused"));
+pub(super) const AWAY: Option<(Severity, &str)> = Some((Severity::Critical, "exchange.example:443: refused"));
 
 /// WSP-7: a lost network is tried again after 1 s, 5 s and 25 s, each try a run of its own, held up by no cooldown; then the
 /// ladder goes on. Each try is reported.
 #[test]
 fn a_lost_network_is_retried() {
     let mut sim = platform(&["retry_connection", "fallback_to_backup"]);
-    look(&mut sim, "network", AWAY, false);
+    let mild = Some((Severity::High, "exchange.example:443: refused"));
+    look(&mut sim, "network", mild, false);
     let from = sim.now;
-    assert_eq!(sim.state.level(), Level::NoNewTrades);
     for _ in 0..60 {
         if at_work(&sim) == ["retry_connection"] {
             sim.answer(Ending::Failed);
@@ -327,7 +362,7 @@ fn position_limits_get_a_suggestion() {
     assert_eq!(log(&sim).last().map(|line| line.step), Some(HealingStep::Verified));
 }
 
-const BROKEN: Option<(Severity, &str)> = Some((Severity::High, "conf/trading.json: not JSON"));
+pub(super) const BROKEN: Option<(Severity, &str)> = Some((Severity::High, "conf/trading.json: not JSON"));
 
 /// WSP-7, DET-4: broken configuration is restored by itself, one action at a time on one target; after a crash it is done again
 /// and the log tells it once.

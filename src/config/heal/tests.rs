@@ -83,7 +83,8 @@ fn the_built_in_layout_is_that_of_the_specification() {
 #[test]
 fn own_files_never_count_as_the_bots() {
     let settings = loaded("").settings;
-    for name in [".chiron", "logs/failure_point_healing.jsonl", "logs/failure_point_healing.jsonl.1"] {
+    let log = ["", ".1", ".mark"].map(|suffix| format!("logs/failure_point_healing.jsonl{suffix}"));
+    for name in log.iter().map(String::as_str).chain([".chiron"]) {
         assert!(settings.own_files.contains(&settings.workspace.join(name)), "{name}");
     }
     assert_eq!(settings.heal.own_files, settings.own_files);

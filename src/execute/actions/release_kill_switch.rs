@@ -30,8 +30,9 @@ release: while the switch is active by right, nothing is done. It has worked whe
 
 A binding for the subsystem of the failure point, which is `platform` unless the failure point names one, and a person's yes:
 no setting makes it automatic. It raises risk, so nothing else may be critical there, the Watchdog must be alive where one is
-configured, and the policy in force, apart from what the kill switch itself holds, must be `safe_risk_profile` or laxer. Of
-`platform`, every subsystem that trading depends on fully must be known and not broken.
+configured, and the policy in force, apart from what the kill switch holds for being active, must be `safe_risk_profile` or laxer. Of
+`platform`, every subsystem that trading depends on fully must have been healthy for `policy.min_hold`. All of it is looked at
+once more when it begins, and a yes holds for the switch as it was shown: one that is drawn anew is asked about anew.
 
 ## If interrupted
 

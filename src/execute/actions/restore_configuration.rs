@@ -25,7 +25,9 @@ const DOC: &str = "\
 
 chiron's own healing of the workspace brings each configuration file that is missing or broken back from its last good copy or
 from its default (`heal` in the settings). What was there is kept, and `chiron heal --rollback ID` brings it back; the outcome
-names the healing. It has worked when the failure point `configuration` finds every file whole.
+names the healing. Nothing else of the workspace is healed by it. A file that was changed within `heal.quiet` is waited for, up to
+three times and 10 minutes in all. It has worked when the failure point `configuration` finds every file whole; where healing
+finds nothing to restore of the files that the failure point looks at, it was not begun and the next action has its turn.
 
 ## Preconditions
 

@@ -29,7 +29,9 @@ away, 5 s after that, and 25 s after that; each try is a run of its own.
 ## Preconditions
 
 None: chiron carries it out itself unless something else is bound to it. As it changes nothing, budgets, cooldowns, storms and
-maintenance do not hold it up, and it uses up none of them.
+maintenance do not hold it up, and it uses up none of them; instead a target is asked at most 12 times an hour, then it is passed
+over. What the settings bind to it is an action as any other, and all of them hold it up. Of what is critical a backup comes
+first, if `fallback_to_backup` is bound and waits for nobody.
 
 ## If interrupted
 
@@ -41,5 +43,5 @@ None is needed.
 
 ## Risk
 
-None: three further connections.
+None: a few further connections.
 ";
