@@ -138,6 +138,9 @@ fn file(layout: &Layout, scan: &Scan, path: &RelPath, known: &Known, at: &Circum
     }
     if known.json || spec.is_some_and(layout::is_json) {
         runtime::corrupt(&mut draft, spec);
+        if let Some(spec) = spec {
+            layout::refill(&mut draft, spec);
+        }
     }
     if known.heartbeat && !spec.is_some_and(|spec| spec.role.holds_money()) {
         runtime::heartbeat(&mut draft, &seen.version, layout.heartbeat_age, at.now);

@@ -203,6 +203,16 @@ pub(super) fn fill(draft: &mut Draft<'_>, spec: &FileSpec, had_records: bool) {
     }
 }
 
+/// What was salvaged and holds nothing gets the empty structure at once.
+pub(super) fn refill(draft: &mut Draft<'_>, spec: &FileSpec) {
+    if draft.content != *draft.original
+        && super::is_bare(&draft.content)
+        && let Some(content) = empty(spec)
+    {
+        draft.content = content;
+    }
+}
+
 /// Keys that are not there; none if it is no JSON object.
 fn lacking<'a>(content: &[u8], spec: &'a FileSpec) -> Vec<&'a str> {
     match super::json::parse(content) {
