@@ -163,8 +163,8 @@ fn mapped_files_are_seen() {
                      and os.readlink(f'/proc/self/fd/{n}').endswith('/f')]";
         let other = Other::start(folder.path(), &format!("{map}{rights}){close}"));
         let is_it = |who: Vec<String>| who.len() == 1 && who[0].contains(&other.pid().to_string());
-        assert_eq!(writers(version.device, version.inode).map(|who| is_it(who)), Ok(writes), "{rights}");
-        assert_eq!(openers(version.device, version.inode).map(|who| is_it(who)), Ok(true), "{rights}");
+        assert_eq!(writers(version.device, version.inode).map(&is_it), Ok(writes), "{rights}");
+        assert_eq!(openers(version.device, version.inode).map(is_it), Ok(true), "{rights}");
         assert!(matches!(held(&root, &path, false), Holder::Process(_)), "{rights}");
     }
 }

@@ -178,7 +178,7 @@ fn what_a_crash_left_is_settled() {
         let (root, ledger) = (at.root(), at.ledger());
         let backups = Backups::create(&ledger.state).expect("it can be made");
         let settled = settle::settle(&root, &ledger, &backups, at.clock.now()).expect("it can be settled");
-        assert_eq!(settled, [id.clone()]);
+        assert_eq!(settled, std::slice::from_ref(&id));
         assert_eq!(
             settle::settle(&root, &ledger, &backups, at.clock.now()).expect("there is nothing left"),
             Vec::<Name>::new()

@@ -155,7 +155,7 @@ fn is_line(words: &[String], command: &str) -> bool {
         program(first)
     });
     let shown_by = |name: &str| VIEWERS.contains(&name.to_ascii_lowercase().as_str());
-    !shown_by(program(&words[0])) && !(is_wrapper(words) && script.is_some_and(shown_by))
+    !(shown_by(program(&words[0])) || is_wrapper(words) && script.is_some_and(shown_by))
 }
 
 /// `tmux` of `/usr/bin/tmux: server`, `sh` of `-sh`.

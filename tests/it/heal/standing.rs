@@ -47,10 +47,13 @@ fn a_loss_closes_the_gate_until_it_is_accepted() {
     assert!(list.contains("losses accepted by "), "{list}");
 }
 
+/// What it is called, what is done, whether the workspace was seen whole before, and how the round ends.
+type Break = (&'static str, fn(&Workspace), bool, i32);
+
 /// WSP-2: a file of NUL bytes has lost its records; one without bytes or that is gone has if it had some before.
 #[test]
 fn files_that_lost_everything() {
-    let breaks: [(&str, fn(&Workspace), bool, i32); 5] = [
+    let breaks: [Break; 5] = [
         ("NUL bytes", |workspace| workspace.write(POSITIONS, &[0; 300]), false, 2),
         ("no bytes, new", |workspace| workspace.write(POSITIONS, b""), false, 0),
         ("missing, new", |workspace| workspace.remove(POSITIONS), false, 0),
