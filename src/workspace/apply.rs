@@ -42,6 +42,9 @@ use crate::model::{ChangeKind, FindingCode, Name};
 /// How the names of files that chiron writes beside others begin; whoever looks at a workspace passes them by.
 pub const TEMPORARY: &str = ".chiron-heal-";
 
+/// The modification time of a file of the bot that chiron has made, nanoseconds since the Unix epoch: older than any limit.
+const NEVER: i128 = 0;
+
 /// One change, with all that it takes to make it.
 #[derive(Clone, Debug)]
 pub(super) struct Step {
@@ -225,7 +228,9 @@ impl Hands<'_> {
         }
         let attributes = step.restore.as_ref().map(Attributes::of_kept);
         let beside = temporary(self.id, n);
-        let written = self.write_beside(&place, &beside, content, attributes.as_ref(), None)?;
+        // The bot has never written it, so no check may take it for the bot's work.
+        let times = (step.is_bots() && step.restore.is_none()).then_some(NEVER);
+        let written = self.write_beside(&place, &beside, content, attributes.as_ref(), times)?;
         let named = self.point("exchange.before").and_then(|()| give_name(&place, &beside));
         self.clear(&place, &beside, Some(Known::file(&written)));
         named?;
@@ -247,7 +252,9 @@ impl Hands<'_> {
             Some(kept) => Attributes::of_kept(kept),
             None => Attributes::read(&old)?,
         };
-        let times = (step.keep_times && step.restore.is_none()).then_some(before.modified_nanos);
+        // A healing is no sign of life of the bot.
+        let keep_times = step.keep_times || step.is_bots();
+        let times = (keep_times && step.restore.is_none()).then_some(before.modified_nanos);
         let beside = temporary(self.id, n);
         let written = self.write_beside(&place, &beside, content, Some(&attributes), times)?;
         let exchanged = self.point("exchange.before").and_then(|()| {

@@ -234,7 +234,8 @@ pub(super) fn holder(
     if open.is_cut {
         return Held::unknown(format!("not all processes could be looked at within {} s", WITHIN.as_secs()));
     }
-    if open.unseen.iter().any(|unseen| unseen.user == version.uid) {
+    // As with writers: what hides from its own user is no bot.
+    if open.unseen.iter().any(|unseen| unseen.user == version.uid && unseen.user != own_user()) {
         let uid = version.uid;
         return Held::unknown(format!(
             "a process of its owner, user {uid}, may not be looked into, and may have it open"

@@ -33,6 +33,10 @@ const HEALINGS: &str = "healings";
 
 /// The file in `STATE_DIR` that whoever heals holds locked.
 const LOCK: &str = "heal.lock";
+/// How often, and how long apart, a lock that somebody has is tried: a command that chiron starts holds a copy of the descriptor
+/// until it has become that command.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// Every healing that is kept, oldest first. Needs no lock; one that is being written is told as it stands.
 pub fn list(settings: &Settings) -> Result<Vec<Healing>, Error> {
@@ -206,7 +210,15 @@ impl Ledger {
         let path = state_folder.path.join(LOCK);
         let context = || format!("`{}` cannot be opened to be locked", path.display());
         let lock = state_folder.lock_file(LOCK).map_err(|trouble| state(context(), &trouble))?;
-        match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+        let mut tries = 0;
+        let taken = loop {
+            match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
+                Err(Errno::WOULDBLOCK) if tries < LOCK_TRIES => tries += 1,
+                taken => break taken,
+            }
+            std::thread::sleep(LOCK_PAUSE);
+        };
+        match taken {
             Ok(()) => {}
             Err(Errno::WOULDBLOCK) => {
                 let who = holder(&lock).unwrap_or_else(|| "another process".to_owned());

@@ -110,6 +110,7 @@ impl Open {
             Ok(maps) => maps,
             Err(error) => return has_nothing(&error),
         };
+        let numbers: Vec<String> = files.iter().map(|(_, inode)| inode.to_string()).collect();
         let mut reader = BufReader::with_capacity(64 << 10, maps);
         let mut line = Vec::new();
         loop {
@@ -118,6 +119,11 @@ impl Open {
                 Ok(0) => return true,
                 Ok(_) => {}
                 Err(error) => return has_nothing(&error),
+            }
+            // Most lines are of libraries, so the number alone is looked at first.
+            let number = line.split(|byte| *byte == b' ').nth(4).unwrap_or_default();
+            if !numbers.iter().any(|wanted| wanted.as_bytes() == number) {
+                continue;
             }
             let text = String::from_utf8_lossy(&line);
             let Some(mapped) = mapped(&text) else { continue };

@@ -365,9 +365,10 @@ fn the_unseen_is_never_nobody() {
     assert_eq!(is(&version, Some(b""), Open::default()), Holder::Nobody);
     assert!(matches!(is(&version, None, Open::default()), Holder::Unknown(_)));
     let unseen = |user| Open { unseen: vec![Unseen { pid: i32::MAX, user, groups: vec![] }], ..Open::default() };
-    assert!(matches!(is(&version, Some(b""), unseen(version.uid)), Holder::Unknown(_)));
-    assert_eq!(is(&version, Some(b""), unseen(version.uid + 1)), Holder::Nobody);
     let foreign = Version { uid: version.uid + 1, ..version.clone() };
+    assert!(matches!(is(&foreign, Some(b""), unseen(foreign.uid)), Holder::Unknown(_)));
+    assert_eq!(is(&foreign, Some(b""), unseen(foreign.uid + 1)), Holder::Nobody);
+    assert_eq!(is(&version, Some(b""), unseen(version.uid)), Holder::Nobody, "it hides from its own user");
     let hidden = Open { hides: true, ..Open::default() };
     assert!(matches!(is(&foreign, Some(b""), hidden), Holder::Unknown(_)));
     assert!(matches!(is(&version, Some(b""), Open { is_cut: true, ..Open::default() }), Holder::Unknown(_)));
