@@ -116,7 +116,7 @@ pub(super) async fn issues(arguments: &IssuesArgs, console: &mut Console<'_>) ->
 fn row(issue: &Value, console: &Console<'_>) -> [String; 6] {
     let mut what = text(issue, "description");
     let symptoms = items(issue, "symptoms").iter().filter_map(Value::as_str).map(super::output::clean);
-    let symptoms: Vec<String> = symptoms.filter(|symptom| *symptom != what).collect();
+    let symptoms: Vec<String> = symptoms.filter(|symptom| !what.ends_with(symptom.as_str())).collect();
     if !symptoms.is_empty() {
         what = format!("{what}: {}", symptoms.join("; "));
     }

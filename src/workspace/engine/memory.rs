@@ -5,15 +5,11 @@
 //! **Invariant:** reads only, but for [`note`]; what a healing has lost stands until it is undone or accepted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
-use rustix::fs::AtFlags;
 use serde::{Deserialize, Serialize};
 
 use super::{CONFIG_REST, Look};
-use crate::model::{
-    ChangeKind, ChangeState, FindingCode, FindingState, Name, RECORDS_MAX, Severity, Timestamp, WorkspaceFinding,
-};
+use crate::model::{ChangeKind, ChangeState, FindingCode, FindingState, Name, RECORDS_MAX, Severity, WorkspaceFinding};
 use crate::workspace::layout::{Layout, RelPath, Role};
 use crate::workspace::ledger::folder::{Folder, state};
 use crate::workspace::ledger::record::Stored;
@@ -28,9 +24,6 @@ const MONEY: &str = "money.json";
 
 /// Its largest size.
 const MONEY_MAX: u64 = 1 << 20;
-
-/// An editor's file counts for so long after it was last written: one of an editor that has crashed stays for ever.
-const EDITOR: Duration = Duration::from_secs(600);
 
 /// What is remembered.
 #[derive(Debug, Default)]
@@ -179,10 +172,8 @@ pub(super) fn circumstances(root: &Root, settings: &Settings, scan: &Scan, look:
         {
             at.gone_since.insert(path.clone(), changed);
         }
-        if is_edited(root, path, look.now) {
-            at.edited.insert(path.clone());
-        }
     }
+    at.edited.clone_from(&scan.edited);
     at
 }
 
@@ -190,15 +181,4 @@ pub(super) fn circumstances(root: &Root, settings: &Settings, scan: &Scan, look:
 pub(super) fn folder_changed(root: &Root, folder: Option<&RelPath>) -> Option<i128> {
     let open = root.open_folder(folder).ok()?;
     Some(version_of(&open).ok()?.modified_nanos)
-}
-
-/// Whether an editor keeps a file beside this one that it has written lately: `.NAME.swp`, `NAME~`, `.#NAME`, `#NAME#`.
-fn is_edited(root: &Root, path: &RelPath, now: Timestamp) -> bool {
-    let Ok(folder) = root.open_folder(path.parent().as_ref()) else { return false };
-    let name = path.name();
-    [format!(".{name}.swp"), format!("{name}~"), format!(".#{name}"), format!("#{name}#")].iter().any(|beside| {
-        let Ok(stat) = rustix::fs::statat(&folder, beside.as_str(), AtFlags::SYMLINK_NOFOLLOW) else { return false };
-        let written = Timestamp::from_millis(stat.st_mtime.saturating_mul(1000));
-        now.since(written) < EDITOR
-    })
 }

@@ -162,7 +162,7 @@ fn configuration_waits_for_whoever_edits_it() {
     let long_ago = i128::from(at.clock.now().millis() - 3_600_000) * 1_000_000;
     at.set_modified(CONFIG, long_ago);
     at.write("config/.bot.json.swp", "x");
-    at.set_modified("config/.bot.json.swp", i128::from(at.clock.now().millis() - 1000) * 1_000_000);
+    at.set_modified("config/.bot.json.swp", i128::from(at.clock.now().millis() - 3_600_000) * 1_000_000);
     let edited = round(&at, &by(HealingTrigger::Schedule));
     assert!(edited.findings[0].detail.contains("editor"), "{edited:#?}");
     std::fs::remove_file(at.path("config/.bot.json.swp")).expect("it can be removed");
